@@ -1,0 +1,50 @@
+//! The domain: metric names, queries, samples, quantities, selectors, policies, errors, and the
+//! traits at which the layers meet.
+//!
+//! Responsible for: the words every other module speaks, and the pure rules about them (how a
+//! selector matches, how a value is rounded, what a policy allows).
+//! Not responsible for: any input or output, any HTTP status, any foreign wire format.
+//!
+//! Invariants: nothing here imports another module of this crate, and nothing here knows `axum`,
+//! `http`, `kube`, `rustls`, or an AWS crate. The test `repo_layering` enforces both.
+
+pub mod attributes;
+pub mod clock;
+pub mod decimal;
+pub mod entry;
+pub mod error;
+pub mod identity;
+pub mod labels;
+pub mod name;
+pub mod pattern;
+pub mod policy;
+pub mod problem;
+pub mod provider;
+pub mod quantity;
+pub mod query;
+pub mod sample;
+pub mod selector;
+pub mod source;
+
+pub use attributes::{Attributes, ResourceAttributes};
+pub use clock::{Clock, ManualClock, SystemClock, Tick};
+pub use decimal::Decimal;
+pub use entry::{DefinitionId, DefinitionKind, Entry, Origin, Scope};
+pub use error::{ApiError, Cause, FetchError};
+pub use identity::Identity;
+pub use labels::Labels;
+pub use name::{MetricName, SourceName};
+pub use pattern::Pattern;
+pub use policy::{Aggregate, OnNoData, Policy, Transform};
+pub use problem::Problem;
+pub use provider::{
+    ExternalReading, MetricItem, MetricsProvider, Probe, ProbeReport, Reading, ServerState,
+};
+pub use quantity::Quantity;
+pub use query::{
+    PrometheusQuery, Query, QuerySpec, QueryTemplate, QueueCount, QueueRef, SimulatedQuery,
+    SqsQuery,
+};
+pub use sample::{Sample, Series};
+pub use selector::{Operator, Requirement, Selector};
+pub use source::{Source, SourceDirectory, SourceKind, SourceProfile};

@@ -1,0 +1,102 @@
+//! The catalog's entry: one metric definition, translated from the document its author wrote.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::model::{Labels, MetricName, Policy, QueryTemplate, Selector, Transform};
+
+/// The kinds of document that define a metric.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum DefinitionKind {
+    /// `ExternalMetric`: seen in one namespace.
+    ExternalMetric,
+    /// `ClusterExternalMetric`: seen in every namespace, or in those it selects.
+    ClusterExternalMetric,
+}
+
+impl DefinitionKind {
+    /// The document's `kind`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::ExternalMetric => "ExternalMetric",
+            Self::ClusterExternalMetric => "ClusterExternalMetric",
+        }
+    }
+}
+
+/// Which document a metric comes from: kind, namespace and name, unique in the catalog.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DefinitionId {
+    /// The document's kind.
+    pub kind: DefinitionKind,
+    /// `metadata.namespace`; none for cluster-wide kinds.
+    pub namespace: Option<Arc<str>>,
+    /// `metadata.name`.
+    pub name: Arc<str>,
+}
+
+impl fmt::Display for DefinitionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.namespace {
+            Some(namespace) => write!(f, "{} {namespace}/{}", self.kind.as_str(), self.name),
+            None => write!(f, "{} {}", self.kind.as_str(), self.name),
+        }
+    }
+}
+
+/// Where a document was read.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Origin {
+    /// A file and the line on which the document starts (1-based).
+    File {
+        /// The file.
+        path: PathBuf,
+        /// First line of the document.
+        line: usize,
+    },
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File { path, line } => write!(f, "{}:{line}", path.display()),
+        }
+    }
+}
+
+/// In which namespaces a definition is seen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// One namespace.
+    Namespace(Arc<str>),
+    /// Every namespace.
+    All,
+    /// The namespaces listed in `spec.namespaces`.
+    Listed(BTreeSet<Arc<str>>),
+    /// The namespaces whose labels match `spec.namespaceSelector`.
+    Selected(Selector),
+}
+
+/// One metric definition, ready to serve.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Entry {
+    /// The document it comes from.
+    pub id: DefinitionId,
+    /// Where that document was read.
+    pub origin: Origin,
+    /// What HPAs ask for.
+    pub metric: MetricName,
+    /// Who can see it.
+    pub scope: Scope,
+    /// Constant labels of its series. They win over a series' own labels of the same name.
+    pub labels: Labels,
+    /// What is asked of the source.
+    pub query: QueryTemplate,
+    /// How fresh it must be, and what to do without data.
+    pub policy: Policy,
+    /// How an upstream number becomes the served number.
+    pub transform: Transform,
+}

@@ -1,0 +1,112 @@
+//! Label sets of metric series.
+
+use std::fmt;
+use std::sync::Arc;
+
+/// An immutable label set, sorted by key, cheap to clone and to share between threads.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Labels(Arc<[(Arc<str>, Arc<str>)]>);
+
+impl Labels {
+    /// A label set from pairs. Of two pairs with one key the later wins.
+    pub fn new<K, V>(pairs: impl IntoIterator<Item = (K, V)>) -> Self
+    where
+        K: Into<Arc<str>>,
+        V: Into<Arc<str>>,
+    {
+        let mut all: Vec<(Arc<str>, Arc<str>)> =
+            pairs.into_iter().map(|(k, v)| (k.into(), v.into())).collect();
+        // Stable sort: equal keys keep their order, so that the later one can win below.
+        all.sort_by(|a, b| a.0.cmp(&b.0));
+        all.reverse();
+        all.dedup_by(|a, b| a.0 == b.0);
+        all.reverse();
+        Self(all.into())
+    }
+
+    /// No labels.
+    #[must_use]
+    pub fn empty() -> Self {
+        Self(Arc::from([]))
+    }
+
+    /// The value of a label.
+    #[must_use]
+    pub fn get(&self, key: &str) -> Option<&str> {
+        self.0.binary_search_by(|(k, _)| (**k).cmp(key)).ok().map(|i| &*self.0[i].1)
+    }
+
+    /// All labels in key order.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = (&str, &str)> {
+        self.0.iter().map(|(k, v)| (&**k, &**v))
+    }
+
+    /// Number of labels.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// These labels with `winners` laid over them: a key in both takes the winner's value.
+    #[must_use]
+    pub fn overlaid(&self, winners: &Self) -> Self {
+        if winners.is_empty() {
+            return self.clone();
+        }
+        if self.is_empty() {
+            return winners.clone();
+        }
+        Self::new(self.0.iter().chain(winners.0.iter()).cloned())
+    }
+
+    /// The keys that both sets have with different values.
+    pub fn clashes<'a>(&'a self, other: &'a Self) -> impl Iterator<Item = &'a str> {
+        self.iter().filter_map(|(k, v)| (other.get(k)? != v).then_some(k))
+    }
+}
+
+impl Default for Labels {
+    fn default() -> Self {
+        Self::empty()
+    }
+}
+
+impl fmt::Display for Labels {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("{")?;
+        for (i, (k, v)) in self.iter().enumerate() {
+            if i > 0 {
+                f.write_str(",")?;
+            }
+            write!(f, "{k}={v}")?;
+        }
+        f.write_str("}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_later_of_two_equal_keys_wins() {
+        let labels = Labels::new([("b", "1"), ("a", "x"), ("b", "2")]);
+        assert_eq!(labels.to_string(), "{a=x,b=2}");
+        assert_eq!(labels.get("b"), Some("2"));
+        assert_eq!(labels.get("c"), None);
+    }
+
+    #[test]
+    fn overlaid_labels_win() {
+        let own = Labels::new([("queue", "jobs"), ("zone", "a")]);
+        let constant = Labels::new([("queue", "mail")]);
+        assert_eq!(own.overlaid(&constant).to_string(), "{queue=mail,zone=a}");
+        assert_eq!(own.clashes(&constant).collect::<Vec<_>>(), ["queue"]);
+    }
+}

@@ -1,0 +1,108 @@
+//! The traits through which the API asks for metrics and for the server's state.
+
+use futures::future::BoxFuture;
+use jiff::Timestamp;
+
+use crate::model::{ApiError, Labels, MetricName, Quantity, Selector};
+
+/// One item of an external metric list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MetricItem {
+    /// The series' labels.
+    pub labels: Labels,
+    /// When the value was true, by the sample's own rule (see [`crate::model::Sample`]).
+    pub timestamp: Timestamp,
+    /// The value.
+    pub value: Quantity,
+}
+
+/// The answer to a read of an external metric. Never empty: a read without a matching series is an
+/// error, because an empty list tells the HPA's user nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExternalReading {
+    /// The metric's name, case-folded.
+    pub metric: MetricName,
+    /// Its series.
+    pub items: Vec<MetricItem>,
+}
+
+/// An answer that is there already, or one that has to be waited for.
+///
+/// Reads from memory are `Ready` and cost no allocation for a future; only the first read of an
+/// unknown query is `Wait`.
+pub enum Reading<T> {
+    /// Answered from memory.
+    Ready(Result<T, ApiError>),
+    /// A first fetch is under way; bounded by the definition's `firstReadTimeout`.
+    Wait(BoxFuture<'static, Result<T, ApiError>>),
+}
+
+impl<T> Reading<T> {
+    /// Waits if it must.
+    ///
+    /// # Errors
+    /// Whatever the reading ends in.
+    pub async fn resolve(self) -> Result<T, ApiError> {
+        match self {
+            Self::Ready(result) => result,
+            Self::Wait(future) => future.await,
+        }
+    }
+}
+
+/// Who answers metric reads. The API knows nothing else about where values come from.
+pub trait MetricsProvider: Send + Sync + 'static {
+    /// Reads an external metric. `metric` is the path segment as it arrived, decoded; the provider
+    /// folds its case.
+    fn external(
+        &self,
+        namespace: &str,
+        metric: &str,
+        selector: &Selector,
+    ) -> Reading<ExternalReading>;
+
+    /// The names of all external metrics, sorted and unique, for people who look at the legacy
+    /// resource list. Must come from memory: the aggregator probes that list for health.
+    fn external_names(&self) -> Vec<MetricName>;
+}
+
+/// One named health check and how it went.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProbeReport {
+    /// Name, as `/readyz/<name>` and `?exclude=<name>` use it.
+    pub name: &'static str,
+    /// Why it fails; `None` when it passes.
+    pub failure: Option<String>,
+}
+
+/// Which health endpoint is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Probe {
+    /// `/livez`: the process works. Depends on nothing outside.
+    Live,
+    /// `/readyz`: send requests here.
+    Ready,
+    /// `/healthz`: kept for old probes; the same checks as `/livez`.
+    Health,
+}
+
+impl Probe {
+    /// The endpoint's name, as its text answers use it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Live => "livez",
+            Self::Ready => "readyz",
+            Self::Health => "healthz",
+        }
+    }
+}
+
+/// What the API and admin listeners tell about the process itself.
+pub trait ServerState: Send + Sync + 'static {
+    /// The checks of one health endpoint, in a fixed order.
+    fn probe(&self, probe: Probe) -> Vec<ProbeReport>;
+
+    /// The process's metrics in the `OpenMetrics` text format.
+    fn metrics_text(&self) -> String;
+}

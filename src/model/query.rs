@@ -1,0 +1,195 @@
+//! What is asked of a source: the key of the cache.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::model::{Decimal, SourceName};
+
+/// One question to one source, in canonical form. Two definitions that ask the same question
+/// share one query, one upstream call and one cache entry.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Query {
+    /// The source that answers.
+    pub source: SourceName,
+    /// The question.
+    pub spec: QuerySpec,
+}
+
+/// The question, by kind of source.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum QuerySpec {
+    /// An instant query.
+    Prometheus(PrometheusQuery),
+    /// The depth of queues.
+    Sqs(SqsQuery),
+    /// A made-up signal.
+    Simulated(SimulatedQuery),
+}
+
+impl QuerySpec {
+    /// A fixed word for metrics labels and the status page.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Prometheus(_) => "prometheus",
+            Self::Sqs(_) => "sqs",
+            Self::Simulated(_) => "simulated",
+        }
+    }
+}
+
+/// A `PromQL` instant query.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct PrometheusQuery {
+    /// The expression, complete.
+    pub query: Arc<str>,
+    /// Sent as `lookback_delta`.
+    pub lookback_delta: Option<Duration>,
+}
+
+/// Which of a queue's message counts are summed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum QueueCount {
+    /// `ApproximateNumberOfMessages`.
+    Visible,
+    /// `ApproximateNumberOfMessagesNotVisible`.
+    InFlight,
+    /// `ApproximateNumberOfMessagesDelayed`.
+    Delayed,
+}
+
+/// One queue.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct QueueRef {
+    /// Its region.
+    pub region: Arc<str>,
+    /// Its owner's account, when the definition names it (by ARN or URL).
+    pub account: Option<Arc<str>>,
+    /// Its name.
+    pub name: Arc<str>,
+}
+
+impl fmt::Display for QueueRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SQS queue \"{}\" in {}", self.name, self.region)?;
+        match &self.account {
+            Some(account) => write!(f, " of account {account}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The summed depth of one or more queues.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct SqsQuery {
+    /// The queues, sorted and unique, at least one.
+    pub queues: Vec<QueueRef>,
+    /// The counts, sorted and unique, at least one.
+    pub count: Vec<QueueCount>,
+    /// The role to assume for this query; none means the source's own identity.
+    pub role_arn: Option<Arc<str>>,
+}
+
+/// A signal that needs no upstream: a pure function of the clock.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum SimulatedQuery {
+    /// Always the same.
+    Constant(Decimal),
+    /// From one number to another in a given time, then staying there. Starts with the process.
+    Ramp {
+        /// Start.
+        from: Decimal,
+        /// End.
+        to: Decimal,
+        /// How long it takes.
+        over: Duration,
+    },
+    /// Values that each hold for a time, repeated for ever.
+    Steps(Vec<(Decimal, Duration)>),
+    /// A sine between two numbers, phase zero (at the middle, rising) at the Unix epoch.
+    Wave {
+        /// Trough.
+        min: Decimal,
+        /// Crest.
+        max: Decimal,
+        /// Time from crest to crest.
+        period: Duration,
+    },
+    /// Uniform noise that changes once a second: a pure function of seed and second.
+    Noise {
+        /// Chooses the sequence.
+        seed: u64,
+        /// Smallest value.
+        min: Decimal,
+        /// Largest value.
+        max: Decimal,
+    },
+    /// A recording, replayed from the start of the process and repeated for ever: offset from the
+    /// start and value; the last row's offset is the length of one round. An absent value is a
+    /// moment without data.
+    Replay(Arc<[(Duration, Option<Decimal>)]>),
+}
+
+/// A query that may still lack the namespace of the request.
+#[derive(Clone, Debug, PartialEq)]
+pub enum QueryTemplate {
+    /// Complete.
+    Fixed(Arc<Query>),
+    /// A `PromQL` query in which `$namespace` stands for the namespace of the request.
+    PerNamespace {
+        /// The source that answers.
+        source: SourceName,
+        /// The expression with `$namespace` in it.
+        query: Arc<str>,
+        /// Sent as `lookback_delta`.
+        lookback_delta: Option<Duration>,
+    },
+}
+
+/// The placeholder in a `PromQL` query.
+pub const NAMESPACE_PLACEHOLDER: &str = "$namespace";
+
+impl QueryTemplate {
+    /// The source that answers.
+    #[must_use]
+    pub fn source(&self) -> &SourceName {
+        match self {
+            Self::Fixed(query) => &query.source,
+            Self::PerNamespace { source, .. } => source,
+        }
+    }
+
+    /// The complete query for a request in `namespace`. The namespace is escaped as `PromQL`
+    /// string content, so that no namespace can end the string it stands in.
+    #[must_use]
+    pub fn resolve(&self, namespace: &str) -> Arc<Query> {
+        match self {
+            Self::Fixed(query) => Arc::clone(query),
+            Self::PerNamespace { source, query, lookback_delta } => Arc::new(Query {
+                source: source.clone(),
+                spec: QuerySpec::Prometheus(PrometheusQuery {
+                    query: query.replace(NAMESPACE_PLACEHOLDER, &escape_promql(namespace)).into(),
+                    lookback_delta: *lookback_delta,
+                }),
+            }),
+        }
+    }
+}
+
+/// Escapes text for use inside a quoted `PromQL` string.
+#[must_use]
+pub fn escape_promql(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '\\' | '"' | '\'' | '`' => {
+                out.push('\\');
+                out.push(c);
+            }
+            '\n' => out.push_str("\\n"),
+            _ => out.push(c),
+        }
+    }
+    out
+}
