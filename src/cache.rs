@@ -1,1 +1,28 @@
-//! (under construction)
+//! The state of every query, and the stores that hold it.
+//!
+//! Responsible for: what the last fetches of a query said and what may therefore be served
+//! ([`entry`], pure), the cell through which readers and the refresher share that state
+//! ([`cell`]), and the bounded store of queries that exist only because somebody read them
+//! ([`on_demand`]).
+//! Not responsible for: when to fetch (the refresher), which metrics exist (the catalog, which
+//! holds the cells of all known queries so that nothing wanted can be evicted).
+//!
+//! # Life of a query
+//!
+//! ```text
+//! waiting --fetch ok--> fresh --fetch failed / no data--> servable --older than maxAge--> failed
+//!    |                    ^  \--nothing fetched for maxAge--> expired                        |
+//!    +--fetch failed--> failed ----------------fetch ok----------------------------------> fresh
+//! ```
+//!
+//! Invariants: a served value is an upstream's value not older than `maxAge`, or the number the
+//! definition's author chose for "no data", or there is an error. A failed call never becomes a
+//! number. Readers take no lock: they load one `Arc`.
+
+pub mod cell;
+pub mod entry;
+pub mod on_demand;
+
+pub use cell::{Admission, Demand, QueryCell};
+pub use entry::{EntryState, Failure, NoData, View};
+pub use on_demand::OnDemand;

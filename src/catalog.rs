@@ -1,1 +1,103 @@
-//! (under construction)
+//! Which metrics exist.
+//!
+//! Responsible for: the snapshot of all served definitions that readers look metrics up in, the
+//! rule of precedence between definitions of one name, and the cells of all known queries: they
+//! live here, with their entries, so that nothing wanted can be evicted.
+//! Not responsible for: where definitions come from (the file watch hands them over), what is
+//! served (lookup), when queries are fetched (the refresher).
+//!
+//! Invariants: readers load one `Arc` and never lock; writers are serialised; a query that is in
+//! the old and the new snapshot keeps its cell, and with it its value, across the change.
+
+pub mod snapshot;
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arc_swap::{ArcSwap, Guard};
+
+use crate::cache::QueryCell;
+use crate::model::{Entry, Problem, Query, QueryTemplate};
+pub use snapshot::{Conflict, Listing, Served, Snapshot};
+
+/// The present snapshot, and the way to replace it.
+pub struct Catalog {
+    snapshot: ArcSwap<Snapshot>,
+    writer: Mutex<()>,
+    on_change: Box<dyn Fn(&Snapshot) + Send + Sync>,
+}
+
+impl Catalog {
+    /// An empty catalog. `on_change` is called after every change, by the writer, with the new
+    /// snapshot in place.
+    #[must_use]
+    pub fn new(on_change: impl Fn(&Snapshot) + Send + Sync + 'static) -> Self {
+        Self {
+            snapshot: ArcSwap::from_pointee(Snapshot::default()),
+            writer: Mutex::new(()),
+            on_change: Box::new(on_change),
+        }
+    }
+
+    /// The present snapshot.
+    #[must_use]
+    pub fn snapshot(&self) -> Guard<Arc<Snapshot>> {
+        self.snapshot.load()
+    }
+
+    /// Replaces everything that comes from files. `entries` are in path order: of two definitions
+    /// in conflict the earlier stays.
+    pub fn apply_files(&self, entries: Vec<Entry>, problems: Vec<Problem>) {
+        let _writing = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = self.snapshot.load_full();
+        let cells = cells_for(&entries, &before);
+        let next = Arc::new(Snapshot::build(entries, problems, before.generation() + 1, |query| {
+            cells.get(query).cloned()
+        }));
+        self.snapshot.store(Arc::clone(&next));
+        for (query, cell) in before.cells() {
+            if !next.has_cell(query) {
+                cell.retire();
+            }
+        }
+        (self.on_change)(&next);
+    }
+}
+
+impl fmt::Debug for Catalog {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Catalog")
+            .field("generation", &self.snapshot.load().generation())
+            .finish_non_exhaustive()
+    }
+}
+
+/// A cell for every complete query: the one it had, or a new one. Its pace is the shortest
+/// refresh that any of its definitions asks for.
+fn cells_for(entries: &[Entry], before: &Snapshot) -> HashMap<Arc<Query>, Arc<QueryCell>> {
+    let mut paces: HashMap<&Arc<Query>, (std::time::Duration, bool)> = HashMap::new();
+    for entry in entries {
+        if let QueryTemplate::Fixed(query) = &entry.query {
+            let pace = paces.entry(query).or_insert((entry.policy.refresh, false));
+            pace.0 = pace.0.min(entry.policy.refresh);
+            pace.1 |= entry.policy.keep_warm;
+        }
+    }
+    paces
+        .into_iter()
+        .map(|(query, (refresh, keep_warm))| {
+            let cell = match before.cell(query) {
+                Some(cell) => {
+                    cell.set_pace(refresh, keep_warm);
+                    Arc::clone(cell)
+                }
+                None => Arc::new(QueryCell::new(Arc::clone(query), refresh, keep_warm)),
+            };
+            (Arc::clone(query), cell)
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,1 +1,10 @@
-//! (under construction)
+//! The control flow: what keeps the memory fresh.
+//!
+//! Responsible for: watching definitions ([`file_watch`]) and refreshing wanted queries
+//! ([`refresher`]).
+//! Not responsible for: answering requests.
+
+pub mod refresher;
+pub mod schedule;
+
+pub use refresher::Refresher;

@@ -1,1 +1,15 @@
-//! (under construction)
+//! The request flow: from a metric's name and a selector to values from memory.
+//!
+//! Responsible for: which definitions answer a read, what their cells may serve, and the sentence
+//! that says why when they may not.
+//! Not responsible for: HTTP, fetching (it only tells the refresher what is wanted).
+//!
+//! Invariants: a read of a known query never waits for an upstream, with one exception: while a
+//! query has never been tried, a read waits for its first fetch, at most until
+//! `firstReadTimeout` after the query became wanted. If one definition that a read matches has
+//! nothing to serve, the whole read fails and says which: never a partial sum.
+
+pub mod external;
+pub mod message;
+
+pub use external::ExternalLookup;

@@ -38,7 +38,8 @@ pub use pattern::Pattern;
 pub use policy::{Aggregate, OnNoData, Policy, Transform};
 pub use problem::Problem;
 pub use provider::{
-    ExternalReading, MetricItem, MetricsProvider, Probe, ProbeReport, Reading, ServerState,
+    ExternalReading, MetricItem, MetricsProvider, NamespaceDirectory, Probe, ProbeReport, Reading,
+    ServerState,
 };
 pub use quantity::Quantity;
 pub use query::{

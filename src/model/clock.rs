@@ -56,7 +56,7 @@ pub struct SystemClock {
 impl SystemClock {
     /// Ticks start one hour above zero, so that "an hour ago" can be expressed from the first
     /// moment on.
-    const HEAD_START: Duration = Duration::from_secs(3600);
+    const HEAD_START: Duration = Duration::from_hours(1);
 
     /// A clock that starts now.
     #[must_use]

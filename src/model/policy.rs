@@ -77,7 +77,9 @@ impl Transform {
     /// The served number for one upstream number.
     #[must_use]
     pub fn apply(&self, value: &Decimal) -> Decimal {
-        let scaled = value.mul(&self.scale).add(&self.offset);
+        // Most definitions scale nothing; the read path need not pay for it.
+        let plain = self.scale == Decimal::ONE && self.offset == Decimal::ZERO;
+        let scaled = if plain { value.clone() } else { value.mul(&self.scale).add(&self.offset) };
         let raised = match &self.min {
             Some(min) if scaled < *min => min.clone(),
             _ => scaled,

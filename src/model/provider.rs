@@ -66,6 +66,12 @@ pub trait MetricsProvider: Send + Sync + 'static {
     fn external_names(&self) -> Vec<MetricName>;
 }
 
+/// Labels of namespaces, for definitions that choose namespaces by label.
+pub trait NamespaceDirectory: Send + Sync + 'static {
+    /// The labels of a namespace; `None` when it is not known.
+    fn labels(&self, namespace: &str) -> Option<Labels>;
+}
+
 /// One named health check and how it went.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProbeReport {

@@ -193,3 +193,40 @@ pub fn escape_promql(text: &str) -> String {
     }
     out
 }
+
+impl fmt::Display for QuerySpec {
+    /// The question in one line, as logs and the status page show it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Prometheus(query) => f.write_str(&query.query),
+            Self::Sqs(query) => {
+                for (i, count) in query.count.iter().enumerate() {
+                    let word = match count {
+                        QueueCount::Visible => "visible",
+                        QueueCount::InFlight => "inFlight",
+                        QueueCount::Delayed => "delayed",
+                    };
+                    write!(f, "{}{word}", if i > 0 { "+" } else { "" })?;
+                }
+                for (i, queue) in query.queues.iter().enumerate() {
+                    write!(f, "{}{queue}", if i > 0 { ", " } else { " of " })?;
+                }
+                Ok(())
+            }
+            Self::Simulated(query) => match query {
+                SimulatedQuery::Constant(value) => write!(f, "constant {value}"),
+                SimulatedQuery::Ramp { from, to, over } => {
+                    write!(f, "ramp {from} to {to} over {}s", over.as_secs())
+                }
+                SimulatedQuery::Steps(steps) => write!(f, "{} steps", steps.len()),
+                SimulatedQuery::Wave { min, max, period } => {
+                    write!(f, "wave {min} to {max} every {}s", period.as_secs())
+                }
+                SimulatedQuery::Noise { seed, min, max } => {
+                    write!(f, "noise {min} to {max} (seed {seed})")
+                }
+                SimulatedQuery::Replay(rows) => write!(f, "replay of {} rows", rows.len()),
+            },
+        }
+    }
+}

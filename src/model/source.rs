@@ -80,6 +80,10 @@ pub trait Source: Send + Sync + 'static {
         queries: &'a [Arc<Query>],
     ) -> BoxFuture<'a, Vec<Result<Sample, FetchError>>>;
 
+    /// How many fetches may run at once. The refresher keeps the others in its own queue, so that
+    /// waiting for a turn never counts into a call's timeout.
+    fn concurrency(&self) -> usize;
+
     /// How many queries one [`Source::fetch`] may carry.
     fn batch_limit(&self) -> usize {
         1

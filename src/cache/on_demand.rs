@@ -1,0 +1,121 @@
+//! Queries that exist only because somebody read them.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use moka::notification::RemovalCause;
+use moka::sync::Cache;
+
+use crate::cache::QueryCell;
+use crate::model::{Policy, Query};
+
+/// How many on-demand queries are kept. A cell costs about a kilobyte with its sample, so the
+/// store stays near ten megabytes at worst; 10,000 namespaces that each read one cluster-wide
+/// definition fit.
+pub const CAPACITY: u64 = 10_000;
+
+/// How long an unread on-demand query is kept: twice the time after which the refresher lets an
+/// unread query lapse, so that the store never forgets a query that is still refreshed.
+pub const IDLE: Duration = Duration::from_mins(10);
+
+/// The bounded store of cells for queries that depend on the request (`$namespace`).
+///
+/// An evicted cell is retired: the refresher drops it, and the next read makes a new one.
+pub struct OnDemand {
+    cells: Cache<Arc<Query>, Arc<QueryCell>, ahash::RandomState>,
+}
+
+impl OnDemand {
+    /// An empty store.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::with_capacity(CAPACITY)
+    }
+
+    fn with_capacity(capacity: u64) -> Self {
+        let cells = Cache::builder()
+            .max_capacity(capacity)
+            .time_to_idle(IDLE)
+            .eviction_listener(|_query, cell: Arc<QueryCell>, cause| {
+                if cause != RemovalCause::Replaced {
+                    cell.retire();
+                }
+            })
+            .build_with_hasher(ahash::RandomState::new());
+        Self { cells }
+    }
+
+    /// The cell of a query, made when there is none.
+    #[must_use]
+    pub fn get(&self, query: Arc<Query>, policy: &Policy) -> Arc<QueryCell> {
+        let cell = self.cells.get_with_by_ref(&query, || {
+            Arc::new(QueryCell::new(Arc::clone(&query), policy.refresh, policy.keep_warm))
+        });
+        // The definition may have changed its pace since the cell was made.
+        if cell.refresh() != policy.refresh || cell.keep_warm() != policy.keep_warm {
+            cell.set_pace(policy.refresh, policy.keep_warm);
+        }
+        cell
+    }
+
+    /// All cells, for the status page and the metrics.
+    #[must_use]
+    pub fn all(&self) -> Vec<Arc<QueryCell>> {
+        self.cells.iter().map(|(_, cell)| cell).collect()
+    }
+}
+
+impl Default for OnDemand {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for OnDemand {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OnDemand").field("cells", &self.cells.entry_count()).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{OnNoData, PrometheusQuery, QuerySpec, SourceName};
+
+    fn policy() -> Policy {
+        Policy {
+            refresh: Duration::from_secs(15),
+            max_age: Duration::from_mins(2),
+            on_no_data: OnNoData::Hold,
+            first_read_timeout: Duration::from_secs(2),
+            keep_warm: false,
+        }
+    }
+
+    fn query(text: &str) -> Arc<Query> {
+        let spec = PrometheusQuery { query: text.into(), lookback_delta: None };
+        Arc::new(Query { source: SourceName::new("main"), spec: QuerySpec::Prometheus(spec) })
+    }
+
+    #[test]
+    fn equal_queries_share_a_cell() {
+        let store = OnDemand::new();
+        let first = store.get(query("up"), &policy());
+        assert!(Arc::ptr_eq(&first, &store.get(query("up"), &policy())));
+        assert!(!Arc::ptr_eq(&first, &store.get(query("down"), &policy())));
+        let faster = Policy { refresh: Duration::from_secs(5), ..policy() };
+        assert_eq!(store.get(query("up"), &faster).refresh(), Duration::from_secs(5));
+        assert_eq!(first.refresh(), Duration::from_secs(5));
+    }
+
+    #[test]
+    fn the_store_is_bounded_and_evicted_cells_are_retired() {
+        let store = OnDemand::with_capacity(10);
+        let cells: Vec<_> =
+            (0..100).map(|i| store.get(query(&format!("q{i}")), &policy())).collect();
+        store.cells.run_pending_tasks();
+        assert!(store.all().len() <= 10);
+        assert_eq!(cells.iter().filter(|c| !c.is_retired()).count(), store.all().len());
+    }
+}

@@ -1,0 +1,325 @@
+//! Reads of external metrics.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::sync::Arc;
+
+use futures::FutureExt;
+
+use crate::cache::{Admission, Demand, OnDemand, QueryCell, View};
+use crate::catalog::{Catalog, Served};
+use crate::lookup::message;
+use crate::model::{
+    Aggregate, ApiError, Clock, ExternalReading, Labels, MetricItem, MetricName, MetricsProvider,
+    NamespaceDirectory, Quantity, QueryTemplate, Reading, Sample, Scope, Selector, Tick,
+};
+
+/// How often a waiting read looks again because the definitions changed under it. Once is rare;
+/// more than this only happens when queries are evicted as fast as they are made.
+const MAX_WAIT_ROUNDS: usize = 4;
+
+/// Answers reads of external metrics from the catalog's cells.
+#[derive(Clone)]
+pub struct ExternalLookup(Arc<Inner>);
+
+struct Inner {
+    catalog: Arc<Catalog>,
+    on_demand: Arc<OnDemand>,
+    demand: Arc<dyn Demand>,
+    namespaces: Arc<dyn NamespaceDirectory>,
+    clock: Arc<dyn Clock>,
+}
+
+/// What one pass over the definitions of a read found.
+enum Pass {
+    Done(Result<ExternalReading, ApiError>),
+    /// Some queries have never been tried; the read may wait for these.
+    Untried(Vec<Untried>),
+}
+
+struct Untried {
+    cell: Arc<QueryCell>,
+    served: Arc<Served>,
+    /// Until when the first read may wait.
+    until: Tick,
+}
+
+impl ExternalLookup {
+    /// A lookup over these parts.
+    #[must_use]
+    pub fn new(
+        catalog: Arc<Catalog>,
+        on_demand: Arc<OnDemand>,
+        demand: Arc<dyn Demand>,
+        namespaces: Arc<dyn NamespaceDirectory>,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        Self(Arc::new(Inner { catalog, on_demand, demand, namespaces, clock }))
+    }
+}
+
+impl fmt::Debug for ExternalLookup {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ExternalLookup")
+    }
+}
+
+impl MetricsProvider for ExternalLookup {
+    fn external(
+        &self,
+        namespace: &str,
+        metric: &str,
+        selector: &Selector,
+    ) -> Reading<ExternalReading> {
+        match self.0.pass(namespace, metric, selector) {
+            Pass::Done(result) => Reading::Ready(result),
+            Pass::Untried(untried) => {
+                let now = self.0.clock.tick();
+                if let Some(late) = untried.iter().find(|u| now >= u.until) {
+                    return Reading::Ready(Err(late.timed_out(namespace)));
+                }
+                let inner = Arc::clone(&self.0);
+                let (namespace, metric) = (namespace.to_owned(), metric.to_owned());
+                let selector = selector.clone();
+                Reading::Wait(
+                    async move { inner.wait(untried, &namespace, &metric, &selector).await }
+                        .boxed(),
+                )
+            }
+        }
+    }
+
+    fn external_names(&self) -> Vec<MetricName> {
+        self.0.catalog.snapshot().names()
+    }
+}
+
+impl Untried {
+    fn timed_out(&self, namespace: &str) -> ApiError {
+        ApiError::FirstReadTimeout(message::first_read_timed_out(
+            &self.served,
+            namespace,
+            self.cell.query(),
+        ))
+    }
+}
+
+impl Inner {
+    /// Waits for first fetches until each has ended or its time is up, then answers.
+    async fn wait(
+        &self,
+        mut untried: Vec<Untried>,
+        namespace: &str,
+        metric: &str,
+        selector: &Selector,
+    ) -> Result<ExternalReading, ApiError> {
+        for _round in 0..MAX_WAIT_ROUNDS {
+            for waiting in &untried {
+                let left = waiting.until.since(self.clock.tick());
+                if tokio::time::timeout(left, waiting.cell.tried()).await.is_err() {
+                    return Err(waiting.timed_out(namespace));
+                }
+            }
+            match self.pass(namespace, metric, selector) {
+                Pass::Done(result) => return result,
+                // The definitions changed meanwhile and brought new queries. Their own time
+                // bounds the next round; a query that is untried past its time ends the read.
+                Pass::Untried(next) => {
+                    let now = self.clock.tick();
+                    if let Some(late) = next.iter().find(|u| now >= u.until) {
+                        return Err(late.timed_out(namespace));
+                    }
+                    untried = next;
+                }
+            }
+        }
+        Err(untried.first().map_or_else(
+            || ApiError::Internal("a read waited for nothing".to_owned()),
+            |waiting| waiting.timed_out(namespace),
+        ))
+    }
+
+    /// One look at memory.
+    fn pass(&self, namespace: &str, metric: &str, selector: &Selector) -> Pass {
+        let now = self.clock.tick();
+        let metric = folded(metric);
+        let snapshot = self.catalog.snapshot();
+        let Some((name, listing)) = snapshot.find(&metric) else {
+            return Pass::Done(Err(ApiError::MetricNotFound(message::unknown(&metric, namespace))));
+        };
+        let visible = || listing.visible(namespace, |scope| self.selects(scope, namespace));
+
+        let mut items = Vec::new();
+        let mut untried = Vec::new();
+        let mut known = 0_usize;
+        let mut trouble = None;
+        for served in visible() {
+            known += 1;
+            if !selector.may_match(&served.entry.labels) {
+                continue;
+            }
+            let (cell, admission) = match self.cell(served, &snapshot, namespace, now) {
+                Ok(found) => found,
+                Err(error) => return Pass::Done(Err(error)),
+            };
+            let state = cell.state();
+            match state.view(&served.entry.policy, now) {
+                View::Fresh(sample) | View::Servable(sample) => {
+                    collect(served, sample, selector, &mut items);
+                }
+                View::Chosen(number, no_data) => {
+                    if selector.matches(&served.entry.labels) {
+                        items.push(MetricItem {
+                            labels: served.entry.labels.clone(),
+                            timestamp: no_data.timestamp,
+                            value: Quantity::from_decimal(number),
+                        });
+                    }
+                }
+                View::Waiting if admission == Admission::Full => {
+                    return Pass::Done(Err(ApiError::NoValue(message::queue_full(
+                        served,
+                        namespace,
+                        cell.query(),
+                    ))));
+                }
+                View::Waiting => untried.push(Untried {
+                    until: cell.wanted_since().after(served.entry.policy.first_read_timeout),
+                    served: Arc::clone(served),
+                    cell,
+                }),
+                view @ (View::NoData(_) | View::Failed(_) | View::Expired) => {
+                    // Keep looking: every definition of this read must be noted as wanted.
+                    trouble.get_or_insert_with(|| {
+                        message::no_value(served, namespace, cell.query(), &state, &view, now)
+                    });
+                }
+            }
+        }
+        if let Some(trouble) = trouble {
+            return Pass::Done(Err(ApiError::NoValue(trouble)));
+        }
+        if !untried.is_empty() {
+            return Pass::Untried(untried);
+        }
+        if known == 0 {
+            return Pass::Done(Err(ApiError::MetricNotFound(message::unknown(&metric, namespace))));
+        }
+        if items.is_empty() {
+            let existing: Vec<Labels> =
+                visible().flat_map(|served| self.existing(served, &snapshot, namespace)).collect();
+            return Pass::Done(Err(ApiError::MetricNotFound(message::no_match(
+                &metric,
+                namespace,
+                selector,
+                existing.iter(),
+            ))));
+        }
+        Pass::Done(Ok(ExternalReading { metric: name.clone(), items }))
+    }
+
+    /// The cell that answers for a definition, noted as read and wanted.
+    fn cell(
+        &self,
+        served: &Served,
+        snapshot: &crate::catalog::Snapshot,
+        namespace: &str,
+        now: Tick,
+    ) -> Result<(Arc<QueryCell>, Admission), ApiError> {
+        let cell = match (&served.cell, &served.entry.query) {
+            (Some(cell), _) => Arc::clone(cell),
+            (None, QueryTemplate::PerNamespace { .. }) => {
+                let query = served.entry.query.resolve(namespace);
+                match snapshot.cell(&query) {
+                    Some(cell) => Arc::clone(cell),
+                    None => self.on_demand.get(query, &served.entry.policy),
+                }
+            }
+            (None, QueryTemplate::Fixed(_)) => {
+                return Err(ApiError::Internal(
+                    "the catalog holds a definition without its query's cell".to_owned(),
+                ));
+            }
+        };
+        cell.touch(now);
+        let admission =
+            if cell.is_scheduled() { Admission::Accepted } else { self.demand.want(&cell) };
+        Ok((cell, admission))
+    }
+
+    /// The labels of the series that a definition has now, or could have.
+    fn existing(
+        &self,
+        served: &Served,
+        snapshot: &crate::catalog::Snapshot,
+        namespace: &str,
+    ) -> Vec<Labels> {
+        let constant = &served.entry.labels;
+        let state = match (&served.cell, &served.entry.query) {
+            (Some(cell), _) => cell.state().clone(),
+            (None, template) => match snapshot.cell(&template.resolve(namespace)) {
+                Some(cell) => cell.state().clone(),
+                None => self
+                    .on_demand
+                    .get(template.resolve(namespace), &served.entry.policy)
+                    .state()
+                    .clone(),
+            },
+        };
+        match state.last_sample() {
+            Some(sample) => {
+                sample.series.iter().map(|series| series.labels.overlaid(constant)).collect()
+            }
+            None => vec![constant.clone()],
+        }
+    }
+
+    fn selects(&self, scope: &Scope, namespace: &str) -> bool {
+        match scope {
+            Scope::Selected(selector) => {
+                self.namespaces.labels(namespace).is_some_and(|labels| selector.matches(&labels))
+            }
+            Scope::Namespace(_) | Scope::All | Scope::Listed(_) => false,
+        }
+    }
+}
+
+/// Adds the items that a sample gives under a definition and a selector.
+fn collect(served: &Served, sample: &Sample, selector: &Selector, items: &mut Vec<MetricItem>) {
+    let (entry, transform) = (&served.entry, &served.entry.transform);
+    // A selector that the constant labels alone fulfil needs no look at each series' labels.
+    let all = selector.requirements().iter().all(|r| entry.labels.get(&r.key).is_some());
+    if transform.aggregate == Aggregate::None {
+        for series in &sample.series {
+            let labels = series.labels.overlaid(&entry.labels);
+            if all || selector.matches(&labels) {
+                let value = Quantity::from_decimal(&transform.apply(&series.value));
+                items.push(MetricItem { labels, timestamp: sample.timestamp, value });
+            }
+        }
+        return;
+    }
+    let chosen = sample
+        .series
+        .iter()
+        .filter(|series| all || selector.matches(&series.labels.overlaid(&entry.labels)));
+    if let Some(folded) = transform.fold(chosen) {
+        items.push(MetricItem {
+            labels: entry.labels.clone(),
+            timestamp: sample.timestamp,
+            value: Quantity::from_decimal(&transform.apply(&folded)),
+        });
+    }
+}
+
+/// External names are case-folded; client-go sends them in lower case already.
+fn folded(metric: &str) -> Cow<'_, str> {
+    if metric.bytes().all(|b| b.is_ascii() && !b.is_ascii_uppercase()) {
+        Cow::Borrowed(metric)
+    } else {
+        Cow::Owned(metric.to_lowercase())
+    }
+}
+
+#[cfg(test)]
+mod tests;

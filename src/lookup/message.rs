@@ -1,0 +1,197 @@
+//! The sentences that a failed read ends in. `kubectl describe hpa` prints them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write;
+use std::time::Duration;
+
+use crate::cache::{EntryState, View};
+use crate::catalog::Served;
+use crate::model::{Labels, Quantity, Query, QuerySpec, Selector, Tick};
+
+/// How many label values, and how many keys, a sentence lists at most.
+const MAX_LISTED: usize = 8;
+
+/// No definition of the metric is visible in the namespace.
+pub(super) fn unknown(metric: &str, namespace: &str) -> String {
+    format!(
+        "{metric} in {namespace}: no external metric of this name is defined for this namespace"
+    )
+}
+
+/// Definitions exist, but no series matches the selector. Names what exists, because an empty
+/// list would only make the HPA say "no metrics returned".
+pub(super) fn no_match<'a>(
+    metric: &str,
+    namespace: &str,
+    selector: &Selector,
+    existing: impl Iterator<Item = &'a Labels>,
+) -> String {
+    let mut keys: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    let mut series = 0;
+    for labels in existing {
+        series += 1;
+        for (key, value) in labels.iter() {
+            keys.entry(key).or_default().insert(value);
+        }
+    }
+    let mut text =
+        format!("{metric} in {namespace}: no series matches the selector \"{selector}\"; ");
+    if keys.is_empty() {
+        let _ = write!(text, "the metric's series have no labels");
+        return text;
+    }
+    let _ = write!(text, "the metric's {series} series have the labels ");
+    for (i, (key, values)) in keys.iter().take(MAX_LISTED).enumerate() {
+        let comma = if i > 0 { ", " } else { "" };
+        let shown: Vec<&str> = values.iter().take(MAX_LISTED).copied().collect();
+        let more = if values.len() > MAX_LISTED { ", …" } else { "" };
+        let _ = write!(text, "{comma}{key} ({}{more})", shown.join(", "));
+    }
+    if keys.len() > MAX_LISTED {
+        text.push_str(", …");
+    }
+    text
+}
+
+/// Why a definition has nothing to serve: metric, namespace, source and cause, and what became of
+/// the last good value.
+pub(super) fn no_value(
+    served: &Served,
+    namespace: &str,
+    query: &Query,
+    state: &EntryState,
+    view: &View<'_>,
+    now: Tick,
+) -> String {
+    let entry = &served.entry;
+    let mut text = format!("{}{} in {namespace}: ", entry.metric, labelled(&entry.labels));
+    let max_age = show(entry.policy.max_age);
+    match view {
+        View::NoData(no_data) => {
+            let _ = write!(text, "{} (source {})", no_data.cause, query.source);
+        }
+        View::Failed(failure) => {
+            let _ = write!(text, "{} (source {})", failure.error, query.source);
+        }
+        View::Expired => {
+            let _ = write!(
+                text,
+                "source {} has not answered for longer than maxAge {max_age}",
+                query.source
+            );
+        }
+        View::Waiting | View::Fresh(_) | View::Servable(_) | View::Chosen(..) => {
+            let _ = write!(text, "no value (source {})", query.source);
+        }
+    }
+    if let Some(sample) = state.last_sample() {
+        let value = match &sample.series[..] {
+            [one] => Quantity::from_decimal(&entry.transform.apply(&one.value)).to_string(),
+            many => format!("of {} series", many.len()),
+        };
+        let at = sample.timestamp.strftime("%H:%M:%SZ");
+        let held = now.since(sample.observed) <= entry.policy.max_age;
+        let fate = if held { "is not used because of onNoData" } else { "is older than maxAge" };
+        let _ = write!(text, "; last good value {value} at {at} {fate}");
+        if !held {
+            let _ = write!(text, " {max_age}");
+        }
+    }
+    text
+}
+
+/// The very first fetch has not ended in time.
+pub(super) fn first_read_timed_out(served: &Served, namespace: &str, query: &Query) -> String {
+    format!(
+        "{}{} in {namespace}: source {} has not yet answered the first {} query; waited {}",
+        served.entry.metric,
+        labelled(&served.entry.labels),
+        query.source,
+        kind(query),
+        show(served.entry.policy.first_read_timeout)
+    )
+}
+
+/// The refresher cannot take the query.
+pub(super) fn queue_full(served: &Served, namespace: &str, query: &Query) -> String {
+    format!(
+        "{} in {namespace}: too many metrics became wanted at once, this one was not queued \
+         (source {}); the next read tries again",
+        served.entry.metric, query.source
+    )
+}
+
+fn kind(query: &Query) -> &'static str {
+    match &query.spec {
+        QuerySpec::Prometheus(_) => "Prometheus",
+        QuerySpec::Sqs(_) => "SQS",
+        QuerySpec::Simulated(_) => "simulated",
+    }
+}
+
+fn labelled(labels: &Labels) -> String {
+    if labels.is_empty() { String::new() } else { labels.to_string() }
+}
+
+/// A duration as people write it in definitions: `2m`, `1h30m`, `500ms`.
+pub(crate) fn show(duration: Duration) -> String {
+    let millis = duration.as_millis();
+    if millis == 0 {
+        return "0s".to_owned();
+    }
+    if millis < 1000 {
+        return format!("{millis}ms");
+    }
+    let (hours, minutes) = (millis / 3_600_000, millis / 60_000 % 60);
+    let seconds = millis % 60_000;
+    let mut text = String::new();
+    if hours > 0 {
+        let _ = write!(text, "{hours}h");
+    }
+    if minutes > 0 {
+        let _ = write!(text, "{minutes}m");
+    }
+    if !seconds.is_multiple_of(1000) {
+        let fraction = format!("{:03}", seconds % 1000);
+        let _ = write!(text, "{}.{}s", seconds / 1000, fraction.trim_end_matches('0'));
+    } else if seconds > 0 {
+        let _ = write!(text, "{}s", seconds / 1000);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_read_like_definitions() {
+        for (millis, text) in [
+            (0, "0s"),
+            (500, "500ms"),
+            (2000, "2s"),
+            (1500, "1.5s"),
+            (120_000, "2m"),
+            (5_400_000, "1h30m"),
+            (3_601_000, "1h1s"),
+        ] {
+            assert_eq!(show(Duration::from_millis(millis)), text);
+        }
+    }
+
+    #[test]
+    fn a_selector_that_matches_nothing_is_told_what_exists() {
+        let existing =
+            [Labels::new([("queue", "a")]), Labels::new([("queue", "b"), ("zone", "x")])];
+        let selector = Selector::new(vec![crate::model::Requirement {
+            key: "queue".into(),
+            operator: crate::model::Operator::In,
+            values: vec!["c".into()],
+        }]);
+        assert_eq!(
+            no_match("depth", "default", &selector, existing.iter()),
+            "depth in default: no series matches the selector \"queue=c\"; the metric's 2 series \
+             have the labels queue (a, b), zone (x)"
+        );
+    }
+}
