@@ -14,6 +14,7 @@
 //! | L1 | [`source`] | reading upstreams: Prometheus, SQS, simulated |
 //! | L1 | [`cache`] | the state of every query, as a pure state machine and its stores |
 //! | L1 | [`catalog`] | which metrics exist, as a snapshot that readers never lock |
+//! | L1 | [`objects`] | which namespaces match a selector |
 //! | L1 | [`telemetry`] | the registry of our own metrics, logging |
 //! | L1 | [`api`] | routes, negotiation, discovery, `OpenAPI`, wire types |
 //! | L1 | [`server`] | TLS, connections, authentication, authorization |
@@ -36,6 +37,7 @@ pub mod control;
 pub mod definition;
 pub mod lookup;
 pub mod model;
+pub mod objects;
 pub mod runtime;
 pub mod server;
 pub mod source;

@@ -48,9 +48,9 @@ impl OnDemand {
 
     /// The cell of a query, made when there is none.
     #[must_use]
-    pub fn get(&self, query: Arc<Query>, policy: &Policy) -> Arc<QueryCell> {
-        let cell = self.cells.get_with_by_ref(&query, || {
-            Arc::new(QueryCell::new(Arc::clone(&query), policy.refresh, policy.keep_warm))
+    pub fn get(&self, query: &Arc<Query>, policy: &Policy) -> Arc<QueryCell> {
+        let cell = self.cells.get_with_by_ref(query, || {
+            Arc::new(QueryCell::new(Arc::clone(query), policy.refresh, policy.keep_warm))
         });
         // The definition may have changed its pace since the cell was made.
         if cell.refresh() != policy.refresh || cell.keep_warm() != policy.keep_warm {
@@ -101,11 +101,11 @@ mod tests {
     #[test]
     fn equal_queries_share_a_cell() {
         let store = OnDemand::new();
-        let first = store.get(query("up"), &policy());
-        assert!(Arc::ptr_eq(&first, &store.get(query("up"), &policy())));
-        assert!(!Arc::ptr_eq(&first, &store.get(query("down"), &policy())));
+        let first = store.get(&query("up"), &policy());
+        assert!(Arc::ptr_eq(&first, &store.get(&query("up"), &policy())));
+        assert!(!Arc::ptr_eq(&first, &store.get(&query("down"), &policy())));
         let faster = Policy { refresh: Duration::from_secs(5), ..policy() };
-        assert_eq!(store.get(query("up"), &faster).refresh(), Duration::from_secs(5));
+        assert_eq!(store.get(&query("up"), &faster).refresh(), Duration::from_secs(5));
         assert_eq!(first.refresh(), Duration::from_secs(5));
     }
 
@@ -113,7 +113,7 @@ mod tests {
     fn the_store_is_bounded_and_evicted_cells_are_retired() {
         let store = OnDemand::with_capacity(10);
         let cells: Vec<_> =
-            (0..100).map(|i| store.get(query(&format!("q{i}")), &policy())).collect();
+            (0..100).map(|i| store.get(&query(&format!("q{i}")), &policy())).collect();
         store.cells.run_pending_tasks();
         assert!(store.all().len() <= 10);
         assert_eq!(cells.iter().filter(|c| !c.is_retired()).count(), store.all().len());

@@ -232,7 +232,7 @@ impl Inner {
                 let query = served.entry.query.resolve(namespace);
                 match snapshot.cell(&query) {
                     Some(cell) => Arc::clone(cell),
-                    None => self.on_demand.get(query, &served.entry.policy),
+                    None => self.on_demand.get(&query, &served.entry.policy),
                 }
             }
             (None, QueryTemplate::Fixed(_)) => {
@@ -261,7 +261,7 @@ impl Inner {
                 Some(cell) => cell.state().clone(),
                 None => self
                     .on_demand
-                    .get(template.resolve(namespace), &served.entry.policy)
+                    .get(&template.resolve(namespace), &served.entry.policy)
                     .state()
                     .clone(),
             },
