@@ -4,37 +4,67 @@
 //! the prefix `tidepole_`; labels come from enums or configured names, never from free text.
 //! Not responsible for: what is counted.
 
-use std::fmt;
-use std::sync::Mutex;
+pub mod build;
+pub mod logging;
+pub mod process;
 
+use std::fmt;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use prometheus_client::encoding::text::{encode_eof, encode_registry};
 use prometheus_client::registry::Registry;
+
+/// Media type of [`Telemetry::encode`]'s text.
+pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// The registry of this process's metrics.
 pub struct Telemetry {
-    registry: Mutex<Registry>,
+    /// What modules register: prefixed with `tidepole_`.
+    own: Mutex<Registry>,
+    /// Names that every program shares (`process_*`), which dashboards know without a prefix.
+    shared: Mutex<Registry>,
 }
 
 impl Telemetry {
     /// An empty registry; every metric gets the prefix `tidepole_`.
     #[must_use]
     pub fn new() -> Self {
-        Self { registry: Mutex::new(Registry::with_prefix("tidepole")) }
+        Self {
+            own: Mutex::new(Registry::with_prefix("tidepole")),
+            shared: Mutex::new(Registry::default()),
+        }
+    }
+
+    /// A registry that already tells about the process and the build: what a server starts with.
+    #[must_use]
+    pub fn for_process() -> Self {
+        let telemetry = Self::new();
+        lock(&telemetry.shared)
+            .register_collector(Box::new(process::ProcessCollector::from_proc()));
+        telemetry.register(build::register);
+        telemetry
     }
 
     /// Lets a module register its metrics.
     pub fn register<T>(&self, add: impl FnOnce(&mut Registry) -> T) -> T {
-        add(&mut self.registry.lock().unwrap_or_else(std::sync::PoisonError::into_inner))
+        add(&mut lock(&self.own))
     }
 
     /// All metrics in the `OpenMetrics` text format.
     #[must_use]
     pub fn encode(&self) -> String {
+        const INFALLIBLE: &str = "writing to a String cannot fail";
         let mut text = String::new();
-        let registry = self.registry.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        prometheus_client::encoding::text::encode(&mut text, &registry)
-            .expect("writing to a String cannot fail");
+        encode_registry(&mut text, &lock(&self.shared)).expect(INFALLIBLE);
+        encode_registry(&mut text, &lock(&self.own)).expect(INFALLIBLE);
+        encode_eof(&mut text).expect(INFALLIBLE);
         text
     }
+}
+
+/// A registry is only ever appended to, so one whose writer panicked is still whole.
+fn lock(registry: &Mutex<Registry>) -> MutexGuard<'_, Registry> {
+    registry.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Default for Telemetry {
@@ -46,5 +76,28 @@ impl Default for Telemetry {
 impl fmt::Debug for Telemetry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Telemetry")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use prometheus_client::metrics::counter::Counter;
+
+    use super::*;
+
+    #[test]
+    fn own_metrics_are_prefixed_and_process_metrics_are_not() {
+        let telemetry = Telemetry::for_process();
+        let reads: Counter = telemetry.register(|registry| {
+            let counter = Counter::default();
+            registry.register("reads", "Reads", counter.clone());
+            counter
+        });
+        reads.inc();
+        let text = telemetry.encode();
+        assert!(text.contains("\ntidepole_reads_total 1\n"), "{text}");
+        assert!(text.contains("\nprocess_resident_memory_bytes "), "{text}");
+        assert!(text.contains("\ntidepole_build_info{version="), "{text}");
+        assert!(text.ends_with("\n# EOF\n"), "{text}");
     }
 }
