@@ -51,6 +51,10 @@ impl Telemetry {
     }
 
     /// All metrics in the `OpenMetrics` text format.
+    ///
+    /// # Panics
+    /// When a registered collector reports a formatting error, which is a defect: writing to a
+    /// `String` cannot fail.
     #[must_use]
     pub fn encode(&self) -> String {
         const INFALLIBLE: &str = "writing to a String cannot fail";

@@ -174,7 +174,10 @@ mod tests {
                 // The command name tries to look like the end of the field.
                 "42 (tide) pole) S 1 42 42 0 -1 4194560 900 0 0 0 250 150 0 0 20 0 6 0 3000 90000000 4000 1",
             ),
-            ("self/status", "Name:\ttidepole\nVmSize:\t  87890 kB\nVmRSS:\t   16000 kB\nThreads:\t6\n"),
+            (
+                "self/status",
+                "Name:\ttidepole\nVmSize:\t  87890 kB\nVmRSS:\t   16000 kB\nThreads:\t6\n",
+            ),
             (
                 "self/limits",
                 "Limit  Soft Limit  Hard Limit  Units\nMax open files            1024                 4096                 files\n",
@@ -204,7 +207,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let figures = ProcessCollector { proc: dir.path().to_owned() }.read();
         assert_eq!(figures, Figures::default());
-        let dir = folder(&[("self/stat", "no brackets"), ("self/limits", "Max open files unlimited")]);
+        let dir =
+            folder(&[("self/stat", "no brackets"), ("self/limits", "Max open files unlimited")]);
         let figures = ProcessCollector { proc: dir.path().to_owned() }.read();
         assert_eq!((figures.cpu_seconds, figures.max_fds), (None, None));
     }

@@ -1,0 +1,176 @@
+//! The admin listener: health, metrics and the status page, over plain HTTP for probes, scrapers
+//! and people.
+//!
+//! Responsible for: what `/livez`, `/readyz`, `/healthz`, `/metrics`, `/` and `/api/metrics`
+//! answer, and for never letting a slow or greedy client hurt the process.
+//! Not responsible for: deciding what is healthy ([`ServerState`]) or what a metric's state is
+//! ([`Inventory`]); both are handed in by the composition root.
+//!
+//! Invariants: read-only; every answer is bounded; nothing here waits for an upstream; everything
+//! that a user wrote is escaped, and the page runs no script and loads nothing.
+
+mod health;
+mod inventory;
+mod json;
+mod listener;
+mod page;
+mod view;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::{Path, RawQuery, State};
+use axum::http::header::{
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
+    X_FRAME_OPTIONS,
+};
+use axum::http::{HeaderValue, StatusCode, Uri};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use tokio::sync::Semaphore;
+
+use crate::model::{Probe, ServerState};
+use crate::telemetry;
+
+pub use inventory::{Inventory, MetricRow, MetricState};
+pub use listener::{bind, serve};
+use view::View;
+
+/// Pages that are rendered at once. A page walks every metric, so a crowd of readers waits here
+/// instead of taking the processor from the refresher.
+const CONCURRENT_PAGES: usize = 2;
+
+/// How long a reader waits for its turn before it is told to come back.
+const PAGE_WAIT: Duration = Duration::from_secs(5);
+
+const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
+const HTML: HeaderValue = HeaderValue::from_static("text/html; charset=utf-8");
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+
+/// What the admin listener tells about.
+#[derive(Clone)]
+pub struct Admin {
+    state: Arc<dyn ServerState>,
+    inventory: Arc<dyn Inventory>,
+    pages: Arc<Semaphore>,
+}
+
+impl Admin {
+    /// An admin listener over these two views of the process.
+    #[must_use]
+    pub fn new(state: Arc<dyn ServerState>, inventory: Arc<dyn Inventory>) -> Self {
+        Self { state, inventory, pages: Arc::new(Semaphore::new(CONCURRENT_PAGES)) }
+    }
+
+    /// The routes.
+    pub(crate) fn router(self) -> Router {
+        Router::new()
+            .route("/", get(status_page))
+            .route("/api/metrics", get(metrics_json))
+            .route("/metrics", get(metrics))
+            .route("/livez", get(livez))
+            .route("/readyz", get(readyz))
+            .route("/healthz", get(healthz))
+            .route("/livez/{check}", get(live_check))
+            .route("/readyz/{check}", get(ready_check))
+            .route("/healthz/{check}", get(health_check))
+            .fallback(not_found)
+            .with_state(self)
+    }
+
+    fn probe(&self, probe: Probe, query: Option<&str>) -> Response {
+        let answer = health::render(probe, &self.state.probe(probe), query.unwrap_or_default());
+        respond(status(answer.passed), TEXT, answer.text)
+    }
+
+    fn check(&self, probe: Probe, name: &str) -> Response {
+        match health::render_one(&self.state.probe(probe), name) {
+            Some(answer) => respond(status(answer.passed), TEXT, answer.text),
+            None => respond(StatusCode::NOT_FOUND, TEXT, "404 page not found\n".to_owned()),
+        }
+    }
+
+    /// Takes a turn at walking all metrics, and looks at them through the request's filter.
+    async fn view(&self, query: Option<&str>) -> Option<View> {
+        let turn = tokio::time::timeout(PAGE_WAIT, self.pages.acquire()).await.ok()?;
+        let _turn = turn.expect("the semaphore is never closed");
+        Some(View::of(&*self.inventory, query.unwrap_or_default()))
+    }
+}
+
+fn status(passed: bool) -> StatusCode {
+    if passed { StatusCode::OK } else { StatusCode::INTERNAL_SERVER_ERROR }
+}
+
+async fn livez(State(admin): State<Admin>, RawQuery(query): RawQuery) -> Response {
+    admin.probe(Probe::Live, query.as_deref())
+}
+
+async fn readyz(State(admin): State<Admin>, RawQuery(query): RawQuery) -> Response {
+    admin.probe(Probe::Ready, query.as_deref())
+}
+
+async fn healthz(State(admin): State<Admin>, RawQuery(query): RawQuery) -> Response {
+    admin.probe(Probe::Health, query.as_deref())
+}
+
+async fn live_check(State(admin): State<Admin>, Path(check): Path<String>) -> Response {
+    admin.check(Probe::Live, &check)
+}
+
+async fn ready_check(State(admin): State<Admin>, Path(check): Path<String>) -> Response {
+    admin.check(Probe::Ready, &check)
+}
+
+async fn health_check(State(admin): State<Admin>, Path(check): Path<String>) -> Response {
+    admin.check(Probe::Health, &check)
+}
+
+async fn metrics(State(admin): State<Admin>) -> Response {
+    const OPEN_METRICS: HeaderValue = HeaderValue::from_static(telemetry::CONTENT_TYPE);
+    respond(StatusCode::OK, OPEN_METRICS, admin.state.metrics_text())
+}
+
+async fn metrics_json(State(admin): State<Admin>, RawQuery(query): RawQuery) -> Response {
+    match admin.view(query.as_deref()).await {
+        Some(view) => respond(StatusCode::OK, JSON, json::render(&view)),
+        None => busy(),
+    }
+}
+
+async fn status_page(State(admin): State<Admin>, RawQuery(query): RawQuery) -> Response {
+    let Some(view) = admin.view(query.as_deref()).await else { return busy() };
+    let checks = admin.state.probe(Probe::Ready);
+    let mut response = respond(StatusCode::OK, HTML, page::render(&view, &checks));
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_SECURITY_POLICY, page::CONTENT_POLICY.clone());
+    headers.insert(X_FRAME_OPTIONS, HeaderValue::from_static("DENY"));
+    headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    response
+}
+
+async fn not_found(uri: Uri) -> Response {
+    let path: String = uri.path().chars().take(200).collect();
+    let text = format!(
+        "{path} is not here; this listener has / /api/metrics /metrics /livez /readyz /healthz\n"
+    );
+    respond(StatusCode::NOT_FOUND, TEXT, text)
+}
+
+fn busy() -> Response {
+    let text = "other readers are being answered; try again in a moment\n".to_owned();
+    respond(StatusCode::SERVICE_UNAVAILABLE, TEXT, text)
+}
+
+fn respond(status: StatusCode, kind: HeaderValue, body: String) -> Response {
+    let headers = [
+        (CONTENT_TYPE, kind),
+        (CACHE_CONTROL, HeaderValue::from_static("no-store")),
+        (X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
+    ];
+    (status, headers, body).into_response()
+}
+
+#[cfg(test)]
+mod tests;

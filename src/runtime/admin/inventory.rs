@@ -1,0 +1,111 @@
+//! What the status page shows, as the admin listener wants to be told.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use crate::model::{Labels, Problem};
+
+/// Where the value of a metric stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MetricState {
+    /// The latest refresh succeeded and is no older than one interval.
+    Fresh,
+    /// The last good value is served; a newer one is due or failed.
+    Servable,
+    /// No value may be served: the latest read failed.
+    Failed,
+    /// No value may be served: the last good one is older than `maxAge`.
+    Expired,
+    /// The first read has not ended yet.
+    Waiting,
+    /// Nobody reads it, so nobody refreshes it.
+    Idle,
+}
+
+impl MetricState {
+    /// All states, the ones that need a person first.
+    pub const ALL: [Self; 6] =
+        [Self::Failed, Self::Expired, Self::Waiting, Self::Servable, Self::Fresh, Self::Idle];
+
+    /// The word that the page, `?state=` and the JSON use.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Fresh => "fresh",
+            Self::Servable => "servable",
+            Self::Failed => "failed",
+            Self::Expired => "expired",
+            Self::Waiting => "waiting",
+            Self::Idle => "idle",
+        }
+    }
+}
+
+/// One metric definition and the state of its value.
+#[derive(Clone, Debug)]
+pub struct MetricRow {
+    /// What HPAs ask for.
+    pub metric: String,
+    /// Who can see it: a namespace, several separated by commas, or [`MetricRow::ALL_NAMESPACES`].
+    pub scope: String,
+    /// Constant labels.
+    pub labels: Labels,
+    /// The document: kind, namespace and name.
+    pub definition: String,
+    /// Where the document was read.
+    pub origin: String,
+    /// Name of the source.
+    pub source: String,
+    /// Kind of query: `prometheus`, `sqs`, `simulated`.
+    pub source_kind: &'static str,
+    /// What is asked of the source, as a person would write it. No secrets.
+    pub query: String,
+    /// Where the value stands.
+    pub state: MetricState,
+    /// The value as the API renders it, or a count like `12 series`.
+    pub value: Option<String>,
+    /// Age of the sample, by the rule that `maxAge` uses.
+    pub sample_age: Option<Duration>,
+    /// The timestamp that the API reports.
+    pub timestamp: Option<Timestamp>,
+    /// Why the latest read failed, until one succeeds.
+    pub last_error: Option<String>,
+    /// How long ago that was.
+    pub last_error_age: Option<Duration>,
+    /// How often the upstream is read.
+    pub refresh: Duration,
+    /// Age from which on the value is not served.
+    pub max_age: Duration,
+    /// Whether it is being refreshed.
+    pub wanted: bool,
+    /// How long ago somebody read it.
+    pub last_read_age: Option<Duration>,
+}
+
+impl MetricRow {
+    /// The scope of a definition that every namespace sees.
+    pub const ALL_NAMESPACES: &'static str = "all namespaces";
+}
+
+/// Who knows all metrics and what is wrong with the definitions. Answers from memory.
+pub trait Inventory: Send + Sync + 'static {
+    /// Every metric, in any order.
+    fn metrics(&self) -> Vec<MetricRow>;
+
+    /// What is wrong in the definitions that could not be loaded.
+    fn problems(&self) -> Vec<Problem>;
+
+    /// Definitions that lost against another one with the same name and labels, as sentences.
+    fn conflicts(&self) -> Vec<String>;
+
+    /// How long the process has been running.
+    fn uptime(&self) -> Duration;
+
+    /// The running version.
+    fn version(&self) -> &'static str {
+        crate::telemetry::build::VERSION
+    }
+}

@@ -1,0 +1,97 @@
+//! The status page's content as JSON, for scripts.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::runtime::admin::view::View;
+use crate::runtime::admin::{MetricRow, MetricState};
+
+/// `GET /api/metrics`. Durations are in seconds.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Answer<'a> {
+    version: &'a str,
+    uptime_seconds: f64,
+    total: usize,
+    matching: usize,
+    page: usize,
+    pages: usize,
+    states: BTreeMap<&'static str, usize>,
+    metrics: Vec<Metric<'a>>,
+    problems: Vec<String>,
+    problems_total: usize,
+    conflicts: &'a [String],
+    conflicts_total: usize,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Metric<'a> {
+    #[serde(rename = "metric")]
+    name: &'a str,
+    scope: &'a str,
+    labels: BTreeMap<&'a str, &'a str>,
+    definition: &'a str,
+    origin: &'a str,
+    source: &'a str,
+    source_kind: &'a str,
+    query: &'a str,
+    state: MetricState,
+    value: Option<&'a str>,
+    sample_age_seconds: Option<f64>,
+    timestamp: Option<String>,
+    last_error: Option<&'a str>,
+    last_error_age_seconds: Option<f64>,
+    refresh_seconds: f64,
+    max_age_seconds: f64,
+    wanted: bool,
+    last_read_age_seconds: Option<f64>,
+}
+
+/// Renders a view.
+pub(super) fn render(view: &View) -> String {
+    let answer = Answer {
+        version: view.version,
+        uptime_seconds: view.uptime.as_secs_f64(),
+        total: view.total,
+        matching: view.matching,
+        page: view.filter.page,
+        pages: view.pages,
+        states: view.states.iter().map(|(state, count)| (state.as_str(), *count)).collect(),
+        metrics: view.rows.iter().map(metric).collect(),
+        problems: view.problems.shown.iter().map(ToString::to_string).collect(),
+        problems_total: view.problems.total,
+        conflicts: &view.conflicts.shown,
+        conflicts_total: view.conflicts.total,
+    };
+    let mut text =
+        serde_json::to_string_pretty(&answer).expect("string keys and finite numbers are JSON");
+    text.push('\n');
+    text
+}
+
+fn metric(row: &MetricRow) -> Metric<'_> {
+    let seconds = |age: Option<Duration>| age.map(|age| age.as_secs_f64());
+    Metric {
+        name: &row.metric,
+        scope: &row.scope,
+        labels: row.labels.iter().collect(),
+        definition: &row.definition,
+        origin: &row.origin,
+        source: &row.source,
+        source_kind: row.source_kind,
+        query: &row.query,
+        state: row.state,
+        value: row.value.as_deref(),
+        sample_age_seconds: seconds(row.sample_age),
+        timestamp: row.timestamp.map(|timestamp| timestamp.to_string()),
+        last_error: row.last_error.as_deref(),
+        last_error_age_seconds: seconds(row.last_error_age),
+        refresh_seconds: row.refresh.as_secs_f64(),
+        max_age_seconds: row.max_age.as_secs_f64(),
+        wanted: row.wanted,
+        last_read_age_seconds: seconds(row.last_read_age),
+    }
+}

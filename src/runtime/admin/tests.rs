@@ -1,0 +1,275 @@
+use std::net::SocketAddr;
+
+use axum::body::Body;
+use axum::http::{Method, Request};
+use http_body_util::BodyExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::runtime::Handle;
+use tower::ServiceExt;
+
+use super::*;
+use crate::model::{Labels, ProbeReport, Problem};
+use crate::task::TaskSet;
+
+struct Process {
+    ready: Option<&'static str>,
+}
+
+impl ServerState for Process {
+    fn probe(&self, probe: Probe) -> Vec<ProbeReport> {
+        let mut reports = vec![ProbeReport { name: "ping", failure: None }];
+        if probe == Probe::Ready {
+            let failure = self.ready.map(str::to_owned);
+            reports.push(ProbeReport { name: "first-refresh", failure });
+        }
+        reports
+    }
+
+    fn metrics_text(&self) -> String {
+        "# EOF\n".to_owned()
+    }
+}
+
+struct Rows(Vec<MetricRow>);
+
+impl Inventory for Rows {
+    fn metrics(&self) -> Vec<MetricRow> {
+        self.0.clone()
+    }
+
+    fn problems(&self) -> Vec<Problem> {
+        vec![Problem {
+            path: "metrics.d/bad.yaml".into(),
+            line: 3,
+            column: 5,
+            field: "spec.prometheus".to_owned(),
+            message: "unknown field <quer>; did you mean query?".to_owned(),
+        }]
+    }
+
+    fn conflicts(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    fn uptime(&self) -> Duration {
+        Duration::from_secs(90)
+    }
+}
+
+fn row(metric: &str, namespace: &str, state: MetricState) -> MetricRow {
+    let failed = matches!(state, MetricState::Failed | MetricState::Expired);
+    MetricRow {
+        metric: metric.to_owned(),
+        scope: namespace.to_owned(),
+        labels: Labels::new([("queue", metric)]),
+        definition: format!("ExternalMetric {namespace}/{metric}"),
+        origin: format!("metrics.d/{namespace}.yaml:1"),
+        source: "main".to_owned(),
+        source_kind: "prometheus",
+        query: format!("sum({metric})"),
+        state,
+        value: (!failed).then(|| "42".to_owned()),
+        sample_age: (!failed).then_some(Duration::from_secs(4)),
+        timestamp: (!failed).then_some(jiff::Timestamp::UNIX_EPOCH),
+        last_error: failed.then(|| "connection <refused>".to_owned()),
+        last_error_age: failed.then_some(Duration::from_secs(9)),
+        refresh: Duration::from_secs(15),
+        max_age: Duration::from_secs(120),
+        wanted: true,
+        last_read_age: Some(Duration::from_secs(3)),
+    }
+}
+
+fn rows() -> Vec<MetricRow> {
+    vec![
+        row("jobs", "team-a", MetricState::Fresh),
+        row("mails", "team-b", MetricState::Failed),
+        row("orders", MetricRow::ALL_NAMESPACES, MetricState::Servable),
+    ]
+}
+
+fn admin(rows: Vec<MetricRow>, ready: Option<&'static str>) -> Admin {
+    Admin::new(Arc::new(Process { ready }), Arc::new(Rows(rows)))
+}
+
+async fn get_from(admin: Admin, uri: &str) -> (StatusCode, Response<String>) {
+    let request = Request::get(uri).body(Body::empty()).unwrap();
+    read(admin.router().oneshot(request).await.unwrap()).await
+}
+
+type Response<T> = axum::http::Response<T>;
+
+async fn read(response: Response<Body>) -> (StatusCode, Response<String>) {
+    let (parts, body) = response.into_parts();
+    let body = body.collect().await.unwrap().to_bytes();
+    let text = String::from_utf8(body.to_vec()).unwrap();
+    (parts.status, Response::from_parts(parts, text))
+}
+
+async fn json(uri: &str) -> serde_json::Value {
+    let (status, response) = get_from(admin(rows(), None), uri).await;
+    assert_eq!(status, StatusCode::OK);
+    serde_json::from_str(response.body()).unwrap()
+}
+
+fn names(answer: &serde_json::Value) -> Vec<&str> {
+    answer["metrics"].as_array().unwrap().iter().map(|m| m["metric"].as_str().unwrap()).collect()
+}
+
+#[tokio::test]
+async fn health_answers_per_endpoint() {
+    let cases = [
+        ("/livez", None, 200, "ok"),
+        ("/healthz", Some("late"), 200, "ok"),
+        ("/readyz", None, 200, "ok"),
+        ("/readyz?verbose", None, 200, "[+]ping ok\n[+]first-refresh ok\nreadyz check passed\n"),
+        (
+            "/readyz",
+            Some("late"),
+            500,
+            "[+]ping ok\n[-]first-refresh failed: late\nreadyz check failed\n",
+        ),
+        ("/readyz?exclude=first-refresh", Some("late"), 200, "ok"),
+        ("/readyz/first-refresh", Some("late"), 500, "internal server error: late\n"),
+        ("/livez/ping", None, 200, "ok"),
+        ("/livez/pong", None, 404, "404 page not found\n"),
+    ];
+    for (uri, ready, status, text) in cases {
+        let (got, response) = get_from(admin(rows(), ready), uri).await;
+        assert_eq!((got.as_u16(), response.body().as_str()), (status, text), "{uri}");
+        assert_eq!(response.headers()[CONTENT_TYPE], "text/plain; charset=utf-8", "{uri}");
+        assert_eq!(response.headers()[X_CONTENT_TYPE_OPTIONS], "nosniff", "{uri}");
+    }
+}
+
+#[tokio::test]
+async fn metrics_have_the_openmetrics_type() {
+    let (status, response) = get_from(admin(rows(), None), "/metrics").await;
+    assert_eq!((status, response.body().as_str()), (StatusCode::OK, "# EOF\n"));
+    assert_eq!(
+        response.headers()[CONTENT_TYPE],
+        "application/openmetrics-text; version=1.0.0; charset=utf-8"
+    );
+}
+
+#[tokio::test]
+async fn other_paths_and_methods_are_refused() {
+    let (status, response) = get_from(admin(rows(), None), "/debug/pprof").await;
+    assert_eq!(status, StatusCode::NOT_FOUND);
+    assert!(response.body().starts_with("/debug/pprof is not here; "), "{}", response.body());
+    let post = Request::builder().method(Method::POST).uri("/").body(Body::empty()).unwrap();
+    let response = admin(rows(), None).router().oneshot(post).await.unwrap();
+    assert_eq!(response.status(), StatusCode::METHOD_NOT_ALLOWED);
+}
+
+#[tokio::test]
+async fn json_filters_by_text_namespace_and_state() {
+    assert_eq!(names(&json("/api/metrics").await), ["jobs", "mails", "orders"]);
+    assert_eq!(names(&json("/api/metrics?q=QUEUE%3Djobs").await), ["jobs"]);
+    assert_eq!(names(&json("/api/metrics?q=refused").await), ["mails"]);
+    assert_eq!(names(&json("/api/metrics?namespace=team-a").await), ["jobs", "orders"]);
+    let failed = json("/api/metrics?state=failed").await;
+    assert_eq!(names(&failed), ["mails"]);
+    assert_eq!((&failed["total"], &failed["matching"]), (&3.into(), &1.into()));
+    assert_eq!(failed["states"]["fresh"], 1);
+    let mails = &failed["metrics"][0];
+    assert_eq!(mails["lastError"], "connection <refused>");
+    assert_eq!(mails["value"], serde_json::Value::Null);
+    assert_eq!(mails["maxAgeSeconds"], 120.0);
+    assert_eq!(
+        failed["problems"][0],
+        "metrics.d/bad.yaml:3:5: spec.prometheus: unknown field <quer>; did you mean query?"
+    );
+}
+
+#[tokio::test]
+async fn the_page_escapes_and_runs_nothing() {
+    let mut rows = rows();
+    rows[0].query = "<script>alert(1)</script>".to_owned();
+    rows[0].labels = Labels::new([("a\"b", "<img src=x>")]);
+    let (status, response) = get_from(admin(rows, Some("3 < 5")), "/?q=%22%3E%3Cscript%3E").await;
+    assert_eq!(status, StatusCode::OK);
+    let policy = response.headers()[CONTENT_SECURITY_POLICY].to_str().unwrap();
+    assert!(policy.starts_with("default-src 'none'; style-src 'sha256-"), "{policy}");
+    let page = response.body();
+    for wrong in ["<script", "<img src=x", "style=\"", " onclick", "http://", "https://"] {
+        let allowed = page.matches("xmlns='http://www.w3.org").count();
+        let found = page.matches(wrong).count();
+        assert!(found == 0 || (wrong == "http://" && found == allowed), "{wrong}: {page}");
+    }
+    assert!(page.contains("value=\"&quot;&gt;&lt;script&gt;\""), "{page}");
+    assert!(page.contains("Not ready: first-refresh</strong> 3 &lt; 5"), "{page}");
+    assert!(page.contains("unknown field &lt;quer&gt;"), "{page}");
+}
+
+#[tokio::test]
+async fn the_page_shows_every_metric_and_reloads_itself() {
+    let (_, response) = get_from(admin(rows(), None), "/").await;
+    let page = response.body();
+    for text in ["jobs", "orders", "connection &lt;refused&gt;", "sum(mails)", "up 1m 30s"] {
+        assert!(page.contains(text), "{text} is missing: {page}");
+    }
+    assert!(page.contains("http-equiv=\"refresh\" content=\"15\""), "{page}");
+    let (_, paused) = get_from(admin(rows(), None), "/?refresh=off").await;
+    assert!(!paused.body().contains("http-equiv"), "{}", paused.body());
+    let (_, empty) = get_from(admin(Vec::new(), None), "/").await;
+    assert!(empty.body().contains("No metric is defined yet."), "{}", empty.body());
+}
+
+#[tokio::test]
+async fn thousands_of_metrics_are_paged() {
+    let many: Vec<MetricRow> =
+        (0..5000).map(|i| row(&format!("m{i:04}"), "team-a", MetricState::Fresh)).collect();
+    let (_, response) = get_from(admin(many.clone(), None), "/?page=7").await;
+    let page = response.body();
+    assert!(page.contains(">m0600<") && page.contains(">m0699<") && !page.contains(">m0700<"));
+    assert!(page.contains("page 7 of 50") && page.contains("?page=8\""), "{page}");
+    assert!(page.len() < 300_000, "{}", page.len());
+    let (_, last) = get_from(admin(many, None), "/?page=999999&q=m49").await;
+    assert!(last.body().contains("100 of 5000 metrics"), "{}", last.body());
+}
+
+async fn served() -> (SocketAddr, TaskSet) {
+    let (tasks, _) = TaskSet::new(Handle::current());
+    let listener = bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    serve(listener, admin(rows(), None), &tasks);
+    (address, tasks)
+}
+
+#[tokio::test]
+async fn the_listener_answers_and_stops() {
+    let (address, tasks) = served().await;
+    let mut client = TcpStream::connect(address).await.unwrap();
+    client.write_all(b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    let mut answer = [0; 1024];
+    let n = client.read(&mut answer).await.unwrap();
+    assert!(answer[..n].starts_with(b"HTTP/1.1 200 OK\r\n"));
+    // The connection idles; stopping closes it instead of waiting for the client.
+    tasks.stop().await;
+    let rest = client.read(&mut answer).await.unwrap();
+    assert_eq!(rest, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_never_finishes_its_head_is_dropped() {
+    let (address, _tasks) = served().await;
+    let mut client = TcpStream::connect(address).await.unwrap();
+    client.write_all(b"GET /livez HTTP/1.1\r\nhost:").await.unwrap();
+    let mut rest = Vec::new();
+    let end = client.read_to_end(&mut rest).await;
+    assert!(end.is_err() || rest.starts_with(b"HTTP/1.1 408 ") || rest.is_empty(), "{rest:?}");
+}
+
+#[tokio::test]
+async fn an_oversized_head_is_refused() {
+    let (address, _tasks) = served().await;
+    let mut client = TcpStream::connect(address).await.unwrap();
+    let head = format!("GET /livez HTTP/1.1\r\nx: {}\r\n\r\n", "a".repeat(64 * 1024));
+    // The server may close before everything is written.
+    let _ = client.write_all(head.as_bytes()).await;
+    let mut answer = vec![0; 64];
+    let n = client.read(&mut answer).await.unwrap_or(0);
+    assert!(n == 0 || answer.starts_with(b"HTTP/1.1 431 "), "{:?}", &answer[..n]);
+}

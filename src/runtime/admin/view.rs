@@ -1,0 +1,232 @@
+//! One look at the inventory: filtered, counted, sorted and cut to a page.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use crate::model::Problem;
+use crate::runtime::admin::{Inventory, MetricRow, MetricState};
+
+/// Rows on a page unless `?limit=` says otherwise.
+const DEFAULT_LIMIT: usize = 100;
+/// Most rows on a page: about a megabyte of HTML.
+const MAX_LIMIT: usize = 1000;
+/// Problems and conflicts that are listed; the rest is counted.
+const MAX_REPORTS: usize = 50;
+/// Namespaces that the filter suggests.
+const MAX_NAMESPACES: usize = 200;
+/// Longest text of a filter that is taken, in characters.
+const MAX_FILTER: usize = 253;
+
+/// What the request asks to see.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Filter {
+    /// Part of the name, labels, definition, source, query or error; case does not matter.
+    pub(super) text: String,
+    /// Only what this namespace can see.
+    pub(super) namespace: String,
+    /// Only metrics in this state.
+    pub(super) state: Option<MetricState>,
+    /// 1-based.
+    pub(super) page: usize,
+    /// Rows on a page.
+    pub(super) limit: usize,
+    /// Whether the page reloads itself.
+    pub(super) paused: bool,
+}
+
+impl Filter {
+    /// Reads a raw query. What it does not know or cannot read it ignores: a stale bookmark shows
+    /// more rather than an error.
+    pub(super) fn parse(query: &str) -> Self {
+        let mut filter = Self { page: 1, limit: DEFAULT_LIMIT, ..Self::default() };
+        for (key, value) in url::form_urlencoded::parse(query.as_bytes()) {
+            let clipped = || value.trim().chars().take(MAX_FILTER).collect::<String>();
+            match &*key {
+                "q" => filter.text = clipped(),
+                "namespace" => filter.namespace = clipped(),
+                "state" => {
+                    filter.state = MetricState::ALL.into_iter().find(|s| s.as_str() == value);
+                }
+                "page" => filter.page = value.parse().unwrap_or(1).max(1),
+                "limit" => {
+                    filter.limit = value.parse().unwrap_or(DEFAULT_LIMIT).clamp(1, MAX_LIMIT);
+                }
+                "refresh" => filter.paused = value == "off",
+                _ => {}
+            }
+        }
+        filter
+    }
+
+    /// The query that asks for this, starting with `?`.
+    pub(super) fn to_query(&self) -> String {
+        let mut query = url::form_urlencoded::Serializer::new(String::new());
+        if !self.text.is_empty() {
+            query.append_pair("q", &self.text);
+        }
+        if !self.namespace.is_empty() {
+            query.append_pair("namespace", &self.namespace);
+        }
+        if let Some(state) = self.state {
+            query.append_pair("state", state.as_str());
+        }
+        if self.page > 1 {
+            query.append_pair("page", &self.page.to_string());
+        }
+        if self.limit != DEFAULT_LIMIT {
+            query.append_pair("limit", &self.limit.to_string());
+        }
+        if self.paused {
+            query.append_pair("refresh", "off");
+        }
+        format!("?{}", query.finish())
+    }
+
+    fn matches(&self, row: &MetricRow, folded: &str) -> bool {
+        self.in_namespace(&row.scope) && contains(row, folded)
+    }
+
+    fn in_namespace(&self, scope: &str) -> bool {
+        self.namespace.is_empty()
+            || scope == MetricRow::ALL_NAMESPACES
+            || scope.split(',').any(|name| name.trim() == self.namespace)
+    }
+}
+
+fn contains(row: &MetricRow, folded: &str) -> bool {
+    let has = |text: &str| text.to_lowercase().contains(folded);
+    folded.is_empty()
+        || [&row.metric, &row.definition, &row.origin, &row.source, &row.query]
+            .into_iter()
+            .any(|text| has(text))
+        || row.last_error.as_deref().is_some_and(has)
+        || row.labels.iter().any(|(key, value)| has(&format!("{key}={value}")))
+}
+
+/// A bounded list and how long the whole is.
+#[derive(Debug)]
+pub(super) struct Bounded<T> {
+    pub(super) shown: Vec<T>,
+    pub(super) total: usize,
+}
+
+impl<T> Bounded<T> {
+    fn of(mut all: Vec<T>) -> Self {
+        let total = all.len();
+        all.truncate(MAX_REPORTS);
+        Self { shown: all, total }
+    }
+}
+
+/// What one answer shows.
+#[derive(Debug)]
+pub(super) struct View {
+    pub(super) filter: Filter,
+    /// The rows of this page.
+    pub(super) rows: Vec<MetricRow>,
+    /// Metrics that match the filter.
+    pub(super) matching: usize,
+    /// All metrics.
+    pub(super) total: usize,
+    /// Pages of matching metrics, at least one.
+    pub(super) pages: usize,
+    /// Metrics by state that match text and namespace.
+    pub(super) states: [(MetricState, usize); MetricState::ALL.len()],
+    pub(super) namespaces: Vec<String>,
+    pub(super) problems: Bounded<Problem>,
+    pub(super) conflicts: Bounded<String>,
+    pub(super) version: &'static str,
+    pub(super) uptime: Duration,
+}
+
+impl View {
+    /// Looks at the inventory through the filter that a raw query describes.
+    pub(super) fn of(inventory: &dyn Inventory, query: &str) -> Self {
+        let mut filter = Filter::parse(query);
+        let mut rows = inventory.metrics();
+        let total = rows.len();
+        let namespaces = namespaces(&rows);
+        let folded = filter.text.to_lowercase();
+        rows.retain(|row| filter.matches(row, &folded));
+        let states = MetricState::ALL
+            .map(|state| (state, rows.iter().filter(|row| row.state == state).count()));
+        if let Some(state) = filter.state {
+            rows.retain(|row| row.state == state);
+        }
+        rows.sort_by(|a, b| {
+            (&a.metric, &a.scope, &a.labels, &a.definition).cmp(&(
+                &b.metric,
+                &b.scope,
+                &b.labels,
+                &b.definition,
+            ))
+        });
+        let matching = rows.len();
+        let pages = matching.div_ceil(filter.limit).max(1);
+        filter.page = filter.page.min(pages);
+        let start = (filter.page - 1) * filter.limit;
+        let rows = rows.into_iter().skip(start).take(filter.limit).collect();
+        Self {
+            filter,
+            rows,
+            matching,
+            total,
+            pages,
+            states,
+            namespaces,
+            problems: Bounded::of(inventory.problems()),
+            conflicts: Bounded::of(inventory.conflicts()),
+            version: inventory.version(),
+            uptime: inventory.uptime(),
+        }
+    }
+
+    /// The query of this view with one thing changed; always leads to its first page.
+    pub(super) fn link(&self, change: impl FnOnce(&mut Filter)) -> String {
+        let mut filter = Filter { page: 1, ..self.filter.clone() };
+        change(&mut filter);
+        filter.to_query()
+    }
+}
+
+fn namespaces(rows: &[MetricRow]) -> Vec<String> {
+    let names: BTreeSet<&str> = rows
+        .iter()
+        .filter(|row| row.scope != MetricRow::ALL_NAMESPACES)
+        .flat_map(|row| row.scope.split(',').map(str::trim))
+        .collect();
+    names.into_iter().take(MAX_NAMESPACES).map(str::to_owned).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_query_is_read_leniently_and_written_back() {
+        let filter = Filter::parse("q=Jobs+%26+more&namespace=team-a&state=failed&page=3&limit=5");
+        assert_eq!(
+            filter,
+            Filter {
+                text: "Jobs & more".to_owned(),
+                namespace: "team-a".to_owned(),
+                state: Some(MetricState::Failed),
+                page: 3,
+                limit: 5,
+                paused: false,
+            }
+        );
+        assert_eq!(Filter::parse(&filter.to_query()[1..]), filter);
+        let odd = Filter::parse("state=odd&page=-1&limit=999999&refresh=off&x=y&%ff");
+        assert_eq!((odd.state, odd.page, odd.limit, odd.paused), (None, 1, MAX_LIMIT, true));
+        assert_eq!(Filter::parse("").to_query(), "?");
+    }
+
+    #[test]
+    fn a_namespace_sees_its_own_and_what_everybody_sees() {
+        let filter = Filter::parse("namespace=a");
+        let seen =
+            ["a", "b, a", MetricRow::ALL_NAMESPACES, "b", "ab"].map(|s| filter.in_namespace(s));
+        assert_eq!(seen, [true, true, true, false, false]);
+    }
+}
