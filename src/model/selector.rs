@@ -1,8 +1,12 @@
 //! Label selectors, in Kubernetes' string form.
 
+mod grammar;
+
 use std::fmt;
 
 use crate::model::Labels;
+
+pub use grammar::MAX_SELECTOR_BYTES;
 
 /// How one requirement compares.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -80,13 +84,16 @@ impl Selector {
 
     /// Reads the string form: `a=b,c!=d,e in (f,g),h notin (i),j,!k,l>5,m<5`.
     ///
+    /// Keys and values are checked as Kubernetes checks them. Requirements come out in key order,
+    /// values sorted and unique, so equal selectors are equal values.
+    ///
     /// # Errors
-    /// With the parser's complaint, when the text does not follow the grammar.
+    /// With the parser's complaint, when the text does not follow the grammar of
+    /// `k8s.io/apimachinery/pkg/labels`.
     pub fn parse(text: &str) -> Result<Self, InvalidSelector> {
-        if text.trim().is_empty() {
-            return Ok(Self::default());
-        }
-        todo!("selector grammar")
+        let mut requirements = grammar::parse(text)?;
+        requirements.sort_by(|a, b| a.key.cmp(&b.key));
+        Ok(Self { requirements })
     }
 
     /// The requirements.
