@@ -1,1 +1,240 @@
-//! (under construction)
+//! The metrics API: routes, negotiation, discovery, `OpenAPI`, health texts, wire form.
+//!
+//! Responsible for: turning a method and a path into a [`Route`], saying what authorization has to
+//! decide about it ([`Route::attributes`]), and answering it ([`Api::answer`]).
+//! Not responsible for: TLS, authentication, authorization and limits (`server`), where values come
+//! from ([`MetricsProvider`]), which status an error gets (`status`).
+//!
+//! Invariants: no answer is a redirect (the aggregator turns those into 502) and none is HTML (it
+//! rewrites that); discovery is answered from memory alone; whatever differs between group-versions
+//! is a row of the table in `group`. Every error under our prefixes is a `metav1.Status`.
+
+mod accept;
+mod attributes;
+mod body;
+mod discovery;
+mod duration;
+mod external;
+mod group;
+pub mod health;
+mod json;
+mod metrics;
+mod openapi;
+mod params;
+mod path;
+mod route;
+mod schema;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::future::{BoxFuture, Either};
+use http::request::Parts;
+use http::{HeaderValue, Method, Response, Uri};
+use http_body_util::Full;
+
+use crate::api::accept::{Chosen, Format, negotiate};
+use crate::api::discovery::Discovery;
+use crate::api::external::Reads;
+use crate::api::group::{GroupVersion, MetricPath};
+use crate::api::health::{HealthQuery, HealthText};
+use crate::api::metrics::ReadMetrics;
+use crate::api::openapi::OpenApi;
+use crate::api::route::Target;
+use crate::model::{ApiError, Clock, MetricsProvider, ServerState};
+use crate::status::{self, Status};
+use crate::telemetry::Telemetry;
+
+pub use crate::api::route::Route;
+
+/// The media type of `/metrics`.
+pub const OPENMETRICS: HeaderValue =
+    HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
+
+/// What the API serves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Whether `external.metrics.k8s.io` is served.
+    pub external: bool,
+    /// Longest wait of one request, whatever its `timeout` parameter says. Only first reads wait,
+    /// and their definition's `firstReadTimeout` ends them earlier as a rule.
+    pub max_wait: Duration,
+}
+
+impl Default for Settings {
+    /// External metrics; 60 s, the request timeout of Go's API servers.
+    fn default() -> Self {
+        Self { external: true, max_wait: Duration::from_mins(1) }
+    }
+}
+
+/// An answer that is there already (everything from memory), or one that waits for a first read.
+pub type Answer = Either<Response<Full<Bytes>>, BoxFuture<'static, Response<Full<Bytes>>>>;
+
+/// The API. Shared by all connections; holds no lock.
+pub struct Api {
+    served: Vec<&'static GroupVersion>,
+    discovery: Discovery,
+    openapi: OpenApi,
+    provider: Arc<dyn MetricsProvider>,
+    state: Arc<dyn ServerState>,
+    reads: Arc<Reads>,
+}
+
+impl fmt::Debug for Api {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let served: Vec<_> = self.served.iter().map(|gv| gv.name).collect();
+        f.debug_struct("Api").field("served", &served).finish_non_exhaustive()
+    }
+}
+
+impl Api {
+    /// The API of these settings. Makes every constant document and registers its metrics.
+    #[must_use]
+    pub fn new(
+        settings: &Settings,
+        provider: Arc<dyn MetricsProvider>,
+        state: Arc<dyn ServerState>,
+        clock: Arc<dyn Clock>,
+        telemetry: &Telemetry,
+    ) -> Self {
+        let served = group::served(settings);
+        Self {
+            discovery: Discovery::new(&served),
+            openapi: OpenApi::new(&served),
+            served,
+            provider,
+            state,
+            reads: Arc::new(Reads {
+                metrics: ReadMetrics::external(telemetry),
+                clock,
+                max_wait: settings.max_wait,
+            }),
+        }
+    }
+
+    /// What a request asks for. Never fails: an unknown path or a broken encoding is a route that
+    /// answers an error, after authorization has seen it.
+    #[must_use]
+    pub fn route(&self, method: &Method, uri: &Uri) -> Route {
+        Route::read(&self.served, method, uri)
+    }
+
+    /// Answers a route. `parts` are those of the request it was made from.
+    #[must_use]
+    pub fn answer(&self, route: Route, parts: &Parts) -> Answer {
+        let Route { method, path, params, target } = route;
+        if let (Target::Read(gv, metric), Ok(path)) = (&target, &path) {
+            return match *metric {
+                MetricPath::External { namespace, metric } => external::answer(
+                    &self.reads,
+                    &*self.provider,
+                    &external::Request {
+                        gv,
+                        namespace: &path.segment(namespace),
+                        metric: &path.segment(metric),
+                        params: &params,
+                        method: &method,
+                    },
+                    parts,
+                ),
+            };
+        }
+        let check = path.as_ref().map(|path| path.tail(1)).unwrap_or_default();
+        let response = self.document(target, &method, &check, parts);
+        Either::Left(response.unwrap_or_else(|error| Status::from(&error).response()))
+    }
+
+    /// Everything that is not a metric. `check` is the name of a single health check, if that is
+    /// asked for.
+    fn document(
+        &self,
+        target: Target,
+        method: &Method,
+        check: &str,
+        parts: &Parts,
+    ) -> Result<Response<Full<Bytes>>, ApiError> {
+        let allowed = match &target {
+            Target::Health(_) | Target::HealthCheck(_) => {
+                method == Method::GET || method == Method::HEAD
+            }
+            // Nothing is there, whatever the method.
+            Target::Refused(_) | Target::Unknown => true,
+            _ => method == Method::GET,
+        };
+        if !allowed {
+            return Err(ApiError::MethodNotAllowed);
+        }
+        let pretty = |chosen: Chosen| chosen.pretty || body::wants_pretty(parts);
+        match target {
+            Target::Root => Ok(body::json(self.discovery.root.bytes(), true, &parts.headers)),
+            Target::Version => Ok(body::json(self.discovery.version.bytes(), true, &parts.headers)),
+            Target::Groups => {
+                let chosen = choose(parts, true)?;
+                let document = match chosen.format {
+                    Format::Json => &self.discovery.groups,
+                    Format::DiscoveryV2 => &self.discovery.aggregated_v2,
+                    Format::DiscoveryV2Beta1 => &self.discovery.aggregated_v2beta1,
+                };
+                Ok(document.respond(parts, pretty(chosen)))
+            }
+            Target::Group(name) => {
+                let chosen = choose(parts, false)?;
+                let group = self.discovery.group.iter().find(|(group, _)| *group == name);
+                let (_, document) = group.ok_or(ApiError::PathNotFound)?;
+                Ok(document.respond(parts, pretty(chosen)))
+            }
+            Target::Resources(gv) => {
+                let chosen = choose(parts, false)?;
+                let list = discovery::resources(gv, &self.provider.external_names());
+                Ok(body::json(list, pretty(chosen), &parts.headers))
+            }
+            Target::OpenApiV2 => {
+                let chosen = choose(parts, false)?;
+                Ok(self.openapi.v2.respond(parts, pretty(chosen)))
+            }
+            Target::OpenApiV3 => {
+                let chosen = choose(parts, false)?;
+                Ok(self.openapi.v3.respond(parts, pretty(chosen)))
+            }
+            Target::OpenApiV3Document(gv) => {
+                let chosen = choose(parts, false)?;
+                Ok(self.openapi.document(gv, parts, pretty(chosen), self.reads.clock.now()))
+            }
+            Target::Metrics => Ok(body::answer(OPENMETRICS, self.state.metrics_text())),
+            Target::Health(probe) => {
+                let query = HealthQuery::read(parts.uri.query());
+                let answer = health::render(probe, &self.state.probe(probe), &query);
+                Ok(health_response(answer, method))
+            }
+            Target::HealthCheck(probe) => {
+                let answer = health::render_check(&self.state.probe(probe), check);
+                Ok(answer.map_or_else(status::page_not_found, |a| health_response(a, method)))
+            }
+            Target::Refused(error) => Err(error),
+            Target::Unknown => Ok(status::page_not_found()),
+            // Its path was read, or there would be no such target; `answer` has dealt with it.
+            Target::Read(..) => Err(ApiError::PathNotFound),
+        }
+    }
+}
+
+fn choose(parts: &Parts, discovery: bool) -> Result<Chosen, ApiError> {
+    let offered = if discovery {
+        "application/json, \
+         application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList, \
+         application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList"
+    } else {
+        "application/json"
+    };
+    negotiate(&parts.headers, discovery).ok_or(ApiError::NotAcceptable { offered })
+}
+
+fn health_response(answer: HealthText, method: &Method) -> Response<Full<Bytes>> {
+    let text = if method == Method::HEAD { String::new() } else { answer.text };
+    body::text(answer.passed, text)
+}

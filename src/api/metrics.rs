@@ -1,0 +1,143 @@
+//! What the API counts about reads.
+
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+
+use crate::model::{ApiError, ExternalReading};
+use crate::telemetry::Telemetry;
+
+/// How a read ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Outcome {
+    /// Answered.
+    Ok,
+    /// No such metric, or no series that matches.
+    NotFound,
+    /// No value that may be served.
+    NoValue,
+    /// The first read, or the client's patience, took too long.
+    Timeout,
+    /// The request itself is wrong or not allowed.
+    Refused,
+    /// A defect of ours.
+    Error,
+}
+
+impl Outcome {
+    const ALL: [Self; 6] =
+        [Self::Ok, Self::NotFound, Self::NoValue, Self::Timeout, Self::Refused, Self::Error];
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::NotFound => "not_found",
+            Self::NoValue => "no_value",
+            Self::Timeout => "timeout",
+            Self::Refused => "refused",
+            Self::Error => "error",
+        }
+    }
+}
+
+impl EncodeLabelValue for Outcome {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), fmt::Error> {
+        self.as_str().encode(encoder)
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OutcomeLabel {
+    outcome: Outcome,
+}
+
+impl From<&ApiError> for Outcome {
+    fn from(error: &ApiError) -> Self {
+        match error {
+            ApiError::MetricNotFound(_) | ApiError::PathNotFound => Self::NotFound,
+            ApiError::NoValue(_) => Self::NoValue,
+            ApiError::FirstReadTimeout(_) | ApiError::DeadlineExceeded(_) => Self::Timeout,
+            ApiError::BadRequest(_)
+            | ApiError::MethodNotAllowed
+            | ApiError::WatchNotSupported { .. }
+            | ApiError::NotAcceptable { .. }
+            | ApiError::Unauthorized
+            | ApiError::ForbiddenResource { .. }
+            | ApiError::ForbiddenPath(_)
+            | ApiError::RequestTooLarge(_)
+            | ApiError::Overloaded(_) => Self::Refused,
+            ApiError::AuthorizationUnavailable(_) | ApiError::Internal(_) => Self::Error,
+        }
+    }
+}
+
+/// Counters of reads. The counters are looked up once, here, and not per read.
+#[derive(Debug)]
+pub(super) struct ReadMetrics {
+    outcomes: [(Outcome, Counter); 6],
+    duration: Histogram,
+    age: Histogram,
+}
+
+impl ReadMetrics {
+    /// Registers the metrics of external reads.
+    pub(super) fn external(telemetry: &Telemetry) -> Self {
+        let family: Family<OutcomeLabel, Counter> = Family::default();
+        let outcomes = Outcome::ALL
+            .map(|outcome| (outcome, family.get_or_create_owned(&OutcomeLabel { outcome })));
+        // From memory a read takes microseconds; a first read waits up to seconds.
+        let duration = Histogram::new([
+            0.000_005, 0.000_025, 0.0001, 0.0005, 0.002, 0.01, 0.05, 0.2, 1.0, 2.5, 5.0, 10.0, 30.0,
+        ]);
+        // The buckets of metrics_apiserver_metric_freshness_seconds, for one dashboard over both.
+        let age = Histogram::new(exponential_buckets(1.0, 1.364, 20));
+        telemetry.register(|registry| {
+            registry.register(
+                "external_reads",
+                "Reads of external metrics by how they ended",
+                family,
+            );
+            registry.register(
+                "external_read_duration_seconds",
+                "Time from the parsed request to the complete answer of an external read",
+                duration.clone(),
+            );
+            registry.register(
+                "external_sample_age_seconds",
+                "Age of every sample answered by external reads",
+                age.clone(),
+            );
+        });
+        Self { outcomes, duration, age }
+    }
+
+    /// Counts a read that has ended.
+    pub(super) fn count(
+        &self,
+        started: Instant,
+        now: Timestamp,
+        result: Result<&ExternalReading, &ApiError>,
+    ) {
+        let outcome = match result {
+            Ok(reading) => {
+                for item in &reading.items {
+                    let age = now.duration_since(item.timestamp);
+                    // A sample from the future (a clock behind the upstream's) has no age.
+                    let age = Duration::try_from(age).unwrap_or_default();
+                    self.age.observe(age.as_secs_f64());
+                }
+                Outcome::Ok
+            }
+            Err(error) => error.into(),
+        };
+        if let Some((_, counter)) = self.outcomes.iter().find(|(o, _)| *o == outcome) {
+            counter.inc();
+        }
+        self.duration.observe(started.elapsed().as_secs_f64());
+    }
+}
