@@ -41,7 +41,7 @@ use crate::api::accept::{Chosen, Format, negotiate};
 use crate::api::discovery::Discovery;
 use crate::api::external::Reads;
 use crate::api::group::{GroupVersion, MetricPath};
-use crate::api::health::{HealthQuery, HealthText};
+use crate::api::health::HealthQuery;
 use crate::api::metrics::ReadMetrics;
 use crate::api::openapi::OpenApi;
 use crate::api::route::Target;
@@ -127,6 +127,15 @@ impl Api {
     /// Answers a route. `parts` are those of the request it was made from.
     #[must_use]
     pub fn answer(&self, route: Route, parts: &Parts) -> Answer {
+        let is_head = route.method == Method::HEAD;
+        match self.answer_in_full(route, parts) {
+            Either::Left(response) if is_head => Either::Left(status::without_body(response)),
+            // Reads are refused for every method but GET, so nobody waits for a HEAD.
+            answer => answer,
+        }
+    }
+
+    fn answer_in_full(&self, route: Route, parts: &Parts) -> Answer {
         let Route { method, path, params, target } = route;
         if let (Target::Read(gv, metric), Ok(path)) = (&target, &path) {
             return match *metric {
@@ -146,7 +155,8 @@ impl Api {
         }
         let check = path.as_ref().map(|path| path.tail(1)).unwrap_or_default();
         let response = self.document(target, &method, &check, parts);
-        Either::Left(response.unwrap_or_else(|error| Status::from(&error).response()))
+        let response = response.unwrap_or_else(|error| Status::from(&error).response());
+        Either::Left(response)
     }
 
     /// Everything that is not a metric. `check` is the name of a single health check, if that is
@@ -209,11 +219,11 @@ impl Api {
             Target::Health(probe) => {
                 let query = HealthQuery::read(parts.uri.query());
                 let answer = health::render(probe, &self.state.probe(probe), &query);
-                Ok(health_response(answer, method))
+                Ok(body::text(answer.passed, answer.text))
             }
             Target::HealthCheck(probe) => {
                 let answer = health::render_check(&self.state.probe(probe), check);
-                Ok(answer.map_or_else(status::page_not_found, |a| health_response(a, method)))
+                Ok(answer.map_or_else(status::page_not_found, |a| body::text(a.passed, a.text)))
             }
             Target::Refused(error) => Err(error),
             Target::Unknown => Ok(status::page_not_found()),
@@ -232,9 +242,4 @@ fn choose(parts: &Parts, discovery: bool) -> Result<Chosen, ApiError> {
         "application/json"
     };
     negotiate(&parts.headers, discovery).ok_or(ApiError::NotAcceptable { offered })
-}
-
-fn health_response(answer: HealthText, method: &Method) -> Response<Full<Bytes>> {
-    let text = if method == Method::HEAD { String::new() } else { answer.text };
-    body::text(answer.passed, text)
 }

@@ -10,9 +10,10 @@
 //! the HPA controller's five workers.
 
 use bytes::Bytes;
-use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
 use http::{HeaderValue, Response, StatusCode};
 use http_body_util::Full;
+use hyper::body::Body;
 use serde::Serialize;
 
 use crate::model::ApiError;
@@ -47,6 +48,17 @@ pub fn page_not_found() -> Response<Full<Bytes>> {
     headers.insert(CACHE_CONTROL, NO_CACHE);
     headers.insert(X_CONTENT_TYPE_OPTIONS, NOSNIFF);
     response
+}
+
+/// The same answer for a `HEAD` request: its headers, `Content-Length` included, without the body.
+/// hyper drops the body by itself on HTTP/1.1 only.
+#[must_use]
+pub fn without_body(response: Response<Full<Bytes>>) -> Response<Full<Bytes>> {
+    let (mut head, body) = response.into_parts();
+    if let Some(length) = body.size_hint().exact() {
+        head.headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+    }
+    Response::from_parts(head, Full::new(Bytes::new()))
 }
 
 /// A failure in Kubernetes' wire form (`metav1.Status`). Only this form gets our sentence into the
@@ -304,6 +316,13 @@ mod tests {
             let body = String::from_utf8(body.to_vec()).unwrap();
             assert_eq!(body, format!("{common}{}\n", &rest[1..]), "{error:?}");
         }
+    }
+
+    #[tokio::test]
+    async fn an_answer_to_head_has_headers_alone() {
+        let response = without_body(page_not_found());
+        assert_eq!(response.headers()[CONTENT_LENGTH], "19");
+        assert!(response.into_body().collect().await.unwrap().to_bytes().is_empty());
     }
 
     #[test]
