@@ -86,8 +86,11 @@ impl Path {
 
     /// Everything from a segment on, decoded.
     pub(super) fn tail(&self, index: usize) -> Cow<'_, str> {
-        let Some(&(start, _)) = self.spans.get(index) else { return Cow::Borrowed("") };
-        self.decoded(self.uri.path()[usize::from(start)..].trim_end_matches('/'))
+        if index >= self.count.min(KEPT) {
+            return Cow::Borrowed("");
+        }
+        let start = usize::from(self.spans[index].0);
+        self.decoded(self.uri.path()[start..].trim_end_matches('/'))
     }
 
     /// The whole path as it arrived, decoded.
@@ -135,6 +138,12 @@ mod tests {
         assert_eq!(segments("/pods/%2A/m%C3%BC+"), ["pods", "*", "mü+"]);
         assert_eq!(segments("/a%2Fb/c"), ["a/b", "c"]);
         assert_eq!(segments("/1/2/3/4/5/6/7/8/9/10")[8..], ["9", ""]);
+    }
+
+    #[test]
+    fn a_tail_is_everything_behind() {
+        let path = Path::read(&"/readyz/watch/a%20b/".parse().unwrap()).unwrap();
+        assert_eq!((&*path.tail(1), &*path.tail(3)), ("watch/a b", ""));
     }
 
     #[test]

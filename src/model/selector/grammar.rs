@@ -159,14 +159,11 @@ impl<'a> Parser<'a> {
         };
         check_key(key)?;
         let build = |operator, values| Requirement { key: key.to_owned(), operator, values };
-        if matches!(self.peek(), Token::End | Token::Comma) {
-            let operator = if negated { Operator::DoesNotExist } else { Operator::Exists };
-            return Ok(build(operator, Vec::new()));
-        }
-        // As in Go, `!key=value` reads as `key=value`: the operator replaces the negation. That
-        // would silently select the opposite of what was meant, so it is refused instead.
         if negated {
-            return complain(self.next(), ", expected: ',' or 'end of string' after '!key'");
+            return Ok(build(Operator::DoesNotExist, Vec::new()));
+        }
+        if matches!(self.peek(), Token::End | Token::Comma) {
+            return Ok(build(Operator::Exists, Vec::new()));
         }
         let (operator, values) = match self.next() {
             Token::Equal | Token::DoubleEqual => (Operator::In, vec![self.exact_value()?]),
@@ -360,10 +357,7 @@ mod tests {
             ("a===b", "unable to parse requirement: found '=', expected: identifier"),
             ("!", "unable to parse requirement: found '', expected: identifier"),
             ("!!a", "unable to parse requirement: found '!', expected: identifier"),
-            (
-                "!a=b",
-                "unable to parse requirement: found '=', expected: ',' or 'end of string' after '!key'",
-            ),
+            ("!a=b", "found '=', expected: ',' or 'end of string'"),
             ("a in", "unable to parse requirement: found '' expected: '('"),
             ("a in b", "unable to parse requirement: found 'b' expected: '('"),
             ("a in (", "unable to parse requirement: found '', expected: ',', ')' or identifier"),
