@@ -68,7 +68,7 @@ pub(super) fn render(view: &View, checks: &[ProbeReport]) -> String {
                     (table(view))
                     (pager(view))
                 }
-                (footer())
+                (footer(view))
             }
         }
     }
@@ -258,7 +258,7 @@ fn metric(row: &MetricRow) -> Markup {
                 }
             }
             @if let Some(error) = &row.last_error {
-                tr.error {
+                tr class={ "error " (row.state.as_str()) } {
                     td colspan="7" {
                         @if let Some(age) = row.last_error_age { strong { (human(age)) " ago" } " " }
                         (clip(error))
@@ -285,10 +285,10 @@ fn pager(view: &View) -> Markup {
     }
 }
 
-fn footer() -> Markup {
+fn footer(view: &View) -> Markup {
     html! {
         footer {
-            a href="/api/metrics" { "this page as JSON" } " · "
+            a href={ "/api/metrics" (view.filter.to_query()) } { "this page as JSON" } " · "
             a href="/metrics" { "metrics" } " · "
             a href="/readyz?verbose" { "readyz" } " · "
             a href="/livez?verbose" { "livez" }

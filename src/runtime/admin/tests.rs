@@ -75,7 +75,7 @@ fn row(metric: &str, namespace: &str, state: MetricState) -> MetricRow {
         last_error: failed.then(|| "connection <refused>".to_owned()),
         last_error_age: failed.then_some(Duration::from_secs(9)),
         refresh: Duration::from_secs(15),
-        max_age: Duration::from_secs(120),
+        max_age: Duration::from_mins(2),
         wanted: true,
         last_read_age: Some(Duration::from_secs(3)),
     }
