@@ -53,7 +53,11 @@ pub(crate) const HOMES: &[Home] = &[
         crates: &["rustls", "tokio_rustls", "rustls_pki_types", "x509_parser", "rcgen"],
         modules: &["server", "source"],
     },
-    Home { crates: &["aws_*", "prometheus_http_query", "reqwest"], modules: &["source"] },
+    Home {
+        // Not `aws_lc_rs`: that is the TLS provider, which comes with rustls.
+        crates: &["aws_config", "aws_credential_types", "aws_sdk_*", "aws_sigv4", "aws_smithy_*", "aws_types", "prometheus_http_query", "reqwest"],
+        modules: &["source"],
+    },
     Home { crates: &["moka"], modules: &["cache", "server::authn", "server::authz"] },
     Home {
         crates: &["kube", "k8s_openapi"],

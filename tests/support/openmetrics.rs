@@ -218,6 +218,9 @@ fn is_name(text: &str, colons: bool) -> bool {
     !text.is_empty() && text.chars().all(ok) && !text.starts_with(|c: char| c.is_ascii_digit())
 }
 
+/// Buckets of one series as (bound, count), and the series' count.
+type Buckets = (Vec<(f64, f64)>, Option<f64>);
+
 /// What can be said only of a whole family.
 fn complete(name: &str, family: &Family) -> Result<(), String> {
     if family.kind.is_empty() || family.help.is_empty() {
@@ -226,8 +229,8 @@ fn complete(name: &str, family: &Family) -> Result<(), String> {
     if family.kind != "histogram" {
         return Ok(());
     }
-    let mut series: BTreeMap<BTreeMap<String, String>, (Vec<(f64, f64)>, Option<f64>)> =
-        BTreeMap::new();
+    // By the labels apart from `le`.
+    let mut series: BTreeMap<BTreeMap<String, String>, Buckets> = BTreeMap::new();
     for sample in &family.samples {
         let mut labels = sample.labels.clone();
         let bound = labels.remove("le");
