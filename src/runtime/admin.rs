@@ -37,12 +37,12 @@ pub use inventory::{Inventory, MetricRow, MetricState};
 pub use listener::{bind, serve};
 use view::View;
 
-/// Pages that are rendered at once. A page walks every metric, so a crowd of readers waits here
-/// instead of taking the processor from the refresher.
-const CONCURRENT_PAGES: usize = 2;
+/// Looks at all metrics at once. A look walks every metric without a pause, so a crowd of readers
+/// waits here, and at most one thread of the runtime is kept from probes and the refresher.
+const CONCURRENT_LOOKS: usize = 1;
 
 /// How long a reader waits for its turn before it is told to come back.
-const PAGE_WAIT: Duration = Duration::from_secs(5);
+const LOOK_WAIT: Duration = Duration::from_secs(5);
 
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 const HTML: HeaderValue = HeaderValue::from_static("text/html; charset=utf-8");
@@ -53,14 +53,14 @@ const JSON: HeaderValue = HeaderValue::from_static("application/json");
 pub struct Admin {
     state: Arc<dyn ServerState>,
     inventory: Arc<dyn Inventory>,
-    pages: Arc<Semaphore>,
+    looks: Arc<Semaphore>,
 }
 
 impl Admin {
     /// An admin listener over these two views of the process.
     #[must_use]
     pub fn new(state: Arc<dyn ServerState>, inventory: Arc<dyn Inventory>) -> Self {
-        Self { state, inventory, pages: Arc::new(Semaphore::new(CONCURRENT_PAGES)) }
+        Self { state, inventory, looks: Arc::new(Semaphore::new(CONCURRENT_LOOKS)) }
     }
 
     /// The routes.
@@ -93,7 +93,7 @@ impl Admin {
 
     /// Takes a turn at walking all metrics, and looks at them through the request's filter.
     async fn view(&self, query: Option<&str>) -> Option<View> {
-        let turn = tokio::time::timeout(PAGE_WAIT, self.pages.acquire()).await.ok()?;
+        let turn = tokio::time::timeout(LOOK_WAIT, self.looks.acquire()).await.ok()?;
         let _turn = turn.expect("the semaphore is never closed");
         Some(View::of(&*self.inventory, query.unwrap_or_default()))
     }

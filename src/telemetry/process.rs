@@ -51,9 +51,9 @@ impl ProcessCollector {
         Figures {
             cpu_seconds: cpu_seconds(&stat),
             start_time_seconds: start_ticks(&stat).zip(boot).map(|(t, b)| b + t / TICKS_PER_SECOND),
-            resident_memory_bytes: status_kib(&status, "VmRSS:").map(|kib| kib * 1024),
-            virtual_memory_bytes: status_kib(&status, "VmSize:").map(|kib| kib * 1024),
-            threads: status_kib(&status, "Threads:"),
+            resident_memory_bytes: status_number(&status, "VmRSS:").map(|kib| kib * 1024),
+            virtual_memory_bytes: status_number(&status, "VmSize:").map(|kib| kib * 1024),
+            threads: status_number(&status, "Threads:"),
             open_fds: open_fds(&own.join("fd")),
             max_fds: max_fds(&text(own.join("limits"))),
         }
@@ -136,7 +136,7 @@ fn boot_time(stat: &str) -> Option<f64> {
 }
 
 /// A number of `/proc/self/status`; sizes are in KiB there.
-fn status_kib(status: &str, key: &str) -> Option<u64> {
+fn status_number(status: &str, key: &str) -> Option<u64> {
     let line = status.lines().find_map(|line| line.strip_prefix(key))?;
     line.split_ascii_whitespace().next()?.parse().ok()
 }

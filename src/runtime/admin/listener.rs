@@ -23,7 +23,7 @@ use crate::runtime::admin::Admin;
 use crate::task::TaskSet;
 
 /// Connections at once. Probes, a handful of scrapers and a few people need about ten.
-const MAX_CONNECTIONS: usize = 128;
+pub(super) const MAX_CONNECTIONS: usize = 128;
 /// Time for a complete request head.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
 /// Time for one answer to be made; kubelet gives a probe 1 s by default, scrapers 10 s.

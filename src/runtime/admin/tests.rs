@@ -231,10 +231,14 @@ async fn thousands_of_metrics_are_paged() {
 }
 
 async fn served() -> (SocketAddr, TaskSet) {
+    serving(rows()).await
+}
+
+async fn serving(rows: Vec<MetricRow>) -> (SocketAddr, TaskSet) {
     let (tasks, _) = TaskSet::new(Handle::current());
     let listener = bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
     let address = listener.local_addr().unwrap();
-    serve(listener, admin(rows(), None), &tasks);
+    serve(listener, admin(rows, None), &tasks);
     (address, tasks)
 }
 
@@ -272,4 +276,42 @@ async fn an_oversized_head_is_refused() {
     let mut answer = vec![0; 64];
     let n = client.read(&mut answer).await.unwrap_or(0);
     assert!(n == 0 || answer.starts_with(b"HTTP/1.1 431 "), "{:?}", &answer[..n]);
+}
+
+#[tokio::test]
+async fn a_connection_too_many_is_closed_at_once() {
+    let (address, _tasks) = served().await;
+    let mut held = Vec::new();
+    for _ in 0..listener::MAX_CONNECTIONS {
+        held.push(TcpStream::connect(address).await.unwrap());
+    }
+    let mut late = TcpStream::connect(address).await.unwrap();
+    assert_eq!(late.read(&mut [0; 8]).await.unwrap(), 0);
+    // A place that becomes free is given away again.
+    drop(held.pop());
+    loop {
+        let mut client = TcpStream::connect(address).await.unwrap();
+        let _ = client.write_all(b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\n").await;
+        if client.read(&mut [0; 8]).await.is_ok_and(|n| n > 0) {
+            break;
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_does_not_read_is_dropped() {
+    let many = (0..1000).map(|i| row(&format!("m{i}"), "team-a", MetricState::Fresh)).collect();
+    let (address, tasks) = serving(many).await;
+    let mut client = TcpStream::connect(address).await.unwrap();
+    // More than the sockets' buffers hold.
+    let request = "GET /?limit=1000 HTTP/1.1\r\nhost: x\r\n\r\n".repeat(40);
+    client.write_all(request.as_bytes()).await.unwrap();
+    let start = tokio::time::Instant::now();
+    while tasks.len() < 2 {
+        tokio::task::yield_now().await;
+    }
+    while tasks.len() > 1 {
+        assert!(start.elapsed() < Duration::from_secs(70), "the connection is still held");
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
 }

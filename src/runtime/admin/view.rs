@@ -40,7 +40,7 @@ impl Filter {
     pub(super) fn parse(query: &str) -> Self {
         let mut filter = Self { page: 1, limit: DEFAULT_LIMIT, ..Self::default() };
         for (key, value) in url::form_urlencoded::parse(query.as_bytes()) {
-            let clipped = || value.trim().chars().take(MAX_FILTER).collect::<String>();
+            let clipped = || clip(&value);
             match &*key {
                 "q" => filter.text = clipped(),
                 "namespace" => filter.namespace = clipped(),
@@ -91,6 +91,12 @@ impl Filter {
             || scope == MetricRow::ALL_NAMESPACES
             || scope.split(',').any(|name| name.trim() == self.namespace)
     }
+}
+
+/// A filter's text without white space around it, bounded.
+fn clip(text: &str) -> String {
+    let bounded: String = text.trim().chars().take(MAX_FILTER).collect();
+    bounded.trim_end().to_owned()
 }
 
 fn contains(row: &MetricRow, folded: &str) -> bool {
@@ -200,7 +206,26 @@ fn namespaces(rows: &[MetricRow]) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn any_query_is_read_and_survives_a_round(query in ".{0,300}") {
+            let filter = Filter::parse(&query);
+            prop_assert_eq!(&Filter::parse(&filter.to_query()[1..]), &filter);
+            prop_assert!(filter.page >= 1 && (1..=MAX_LIMIT).contains(&filter.limit));
+        }
+
+        #[test]
+        fn any_search_survives_a_round(text in ".{0,300}", namespace in ".{0,300}") {
+            let filter = Filter { text, namespace, page: 1, limit: 7, ..Filter::default() };
+            let read = Filter::parse(&filter.to_query()[1..]);
+            prop_assert_eq!(read.text, clip(&filter.text));
+            prop_assert_eq!(read.namespace, clip(&filter.namespace));
+        }
+    }
 
     #[test]
     fn a_query_is_read_leniently_and_written_back() {
