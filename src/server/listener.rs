@@ -1,0 +1,98 @@
+//! The socket: binding it, and accepting until told to stop.
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::metrics::ConnectionMetrics;
+use super::settings::ServerError;
+
+/// First pause after an accept error that is not one connection's own (no file descriptor left);
+/// doubled up to [`LONGEST_PAUSE`].
+const FIRST_PAUSE: Duration = Duration::from_millis(10);
+
+/// Longest pause between two attempts to accept.
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
+/// A bound socket.
+pub(super) struct Listener {
+    socket: TcpListener,
+    /// One permit per connection. At the cap nothing is accepted: the kernel's queue waits.
+    permits: Arc<Semaphore>,
+    metrics: Arc<ConnectionMetrics>,
+}
+
+impl Listener {
+    /// Binds. `[::]` becomes `0.0.0.0` on a machine without IPv6.
+    pub(super) async fn bind(
+        address: SocketAddr,
+        connections: usize,
+        metrics: Arc<ConnectionMetrics>,
+    ) -> Result<Self, ServerError> {
+        let socket = match TcpListener::bind(address).await {
+            Err(error)
+                if address.is_ipv6() && address.ip().is_unspecified() && lacks_ipv6(&error) =>
+            {
+                let fallback = SocketAddr::from((Ipv4Addr::UNSPECIFIED, address.port()));
+                tracing::info!(%address, %fallback, "no IPv6 on this machine");
+                TcpListener::bind(fallback).await
+            }
+            bound => bound,
+        };
+        let socket = socket.map_err(|source| ServerError::Bind { address, source })?;
+        Ok(Self { socket, permits: Arc::new(Semaphore::new(connections)), metrics })
+    }
+
+    pub(super) fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.socket.local_addr()
+    }
+
+    /// The next connection, however long it takes.
+    pub(super) async fn accept(&self) -> (TcpStream, OwnedSemaphorePermit) {
+        let mut pause = FIRST_PAUSE;
+        loop {
+            let permit = self.permit().await;
+            match self.socket.accept().await {
+                Ok((stream, _)) => {
+                    self.metrics.accepted.inc();
+                    return (stream, permit);
+                }
+                Err(error) if is_of_one_connection(&error) => {}
+                Err(error) => {
+                    self.metrics.accept_errors.inc();
+                    tracing::warn!(%error, "connections cannot be accepted");
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(LONGEST_PAUSE);
+                }
+            }
+        }
+    }
+
+    async fn permit(&self) -> OwnedSemaphorePermit {
+        let permits = Arc::clone(&self.permits);
+        if let Ok(permit) = Arc::clone(&permits).try_acquire_owned() {
+            return permit;
+        }
+        tracing::warn!("the connection cap is reached, new connections wait");
+        permits.acquire_owned().await.expect("the semaphore is never closed")
+    }
+}
+
+fn lacks_ipv6(error: &io::Error) -> bool {
+    // EAFNOSUPPORT has no ErrorKind of its own: 97 on Linux, 47 on the BSDs.
+    error.kind() == io::ErrorKind::AddrNotAvailable || matches!(error.raw_os_error(), Some(97 | 47))
+}
+
+fn is_of_one_connection(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionRefused
+            | io::ErrorKind::Interrupted
+    )
+}

@@ -1,0 +1,271 @@
+//! What happens to one request: authentication, authorization, the service, and what every answer
+//! gets.
+//!
+//! A request whose answer is in memory runs through here without waiting, without a boxed future
+//! and without building an identity. Not responsible for: what a path means (the [`Service`]),
+//! which HTTP status an error has ([`crate::status`]).
+
+use std::convert::Infallible;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::FutureExt;
+use futures::future::{BoxFuture, Either, Ready, ready};
+use http::header::{CONNECTION, HeaderName, HeaderValue};
+use http::request::Parts;
+use http::{Request, Response, Version};
+use http_body_util::Full;
+use tokio::sync::Notify;
+
+use super::authn::{Authentication, Caller, Finding, PeerState, Refused};
+use super::authz::{Authorization, Decision};
+use super::metrics::ConnectionMetrics;
+use super::{Answer, Service};
+use crate::model::{ApiError, Clock, Tick};
+use crate::status::Status;
+
+type Reply = Response<Full<Bytes>>;
+
+/// The id under which kube-apiserver's audit log knows the request.
+const AUDIT_ID: HeaderName = HeaderName::from_static("audit-id");
+
+/// Longest audit id that is echoed; Go's are 36 characters, and it cuts others at 64.
+const MAX_AUDIT_ID: usize = 64;
+
+/// What all requests share.
+pub(super) struct Front<S> {
+    pub(super) service: Arc<S>,
+    pub(super) authn: Authentication,
+    pub(super) authz: Authorization,
+    pub(super) nobody: Arc<Caller>,
+    pub(super) metrics: Arc<ConnectionMetrics>,
+    pub(super) clock: Arc<dyn Clock>,
+    /// Limit of one request.
+    pub(super) limit: Duration,
+}
+
+/// What requests tell their connection.
+pub(super) struct Conversation {
+    pub(super) peer: PeerState,
+    /// Requests being answered.
+    pub(super) active: AtomicUsize,
+    /// Tick of the last request's start or end.
+    pub(super) last_used: AtomicU64,
+    /// Set when the connection should end after the answer: HTTP/1 says so in a header.
+    pub(super) closing: AtomicBool,
+    /// Told when a request on HTTP/2 should be the connection's last.
+    pub(super) retire: Notify,
+}
+
+impl Conversation {
+    pub(super) fn new(peer: PeerState, now: Tick) -> Self {
+        Self {
+            peer,
+            active: AtomicUsize::new(0),
+            last_used: AtomicU64::new(now.0),
+            closing: AtomicBool::new(false),
+            retire: Notify::new(),
+        }
+    }
+}
+
+/// Counts a request as active until dropped, whether it was answered or abandoned.
+struct Active {
+    conversation: Arc<Conversation>,
+    clock: Arc<dyn Clock>,
+}
+
+impl Drop for Active {
+    fn drop(&mut self) {
+        self.conversation.last_used.store(self.clock.tick().0, Ordering::Relaxed);
+        self.conversation.active.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// The requests of one connection, as hyper sees them.
+pub(super) struct Requests<S> {
+    pub(super) front: Arc<Front<S>>,
+    pub(super) conversation: Arc<Conversation>,
+}
+
+impl<S: Service, B> hyper::service::Service<Request<B>> for Requests<S> {
+    type Response = Reply;
+    type Error = Infallible;
+    type Future =
+        Either<Ready<Result<Reply, Infallible>>, BoxFuture<'static, Result<Reply, Infallible>>>;
+
+    fn call(&self, request: Request<B>) -> Self::Future {
+        // No request here has a use for a body; dropping it tells the peer so.
+        let (parts, _body) = request.into_parts();
+        self.conversation.active.fetch_add(1, Ordering::Relaxed);
+        let active = Active {
+            conversation: Arc::clone(&self.conversation),
+            clock: Arc::clone(&self.front.clock),
+        };
+        let finish = Finish::new(&parts);
+        let step = std::panic::catch_unwind(AssertUnwindSafe(|| self.front.begin(&active, parts)));
+        match step {
+            Ok(Either::Left(reply)) => Either::Left(ready(Ok(finish.apply(&active, reply)))),
+            Err(_) => {
+                let reply = self.front.panicked();
+                Either::Left(ready(Ok(finish.apply(&active, reply))))
+            }
+            Ok(Either::Right(waiting)) => {
+                let front = Arc::clone(&self.front);
+                Either::Right(
+                    async move {
+                        let waiting = AssertUnwindSafe(waiting).catch_unwind();
+                        let reply = match tokio::time::timeout(front.limit, waiting).await {
+                            Ok(Ok(reply)) => reply,
+                            Ok(Err(_)) => front.panicked(),
+                            Err(_) => {
+                                front.metrics.timeouts.inc();
+                                error(&ApiError::DeadlineExceeded(front.limit))
+                            }
+                        };
+                        Ok(finish.apply(&active, reply))
+                    }
+                    .boxed(),
+                )
+            }
+        }
+    }
+}
+
+/// Either an answer or the wait for it.
+type Step = Either<Reply, BoxFuture<'static, Reply>>;
+
+impl<S: Service> Front<S> {
+    fn begin(self: &Arc<Self>, active: &Active, mut parts: Parts) -> Step {
+        let route = self.service.route(&parts.method, &parts.uri);
+        let open = self.service.always_allowed(&route);
+        let finding = self.authn.authenticate(&active.conversation.peer, &parts.headers);
+        let impersonation = self.authn.strip(&mut parts.headers).impersonation;
+        // A stranger's connection ends after one answer, or one client could keep the server busy
+        // with streams it never may use. Probes are exempt.
+        let conversation =
+            (!self.authn.is_none() && !open).then(|| Arc::clone(&active.conversation));
+        let pending = Pending { route, parts, open, impersonation, conversation };
+        match finding {
+            Finding::Now(found) => self.identified(found, pending),
+            Finding::Wait(found) => {
+                let front = Arc::clone(self);
+                Either::Right(
+                    async move { resolve(front.identified(found.await, pending)).await }.boxed(),
+                )
+            }
+        }
+    }
+
+    fn identified(
+        self: &Arc<Self>,
+        found: Result<Arc<Caller>, Refused>,
+        pending: Pending<S>,
+    ) -> Step {
+        let retire = |conversation: &Option<Arc<Conversation>>| {
+            if let Some(conversation) = conversation
+                && pending.parts.version == Version::HTTP_2
+            {
+                conversation.retire.notify_one();
+            }
+        };
+        let Ok(caller) = found else {
+            retire(&pending.conversation);
+            return Either::Left(error(&ApiError::Unauthorized));
+        };
+        if caller.identity.is_anonymous() {
+            retire(&pending.conversation);
+        }
+        if pending.impersonation {
+            return Either::Left(error(&ApiError::ForbiddenPath(
+                "forbidden: impersonation headers are not accepted here; impersonate through \
+                 kube-apiserver"
+                    .to_owned(),
+            )));
+        }
+        if pending.open {
+            return self.answer(pending);
+        }
+        match self.authz.decide(&caller, self.service.attributes(&pending.route)) {
+            Decision::Now(Ok(())) => self.answer(pending),
+            Decision::Now(Err(refusal)) => Either::Left(error(&refusal)),
+            Decision::Wait(decision) => {
+                let front = Arc::clone(self);
+                Either::Right(
+                    async move {
+                        match decision.await {
+                            Ok(()) => resolve(front.answer(pending)).await,
+                            Err(refusal) => error(&refusal),
+                        }
+                    }
+                    .boxed(),
+                )
+            }
+        }
+    }
+
+    fn answer(&self, pending: Pending<S>) -> Answer {
+        self.service.answer(pending.route, &pending.parts)
+    }
+
+    fn panicked(&self) -> Reply {
+        self.metrics.panics.inc();
+        error(&ApiError::Internal(
+            "Internal error occurred: the request failed; the log says more".to_owned(),
+        ))
+    }
+}
+
+/// A request on its way.
+struct Pending<S: Service> {
+    route: S::Route,
+    parts: Parts,
+    /// Whether everybody may.
+    open: bool,
+    /// Whether it asks to act as somebody else.
+    impersonation: bool,
+    /// The connection, if a stranger's request should be its last.
+    conversation: Option<Arc<Conversation>>,
+}
+
+async fn resolve(step: Step) -> Reply {
+    match step {
+        Either::Left(reply) => reply,
+        Either::Right(waiting) => waiting.await,
+    }
+}
+
+fn error(error: &ApiError) -> Reply {
+    Status::of(error).response()
+}
+
+/// What every answer gets.
+struct Finish {
+    audit_id: HeaderValue,
+    version: Version,
+}
+
+impl Finish {
+    fn new(parts: &Parts) -> Self {
+        let given =
+            parts.headers.get(AUDIT_ID).filter(|v| !v.is_empty() && v.len() <= MAX_AUDIT_ID);
+        let audit_id = given.cloned().unwrap_or_else(|| {
+            let mut buffer = uuid::Uuid::encode_buffer();
+            let id = uuid::Uuid::new_v4();
+            HeaderValue::from_str(id.hyphenated().encode_lower(&mut buffer))
+                .expect("a UUID is made of hexadecimal digits and hyphens")
+        });
+        Self { audit_id, version: parts.version }
+    }
+
+    fn apply(self, active: &Active, mut reply: Reply) -> Reply {
+        reply.headers_mut().insert(AUDIT_ID, self.audit_id);
+        if self.version < Version::HTTP_2 && active.conversation.closing.load(Ordering::Relaxed) {
+            reply.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        reply
+    }
+}

@@ -1,0 +1,220 @@
+//! Answers of the API server that are kept for a while: token and access reviews.
+//!
+//! A [`Slot`] holds one answer. It is asked for at most once at a time however many requests want
+//! it, the asking goes on when the request that started it is gone, a failure is told to all who
+//! waited and is not kept. Not responsible for: which slots exist (the caches of
+//! [`super::authn`] and [`super::authz`]).
+
+use std::future::Future;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use futures::FutureExt;
+use futures::future::{BoxFuture, Shared};
+use tokio::sync::{Semaphore, oneshot};
+
+use super::metrics::{CacheEvent, CallOutcome, ReviewMetrics};
+use crate::model::{Clock, Tick};
+use crate::task::TaskSet;
+
+/// Limit of one review, retries and waiting for a turn included; the Go server's value.
+const REVIEW_LIMIT: Duration = Duration::from_secs(10);
+
+/// Reviews of one kind at once. The API server answers one in a millisecond or two, so this is
+/// thousands a second; Go's clients are held to 200 a second.
+const CONCURRENT_REVIEWS: usize = 64;
+
+/// After a refresh in the background failed, the next waits so long.
+const REFRESH_PAUSE: Duration = Duration::from_secs(1);
+
+/// Why a review gave no answer.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ReviewError {
+    /// The API server did not answer in time.
+    #[error("the API server did not answer within {0:?}")]
+    Timeout(Duration),
+    /// It could not be reached, or refused.
+    #[error("{0}")]
+    Failed(Arc<str>),
+}
+
+/// For how long an answer is kept.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Keep {
+    /// It is served for so long, counted from when it was asked for.
+    pub(super) serve: Duration,
+    /// If it is used after this time it is asked for again in the background.
+    pub(super) refresh: Option<Duration>,
+}
+
+/// What all reviews of one kind share.
+pub(super) struct Desk {
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) metrics: ReviewMetrics,
+    tasks: TaskSet,
+    turns: Arc<Semaphore>,
+}
+
+impl Desk {
+    pub(super) fn new(tasks: &TaskSet, clock: Arc<dyn Clock>, metrics: ReviewMetrics) -> Self {
+        let turns = Arc::new(Semaphore::new(CONCURRENT_REVIEWS));
+        Self { clock, metrics, tasks: tasks.clone(), turns }
+    }
+
+    async fn bounded<V>(
+        &self,
+        review: impl Future<Output = Result<V, ReviewError>>,
+    ) -> Result<V, ReviewError> {
+        let started = self.clock.tick();
+        let turn_and_review = async {
+            let _turn = self.turns.acquire().await;
+            review.await
+        };
+        let result = tokio::time::timeout(REVIEW_LIMIT, turn_and_review)
+            .await
+            .unwrap_or(Err(ReviewError::Timeout(REVIEW_LIMIT)));
+        let outcome = match &result {
+            Ok(_) => CallOutcome::Ok,
+            Err(ReviewError::Timeout(_)) => CallOutcome::Timeout,
+            Err(ReviewError::Failed(_)) => CallOutcome::Error,
+        };
+        self.metrics.called(outcome, self.clock.tick().since(started));
+        result
+    }
+}
+
+type Flight<V> = Shared<oneshot::Receiver<Result<V, ReviewError>>>;
+
+struct Kept<V> {
+    value: V,
+    until: Tick,
+    refresh_from: Option<Tick>,
+}
+
+struct State<V> {
+    kept: Option<Kept<V>>,
+    flight: Option<Flight<V>>,
+}
+
+/// One answer, kept or being asked for.
+pub(super) struct Slot<V> {
+    state: Mutex<State<V>>,
+}
+
+/// An answer that is there, or one to wait for.
+pub(super) enum Demand<V> {
+    Now(V),
+    Wait(BoxFuture<'static, Result<V, ReviewError>>),
+}
+
+impl<V: Clone + Send + Sync + 'static> Slot<V> {
+    pub(super) fn new() -> Self {
+        Self { state: Mutex::new(State { kept: None, flight: None }) }
+    }
+
+    /// The answer. `review` is called when it has to be asked for; `keep` says how long an answer
+    /// lives.
+    pub(super) fn demand<F>(
+        self: &Arc<Self>,
+        desk: &Arc<Desk>,
+        keep: fn(&V) -> Keep,
+        review: impl FnOnce() -> F,
+    ) -> Demand<V>
+    where
+        F: Future<Output = Result<V, ReviewError>> + Send + 'static,
+    {
+        let now = desk.clock.tick();
+        let mut state = self.lock();
+        if let Some(kept) = state.kept.as_ref().filter(|k| now < k.until) {
+            let value = kept.value.clone();
+            if kept.refresh_from.is_some_and(|from| from <= now) && state.flight.is_none() {
+                desk.metrics.cache(CacheEvent::Refresh);
+                // Nobody waits for this one.
+                drop(self.launch(&mut state, desk, now, keep, review()));
+            }
+            desk.metrics.cache(CacheEvent::Hit);
+            return Demand::Now(value);
+        }
+        desk.metrics.cache(CacheEvent::Miss);
+        let flight = match &state.flight {
+            Some(flight) => flight.clone(),
+            None => self.launch(&mut state, desk, now, keep, review()),
+        };
+        Demand::Wait(
+            async move {
+                flight.await.unwrap_or_else(|_| Err(ReviewError::Failed("the server stops".into())))
+            }
+            .boxed(),
+        )
+    }
+
+    fn launch(
+        self: &Arc<Self>,
+        state: &mut State<V>,
+        desk: &Arc<Desk>,
+        asked: Tick,
+        keep: fn(&V) -> Keep,
+        review: impl Future<Output = Result<V, ReviewError>> + Send + 'static,
+    ) -> Flight<V> {
+        let (answer, flight) = oneshot::channel();
+        let flight = flight.shared();
+        state.flight = Some(flight.clone());
+        let (slot, landing) = (Arc::clone(self), Arc::clone(desk));
+        desk.tasks.job("review", async move {
+            // Clears the flight even if the review panics.
+            let mut landed = Landing { slot, done: false };
+            let result = landing.bounded(review).await;
+            landed.land(&result, asked, landing.clock.tick(), keep);
+            // Nobody may be waiting: a refresh, or requesters that left.
+            let _ = answer.send(result);
+        });
+        flight
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, State<V>> {
+        self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+struct Landing<V: Clone + Send + Sync + 'static> {
+    slot: Arc<Slot<V>>,
+    done: bool,
+}
+
+impl<V: Clone + Send + Sync + 'static> Landing<V> {
+    fn land(
+        &mut self,
+        result: &Result<V, ReviewError>,
+        asked: Tick,
+        now: Tick,
+        keep: fn(&V) -> Keep,
+    ) {
+        let mut state = self.slot.lock();
+        state.flight = None;
+        match result {
+            Ok(value) => {
+                let Keep { serve, refresh } = keep(value);
+                state.kept = Some(Kept {
+                    value: value.clone(),
+                    until: asked.after(serve),
+                    refresh_from: refresh.map(|r| asked.after(r)),
+                });
+            }
+            Err(error) => {
+                if let Some(kept) = state.kept.as_mut().filter(|k| now < k.until) {
+                    kept.refresh_from = Some(now.after(REFRESH_PAUSE));
+                    tracing::warn!(%error, "a review could not be refreshed, its last answer stays until it runs out");
+                }
+            }
+        }
+        self.done = true;
+    }
+}
+
+impl<V: Clone + Send + Sync + 'static> Drop for Landing<V> {
+    fn drop(&mut self) {
+        if !self.done {
+            self.slot.lock().flight = None;
+        }
+    }
+}
