@@ -331,34 +331,3 @@ mod tests {
         assert_eq!(of_health(false).as_u16(), 500);
     }
 }
-//! (under construction)
-use http::{Response, StatusCode, header};
-/// A `metav1.Status` answer.
-#[derive(Clone, Debug, PartialEq, Eq)]
-    code: StatusCode,
-    /// The answer to an error.
-    pub fn of(error: &ApiError) -> Self {
-        let code = match error {
-            ApiError::MetricNotFound(_) | ApiError::PathNotFound => StatusCode::NOT_FOUND,
-            ApiError::NoValue(_) => StatusCode::SERVICE_UNAVAILABLE,
-                StatusCode::GATEWAY_TIMEOUT
-            ApiError::BadRequest(_) => StatusCode::BAD_REQUEST,
-            ApiError::MethodNotAllowed | ApiError::WatchNotSupported { .. } => {
-                StatusCode::METHOD_NOT_ALLOWED
-            ApiError::NotAcceptable { .. } => StatusCode::NOT_ACCEPTABLE,
-            ApiError::Unauthorized => StatusCode::UNAUTHORIZED,
-            ApiError::ForbiddenResource { .. } | ApiError::ForbiddenPath(_) => {
-                StatusCode::FORBIDDEN
-            ApiError::RequestTooLarge(_) => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-            ApiError::Overloaded(_) => StatusCode::TOO_MANY_REQUESTS,
-                StatusCode::INTERNAL_SERVER_ERROR
-        Self { code, message: error.to_string() }
-    /// The HTTP response.
-        let body = serde_json::json!({
-            "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
-            "message": self.message, "code": self.code.as_u16(),
-        });
-        let mut response = Response::new(Full::from(body.to_string()));
-        *response.status_mut() = self.code;
-            .headers_mut()
-            .insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/json"));
