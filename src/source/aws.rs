@@ -1,0 +1,181 @@
+//! AWS: one identity, its regions and clients, and the meaning of the SDK's errors.
+//!
+//! Responsible for: the settings of an AWS source, its credentials (the SDK's default chain:
+//! environment, profile, web identity, container, instance metadata), one client per region, and
+//! one classification of SDK errors for all services. What is asked of a service and what its
+//! answers mean is in the service's own module ([`crate::source::sqs`]).
+//!
+//! Adding a service: a module with its calls that takes clients from [`clients::Clients`] and
+//! errors through [`failure::Operation`]; an arm in [`AwsSource::answer`].
+
+pub(super) mod clients;
+pub(super) mod failure;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_credential_types::provider::SharedCredentialsProvider;
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use url::Url;
+
+use crate::model::{Clock, FetchError, Query, QuerySpec, Sample, Source, SourceKind, SourceName};
+use crate::source::gate::Gate;
+use crate::source::sqs::Queues;
+use crate::source::{BuildError, Metrics, SettingsProblem, sqs, tls, wrong_kind};
+use clients::Clients;
+
+/// What an AWS source needs to connect. Holds no secret: credentials come from the SDK's default
+/// chain.
+#[derive(Clone, PartialEq)]
+pub struct AwsSettings {
+    /// Its own region; queries name the region that they ask.
+    pub region: String,
+    /// Where all services are, instead of AWS' own endpoints: emulators and VPC endpoints.
+    pub endpoint_url: Option<Url>,
+    /// Where SQS is; wins over `endpoint_url`.
+    pub sqs_endpoint_url: Option<Url>,
+    /// The longest that a fetch takes, the wait for a free slot included.
+    pub timeout: Duration,
+    /// Calls at one time.
+    pub max_concurrent: usize,
+    /// Use FIPS endpoints.
+    pub fips: bool,
+    /// Use dual-stack endpoints.
+    pub dual_stack: bool,
+}
+
+impl AwsSettings {
+    /// Settings with every default.
+    #[must_use]
+    pub fn new(region: &str) -> Self {
+        Self {
+            region: region.to_owned(),
+            endpoint_url: None,
+            sqs_endpoint_url: None,
+            timeout: Duration::from_secs(5),
+            max_concurrent: 16,
+            fips: false,
+            dual_stack: false,
+        }
+    }
+
+    /// What is wrong, found without any input or output.
+    #[must_use]
+    pub fn problems(&self) -> Vec<SettingsProblem> {
+        let mut found = Vec::new();
+        let mut refuse = |field: &'static str, wrong: bool, message: &str| {
+            if wrong {
+                found.push(SettingsProblem { field, message: message.to_owned() });
+            }
+        };
+        // Regions become a part of host names; AWS' own are like eu-west-1 or us-gov-east-1.
+        let in_region = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+        refuse(
+            "region",
+            self.region.is_empty() || !self.region.chars().all(in_region),
+            "must be the name of a region, like eu-west-1",
+        );
+        let urls = [("endpointUrl", &self.endpoint_url), ("sqsEndpointUrl", &self.sqs_endpoint_url)];
+        for (field, url) in urls {
+            let Some(url) = url else { continue };
+            refuse(
+                field,
+                !matches!(url.scheme(), "http" | "https") || !url.has_host(),
+                "must be an http:// or https:// URL",
+            );
+            refuse(
+                field,
+                !url.username().is_empty() || url.password().is_some(),
+                "must not contain a user name or password",
+            );
+            refuse(
+                field,
+                url.query().is_some() || url.fragment().is_some(),
+                "must not contain a query or fragment",
+            );
+        }
+        let own_endpoint = self.endpoint_url.is_some() || self.sqs_endpoint_url.is_some();
+        refuse("fips", self.fips && own_endpoint, "contradicts an endpoint URL");
+        refuse("dualStack", self.dual_stack && own_endpoint, "contradicts an endpoint URL");
+        refuse("timeout", self.timeout.is_zero(), "must be longer than zero");
+        refuse("maxConcurrent", self.max_concurrent == 0, "must be at least 1");
+        found
+    }
+}
+
+impl fmt::Debug for AwsSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shown = |url: &Option<Url>| url.as_ref().map(|u| u.origin().ascii_serialization());
+        f.debug_struct("AwsSettings")
+            .field("region", &self.region)
+            .field("endpoint_url", &shown(&self.endpoint_url))
+            .field("sqs_endpoint_url", &shown(&self.sqs_endpoint_url))
+            .field("timeout", &self.timeout)
+            .field("max_concurrent", &self.max_concurrent)
+            .field("fips", &self.fips)
+            .field("dual_stack", &self.dual_stack)
+            .finish()
+    }
+}
+
+/// One AWS identity.
+#[derive(Debug)]
+pub struct AwsSource {
+    clients: Clients,
+    queues: Queues,
+    sqs_gate: Gate,
+    clock: Arc<dyn Clock>,
+}
+
+impl AwsSource {
+    /// Builds the source; makes no connection, and reads no credentials before the first call.
+    /// `credentials` replaces the default chain.
+    ///
+    /// # Errors
+    /// When the system has no CA certificates: the SDK would find out by a panic.
+    pub fn build(
+        name: &SourceName,
+        settings: &AwsSettings,
+        clock: Arc<dyn Clock>,
+        metrics: &Metrics,
+        credentials: Option<SharedCredentialsProvider>,
+    ) -> Result<Self, BuildError> {
+        tls::system_roots().map_err(|cause| BuildError::NoTrustStore {
+            name: name.clone(),
+            cause,
+            remedy: "the environment variable SSL_CERT_FILE",
+        })?;
+        Ok(Self {
+            clients: Clients::new(settings.clone(), credentials),
+            queues: Queues::default(),
+            sqs_gate: Gate::new(
+                settings.max_concurrent,
+                settings.timeout,
+                metrics.for_calls(name, sqs::KIND),
+            ),
+            clock,
+        })
+    }
+
+    async fn answer(&self, query: &Query) -> Result<Sample, FetchError> {
+        match &query.spec {
+            QuerySpec::Sqs(spec) => {
+                sqs::fetch(&self.clients, &self.queues, &self.sqs_gate, &*self.clock, spec).await
+            }
+            QuerySpec::Prometheus(_) | QuerySpec::Simulated(_) => {
+                Err(wrong_kind(query, SourceKind::Aws))
+            }
+        }
+    }
+}
+
+impl Source for AwsSource {
+    fn fetch<'a>(
+        &'a self,
+        queries: &'a [Arc<Query>],
+    ) -> BoxFuture<'a, Vec<Result<Sample, FetchError>>> {
+        futures::future::join_all(queries.iter().map(|query| self.answer(query))).boxed()
+    }
+}

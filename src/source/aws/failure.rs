@@ -1,0 +1,179 @@
+//! What the SDK's errors mean to the caller: one classification for all services.
+
+use std::error::Error;
+use std::fmt::Display;
+
+use aws_credential_types::provider::error::CredentialsError;
+use aws_sdk_sqs::config::http::HttpResponse;
+use aws_sdk_sqs::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
+
+use crate::model::{Cause, FetchError};
+
+/// What was called and on what, for messages.
+#[derive(Clone, Copy)]
+pub(in crate::source) struct Operation<'a> {
+    /// The IAM action that it needs: `sqs:GetQueueAttributes`.
+    pub action: &'static str,
+    /// On what, in words: `SQS queue "jobs" in eu-west-1`.
+    pub object: &'a dyn Display,
+}
+
+/// Services spell these in several ways; the suffix `Exception` is cut before.
+const DENIED: [&str; 4] =
+    ["AccessDenied", "AuthorizationError", "NotAuthorized", "UnauthorizedOperation"];
+
+/// The credentials themselves are wrong or too old.
+const CREDENTIALS: [&str; 11] = [
+    "ExpiredToken",
+    "IncompleteSignature",
+    "InvalidAccessKeyId",
+    "InvalidClientTokenId",
+    "InvalidSecurity",
+    "InvalidSignature",
+    "MissingAuthenticationToken",
+    "OptInRequired",
+    "RequestExpired",
+    "SignatureDoesNotMatch",
+    "UnrecognizedClient",
+];
+
+/// Too many calls.
+const THROTTLED: [&str; 8] = [
+    "LimitExceeded",
+    "PriorRequestNotComplete",
+    "RequestLimitExceeded",
+    "RequestThrottled",
+    "SlowDown",
+    "Throttled",
+    "Throttling",
+    "TooManyRequests",
+];
+
+impl Operation<'_> {
+    /// Classifies an error. Errors that only one service has are looked at by its module before.
+    pub(in crate::source) fn failed<E>(&self, error: &SdkError<E, HttpResponse>) -> FetchError
+    where
+        E: ProvideErrorMetadata + Error + Send + Sync + 'static,
+    {
+        let object = self.object;
+        let detail = DisplayErrorContext(error).to_string();
+        let cause = |text: &str| Cause::new(format!("{object}: {text}")).with_detail(&detail);
+        if let Some(credentials) = find::<CredentialsError>(error) {
+            return self.no_credentials(credentials, cause);
+        }
+        match error {
+            SdkError::TimeoutError(_) => FetchError::Timeout(cause("no answer in time")),
+            SdkError::DispatchFailure(failure) if failure.is_timeout() => {
+                FetchError::Timeout(cause("no answer in time"))
+            }
+            SdkError::DispatchFailure(_) => FetchError::Unavailable(cause(&format!(
+                "the endpoint cannot be reached: {}",
+                root_cause(error)
+            ))),
+            SdkError::ResponseError(response) => {
+                self.unreadable(response.raw().status().as_u16(), &root_cause(error), cause)
+            }
+            SdkError::ServiceError(service) => {
+                let status = service.raw().status().as_u16();
+                match service.err().code() {
+                    Some(code) => {
+                        self.refused(code, service.err().message(), status, cause)
+                    }
+                    None => self.unreadable(status, &root_cause(error), cause),
+                }
+            }
+            _ => FetchError::Unavailable(cause(&format!(
+                "the call could not be made: {}",
+                root_cause(error)
+            ))),
+        }
+    }
+
+    fn no_credentials(
+        &self,
+        error: &CredentialsError,
+        cause: impl Fn(&str) -> Cause,
+    ) -> FetchError {
+        match error {
+            CredentialsError::CredentialsNotLoaded(_) => FetchError::Denied(cause(
+                "the source has no AWS credentials (environment, profile, web identity, container and instance metadata were tried)",
+            )),
+            CredentialsError::ProviderTimedOut(_) => {
+                FetchError::Timeout(cause("no AWS credentials in time"))
+            }
+            CredentialsError::InvalidConfiguration(_) => FetchError::Denied(cause(
+                "the set-up of the source's AWS credentials is wrong; the log has the cause",
+            )),
+            _ => FetchError::Denied(cause(
+                "the source's AWS credentials could not be obtained; the log has the cause",
+            )),
+        }
+    }
+
+    fn refused(
+        &self,
+        code: &str,
+        message: Option<&str>,
+        status: u16,
+        cause: impl Fn(&str) -> Cause,
+    ) -> FetchError {
+        // Query-mode codes have a namespace in front: AWS.SimpleQueueService.NonExistentQueue.
+        let bare = code.rsplit(['.', '#']).next().unwrap_or(code);
+        let bare = bare.strip_suffix("Exception").unwrap_or(bare);
+        let said = message.unwrap_or("no message");
+        if DENIED.contains(&bare) {
+            // The service's message names our identity; that is for the operator's log.
+            FetchError::Denied(cause(&format!(
+                "access denied: the source's identity needs {} ({code})",
+                self.action
+            )))
+        } else if CREDENTIALS.contains(&bare) {
+            FetchError::Denied(cause(&format!(
+                "the source's AWS credentials were not accepted ({code})"
+            )))
+        } else if THROTTLED.contains(&bare) || status == 429 {
+            FetchError::Throttled(cause(&format!("AWS asks for fewer calls ({code})")))
+        } else if status == 401 || status == 403 {
+            FetchError::Denied(cause(&format!("HTTP {status}, {code}")))
+        } else if status >= 500 {
+            FetchError::Unavailable(cause(&format!("HTTP {status}, {code}: {said}")))
+        } else {
+            FetchError::Invalid(cause(&format!("HTTP {status}, {code}: {said}")))
+        }
+    }
+
+    /// An answer without an error code that we could read: something else than AWS answered, or
+    /// the body is broken.
+    fn unreadable(&self, status: u16, why: &str, cause: impl Fn(&str) -> Cause) -> FetchError {
+        match status {
+            401 | 403 | 407 => FetchError::Denied(cause(&format!("HTTP {status}"))),
+            408 | 504 => FetchError::Timeout(cause(&format!("HTTP {status}"))),
+            429 => FetchError::Throttled(cause("HTTP 429")),
+            500.. => FetchError::Unavailable(cause(&format!("HTTP {status}"))),
+            _ => FetchError::Malformed(cause(&format!(
+                "HTTP {status} with an answer that is not AWS's: {why}"
+            ))),
+        }
+    }
+}
+
+/// A cause of some type anywhere below an error.
+fn find<'a, T: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a T> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(found) = error.downcast_ref() {
+            return Some(found);
+        }
+        next = error.source();
+    }
+    None
+}
+
+/// The text of the last cause.
+fn root_cause(error: &(dyn Error + 'static)) -> String {
+    let mut last = error;
+    while let Some(cause) = last.source() {
+        last = cause;
+    }
+    last.to_string()
+}

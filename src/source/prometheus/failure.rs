@@ -1,0 +1,84 @@
+//! Failures of the HTTP exchange, and what they mean to the caller.
+//!
+//! A client error prints the URL that it was for, and so the whole query; only the causes below it
+//! are shown here.
+
+use std::error::Error;
+
+use crate::model::{Cause, FetchError};
+use crate::source::prometheus::credentials::Headers;
+use crate::source::prometheus::decode::Head;
+
+/// A request that got no answer.
+pub(super) fn not_sent(error: &prometheus_http_query::Error) -> FetchError {
+    let Some(error) = error.source().and_then(|e| e.downcast_ref::<reqwest::Error>()) else {
+        return FetchError::Unavailable(Cause::new("the request could not be sent"));
+    };
+    let causes = causes(error);
+    if error.is_timeout() {
+        return FetchError::Timeout(Cause::new("no connection in time"));
+    }
+    let what = if error.is_connect() { "cannot connect" } else { "no answer" };
+    FetchError::Unavailable(Cause::new(format!("{what}: {causes}")))
+}
+
+/// An answer whose body broke off.
+pub(super) fn not_read(head: &Head, error: &reqwest::Error) -> FetchError {
+    let (status, causes) = (head.status, causes(error));
+    if error.is_timeout() {
+        return FetchError::Timeout(Cause::new(format!(
+            "the answer (HTTP {status}) did not arrive in time"
+        )));
+    }
+    if error.is_decode() && !error.is_body() && head.compressed {
+        return FetchError::Malformed(Cause::new(format!(
+            "the answer (HTTP {status}) cannot be decompressed: {causes}"
+        )));
+    }
+    FetchError::Unavailable(Cause::new(format!(
+        "the answer (HTTP {status}) broke off in the middle: {causes}"
+    )))
+}
+
+/// The error with every secret of the request blotted out of its texts.
+pub(super) fn redact(error: FetchError, headers: &Headers) -> FetchError {
+    let clean = |cause: &Cause| {
+        let clean = Cause::new(headers.redact(cause.message()));
+        match cause.detail() {
+            Some(detail) => clean.with_detail(headers.redact(detail)),
+            None => clean,
+        }
+    };
+    match &error {
+        FetchError::NoData(c) => FetchError::NoData(clean(c)),
+        FetchError::Denied(c) => FetchError::Denied(clean(c)),
+        FetchError::Throttled(c) => FetchError::Throttled(clean(c)),
+        FetchError::Timeout(c) => FetchError::Timeout(clean(c)),
+        FetchError::Unavailable(c) => FetchError::Unavailable(clean(c)),
+        FetchError::Malformed(c) => FetchError::Malformed(clean(c)),
+        FetchError::Invalid(c) => FetchError::Invalid(clean(c)),
+    }
+}
+
+/// The causes below an error, the last and most telling ones, without repetition.
+fn causes(error: &reqwest::Error) -> String {
+    let mut texts: Vec<String> = Vec::new();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        // A client error inside a client error would print the URL.
+        if !cause.is::<reqwest::Error>() {
+            let text = cause.to_string();
+            if let Some(last) = texts.last_mut().filter(|last| last.contains(&text)) {
+                last.truncate(last.len());
+            } else {
+                texts.push(text);
+            }
+        }
+        next = cause.source();
+    }
+    if texts.is_empty() {
+        return "unknown cause".to_owned();
+    }
+    let from = texts.len().saturating_sub(2);
+    texts[from..].join(": ")
+}

@@ -1,0 +1,227 @@
+//! Amazon SQS: the depth of queues, from the queues' own API.
+//!
+//! One `GetQueueAttributes` call per queue of a query, all at once within the source's bound; the
+//! values are summed over queues and counts, all or nothing. A queue's URL is looked up once by
+//! `GetQueueUrl` and kept until the service no longer knows it.
+//!
+//! The URL is a name: calls go to the source's endpoint, whatever host the URL contains. The SDK
+//! sends it as a parameter only, and a test holds it to that.
+
+use std::collections::HashMap;
+use std::error::Error;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use aws_sdk_sqs::Client;
+use aws_sdk_sqs::config::http::HttpResponse;
+use aws_sdk_sqs::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_sqs::types::QueueAttributeName;
+use futures::future::try_join_all;
+use tokio::sync::OnceCell;
+use tokio::time::Instant;
+
+use crate::model::{
+    Cause, Clock, Decimal, FetchError, Labels, QueueCount, QueueRef, Sample, Series, SqsQuery,
+};
+use crate::source::aws::clients::Clients;
+use crate::source::aws::failure::Operation;
+use crate::source::gate::{Gate, Outcome};
+
+/// The word for metrics labels.
+pub(super) const KIND: &str = "sqs";
+
+/// How the service says that it knows no such queue, in its JSON and in its older query protocol.
+const MISSING: [&str; 2] = ["QueueDoesNotExist", "NonExistentQueue"];
+
+/// Queue URLs kept. One takes about 300 bytes; more queues than this only cost a look-up each.
+const MAX_URLS: usize = 10_000;
+
+/// Asks a query.
+///
+/// # Errors
+/// That of the first queue that failed: never a partial sum.
+pub(super) async fn fetch(
+    clients: &Clients,
+    queues: &Queues,
+    gate: &Gate,
+    clock: &dyn Clock,
+    query: &SqsQuery,
+) -> Result<Sample, FetchError> {
+    let observed = clock.tick();
+    let deadline = gate.deadline();
+    let attributes: Vec<_> = query.count.iter().map(|count| attribute(*count)).collect();
+    let reads = query.queues.iter().map(|queue| async {
+        let client = within(deadline, clients.sqs(&queue.region, query.role_arn.as_deref()));
+        let call = Call { client: client.await?, gate, deadline, queue };
+        call.depth(queues, &attributes).await
+    });
+    let depths = try_join_all(reads).await?;
+    let value = depths.iter().fold(Decimal::ZERO, |sum, depth| sum.add(depth));
+    let series = vec![Series { labels: Labels::empty(), value }];
+    Ok(Sample { timestamp: clock.now(), observed, series, warnings: Vec::new() })
+}
+
+fn attribute(count: QueueCount) -> QueueAttributeName {
+    match count {
+        QueueCount::Visible => QueueAttributeName::ApproximateNumberOfMessages,
+        QueueCount::InFlight => QueueAttributeName::ApproximateNumberOfMessagesNotVisible,
+        QueueCount::Delayed => QueueAttributeName::ApproximateNumberOfMessagesDelayed,
+    }
+}
+
+async fn within<T>(
+    deadline: Instant,
+    work: impl Future<Output = Result<T, FetchError>>,
+) -> Result<T, FetchError> {
+    tokio::time::timeout_at(deadline, work)
+        .await
+        .unwrap_or_else(|_| Err(FetchError::Timeout(Cause::new("the AWS client was not ready in time"))))
+}
+
+/// URLs of queues, by what definitions call them.
+#[derive(Debug, Default)]
+pub(super) struct Queues(Mutex<HashMap<QueueRef, UrlCell>>);
+
+/// Filled once; concurrent readers of one queue wait for one look-up.
+type UrlCell = Arc<OnceCell<String>>;
+
+impl Queues {
+    fn cell(&self, queue: &QueueRef) -> UrlCell {
+        let mut cells = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(cell) = cells.get(queue) {
+            return Arc::clone(cell);
+        }
+        if cells.len() >= MAX_URLS {
+            // Any will do: it is looked up anew when needed.
+            let any = cells.keys().next().cloned();
+            any.and_then(|queue| cells.remove(&queue));
+        }
+        Arc::clone(cells.entry(queue.clone()).or_default())
+    }
+
+    /// Forgets a URL that turned out wrong, unless somebody has replaced it already.
+    fn forget(&self, queue: &QueueRef, wrong: &UrlCell) {
+        let mut cells = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if cells.get(queue).is_some_and(|cell| Arc::ptr_eq(cell, wrong)) {
+            cells.remove(queue);
+        }
+    }
+}
+
+/// Why a call gave nothing.
+enum Failure {
+    /// The service knows no such queue, or no such queue any more.
+    Missing,
+    /// Anything else.
+    Other(FetchError),
+}
+
+impl From<FetchError> for Failure {
+    fn from(error: FetchError) -> Self {
+        Self::Other(error)
+    }
+}
+
+impl Outcome for Failure {
+    fn outcome(&self) -> &'static str {
+        match self {
+            Self::Missing => "invalid",
+            Self::Other(error) => error.kind(),
+        }
+    }
+}
+
+/// The calls about one queue within one fetch.
+struct Call<'a> {
+    client: Client,
+    gate: &'a Gate,
+    deadline: Instant,
+    queue: &'a QueueRef,
+}
+
+impl Call<'_> {
+    /// The sum of the counts.
+    async fn depth(
+        &self,
+        queues: &Queues,
+        attributes: &[QueueAttributeName],
+    ) -> Result<Decimal, FetchError> {
+        let cell = queues.cell(self.queue);
+        let known = cell.initialized();
+        let mut result = self.read(&cell, attributes).await;
+        if matches!(result, Err(Failure::Missing)) {
+            queues.forget(self.queue, &cell);
+            if known {
+                // The URL was an old one: the queue may have been made anew.
+                let cell = queues.cell(self.queue);
+                result = self.read(&cell, attributes).await;
+                if matches!(result, Err(Failure::Missing)) {
+                    queues.forget(self.queue, &cell);
+                }
+            }
+        }
+        result.map_err(|failure| match failure {
+            Failure::Other(error) => error,
+            Failure::Missing => {
+                FetchError::Invalid(Cause::new(format!("{} does not exist", self.queue)))
+            }
+        })
+    }
+
+    /// Reads the counts at a known or looked-up URL.
+    async fn read(
+        &self,
+        cell: &UrlCell,
+        attributes: &[QueueAttributeName],
+    ) -> Result<Decimal, Failure> {
+        let url = cell.get_or_try_init(|| self.url()).await?;
+        let names = Some(attributes.to_vec());
+        let request =
+            self.client.get_queue_attributes().queue_url(url).set_attribute_names(names).send();
+        let answer = self.call("sqs:GetQueueAttributes", request).await?;
+        let values = answer.attributes.unwrap_or_default();
+        attributes.iter().try_fold(Decimal::ZERO, |sum, name| {
+            match values.get(name).and_then(|text| text.parse::<u64>().ok()) {
+                Some(count) => Ok(sum.add(&Decimal::from(count))),
+                None => Err(self.malformed(&format!("the answer has no number for {name}"))),
+            }
+        })
+    }
+
+    /// Looks the queue's URL up.
+    async fn url(&self) -> Result<String, Failure> {
+        let account = self.queue.account.as_deref().map(str::to_owned);
+        let request = self.client.get_queue_url().queue_name(&*self.queue.name);
+        let request = request.set_queue_owner_aws_account_id(account).send();
+        let answer = self.call("sqs:GetQueueUrl", request).await?;
+        let url = answer.queue_url.filter(|url| !url.is_empty());
+        url.ok_or_else(|| self.malformed("the answer has no URL"))
+    }
+
+    /// Sends one request through the gate.
+    async fn call<T, E>(
+        &self,
+        action: &'static str,
+        request: impl Future<Output = Result<T, SdkError<E, HttpResponse>>>,
+    ) -> Result<T, Failure>
+    where
+        E: ProvideErrorMetadata + Error + Send + Sync + 'static,
+    {
+        let sent = async {
+            request.await.map_err(|error| {
+                let code = error.as_service_error().and_then(ProvideErrorMetadata::code);
+                if code.is_some_and(|code| MISSING.iter().any(|m| code.ends_with(m))) {
+                    return Failure::Missing;
+                }
+                Operation { action, object: self.queue }.failed(&error).into()
+            })
+        };
+        self.gate.call(self.deadline, &format!("{}: ", self.queue), sent).await
+    }
+
+    fn malformed(&self, text: &str) -> Failure {
+        FetchError::Malformed(Cause::new(format!("{}: {text}", self.queue))).into()
+    }
+}
+
+#[cfg(test)]
+mod tests;

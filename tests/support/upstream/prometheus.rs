@@ -1,0 +1,132 @@
+//! A fake Prometheus: instant queries answered from a table.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use super::{Reply, Request, Upstream};
+
+#[derive(Default)]
+struct Table {
+    replies: BTreeMap<String, Reply>,
+    hits: BTreeMap<String, u64>,
+    every: Option<Reply>,
+    delay: Duration,
+    prefix: String,
+}
+
+/// A fake Prometheus. Unknown queries get an empty vector, as from the real one.
+pub struct Prometheus {
+    table: Arc<Mutex<Table>>,
+    server: Upstream,
+}
+
+impl Prometheus {
+    /// A server on a free port.
+    pub fn start() -> Self {
+        let table = Arc::new(Mutex::new(Table::default()));
+        let server = Upstream::start(handler(&table));
+        Self { table, server }
+    }
+
+    /// A TLS server on a free port.
+    pub fn start_tls(tls: Arc<rustls::ServerConfig>) -> Self {
+        let table = Arc::new(Mutex::new(Table::default()));
+        let server = Upstream::start_tls(tls, handler(&table));
+        Self { table, server }
+    }
+
+    /// A server at the address of one that was dropped before.
+    pub fn start_at(address: SocketAddr) -> Self {
+        let table = Arc::new(Mutex::new(Table::default()));
+        let server = Upstream::start_at(address, None, handler(&table));
+        Self { table, server }
+    }
+
+    /// The server, for its counters and the requests it saw.
+    pub fn server(&self) -> &Upstream {
+        &self.server
+    }
+
+    /// Answers a query with a vector; labels as JSON members: `"queue":"jobs"`.
+    pub fn vector(&self, query: &str, series: &[(&str, &str)]) {
+        self.set(query, Reply::json(200, vector(now(), series)));
+    }
+
+    /// Answers a query with a scalar.
+    pub fn scalar(&self, query: &str, value: &str) {
+        let body = format!(
+            r#"{{"status":"success","data":{{"resultType":"scalar","result":[{},"{value}"]}}}}"#,
+            now()
+        );
+        self.set(query, Reply::json(200, body));
+    }
+
+    /// Answers a query with an error in Prometheus' form.
+    pub fn error(&self, query: &str, status: u16, kind: &str, message: &str) {
+        let body = format!(r#"{{"status":"error","errorType":"{kind}","error":"{message}"}}"#);
+        self.set(query, Reply::json(status, body));
+    }
+
+    /// Answers a query with anything.
+    pub fn set(&self, query: &str, reply: Reply) {
+        self.lock().replies.insert(query.to_owned(), reply);
+    }
+
+    /// Answers every query with this, whatever the table says; `None` returns to the table.
+    pub fn answer_all(&self, reply: Option<Reply>) {
+        self.lock().every = reply;
+    }
+
+    /// Waits before every answer.
+    pub fn delay(&self, delay: Duration) {
+        self.lock().delay = delay;
+    }
+
+    /// Serves the API below a prefix, for instance `/prometheus`.
+    pub fn prefix(&self, prefix: &str) {
+        prefix.clone_into(&mut self.lock().prefix);
+    }
+
+    /// How often a query was asked.
+    pub fn hits(&self, query: &str) -> u64 {
+        self.lock().hits.get(query).copied().unwrap_or(0)
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Table> {
+        self.table.lock().expect("no holder panics")
+    }
+}
+
+fn handler(table: &Arc<Mutex<Table>>) -> impl Fn(&Request) -> Reply + Send + Sync + 'static {
+    let table = Arc::clone(table);
+    move |request| {
+        let mut table = table.lock().expect("no holder panics");
+        if request.path() != format!("{}/api/v1/query", table.prefix) {
+            return Reply::text(404, "text/plain; charset=utf-8", "404 page not found\n");
+        }
+        let query = request.parameter("query").unwrap_or_default();
+        *table.hits.entry(query.clone()).or_default() += 1;
+        let reply = match (&table.every, table.replies.get(&query)) {
+            (Some(reply), _) | (None, Some(reply)) => reply.clone(),
+            (None, None) => Reply::json(200, vector(now(), &[])),
+        };
+        if table.delay.is_zero() { reply } else { reply.after(table.delay) }
+    }
+}
+
+fn vector(time: f64, series: &[(&str, &str)]) -> String {
+    let items: Vec<String> = series
+        .iter()
+        .map(|(labels, value)| format!(r#"{{"metric":{{{labels}}},"value":[{time},"{value}"]}}"#))
+        .collect();
+    format!(
+        r#"{{"status":"success","data":{{"resultType":"vector","result":[{}]}}}}"#,
+        items.join(",")
+    )
+}
+
+fn now() -> f64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |d| d.as_secs_f64())
+}
