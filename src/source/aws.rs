@@ -8,6 +8,7 @@
 //! Adding a service: a module with its calls that takes clients from [`clients::Clients`] and
 //! errors through [`failure::Operation`]; an arm in [`AwsSource::answer`].
 
+mod answer;
 pub(super) mod clients;
 pub(super) mod failure;
 
@@ -77,7 +78,8 @@ impl AwsSettings {
             self.region.is_empty() || !self.region.chars().all(in_region),
             "must be the name of a region, like eu-west-1",
         );
-        let urls = [("endpointUrl", &self.endpoint_url), ("sqsEndpointUrl", &self.sqs_endpoint_url)];
+        let urls =
+            [("endpointUrl", &self.endpoint_url), ("sqsEndpointUrl", &self.sqs_endpoint_url)];
         for (field, url) in urls {
             let Some(url) = url else { continue };
             refuse(
@@ -147,16 +149,13 @@ impl AwsSource {
             cause,
             remedy: "the environment variable SSL_CERT_FILE",
         })?;
-        Ok(Self {
-            clients: Clients::new(settings.clone(), credentials),
-            queues: Queues::default(),
-            sqs_gate: Gate::new(
-                settings.max_concurrent,
-                settings.timeout,
-                metrics.for_calls(name, sqs::KIND),
-            ),
-            clock,
-        })
+        let sqs_gate = Gate::new(
+            settings.max_concurrent,
+            settings.timeout,
+            metrics.for_calls(name, sqs::KIND),
+        );
+        let clients = Clients::new(settings.clone(), credentials, sqs_gate.metrics());
+        Ok(Self { clients, queues: Queues::default(), sqs_gate, clock })
     }
 
     async fn answer(&self, query: &Query) -> Result<Sample, FetchError> {

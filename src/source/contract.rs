@@ -137,10 +137,7 @@ async fn every_query_gets_its_answer_in_order() {
     )
     .unwrap();
     let fixtures = fixtures(LONG, 16);
-    let all = fixtures
-        .iter()
-        .map(|f| (f.kind, &f.source))
-        .chain([("simulated", &simulated)]);
+    let all = fixtures.iter().map(|f| (f.kind, &f.source)).chain([("simulated", &simulated)]);
     for (kind, source) in all {
         let queries: Vec<_> = [7, 3, 7, 11].iter().map(|i| query(kind, *i)).collect();
         let values: Vec<String> = source
@@ -229,7 +226,7 @@ async fn bad_answers_are_errors_with_a_cause() {
         (Reply::Reset, &["unavailable"]),
         (Reply::Raw(b"SSH-2.0-OpenSSH_9.2\r\n".to_vec()), &["unavailable", "malformed"]),
         (Reply::Raw(Vec::new()), &["unavailable"]),
-        (Reply::Huge { status: 200, bytes: 3_000_000 }, &["malformed"]),
+        (Reply::Huge { status: 200, bytes: 6_000_000 }, &["malformed"]),
     ];
     for fixture in fixtures(LONG, 16) {
         for (reply, expected) in &faults {

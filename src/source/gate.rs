@@ -53,7 +53,7 @@ impl Gate {
     }
 
     /// The metrics, for what only the call itself can count.
-    pub(super) fn metrics(&self) -> &CallMetrics {
+    pub(super) fn metrics(&self) -> &Arc<CallMetrics> {
         &self.metrics
     }
 
@@ -73,7 +73,8 @@ impl Gate {
         about: &str,
         call: impl Future<Output = Result<T, E>>,
     ) -> Result<T, E> {
-        let timeout = |text: String| FetchError::Timeout(Cause::new(format!("{about}{text}"))).into();
+        let timeout =
+            |text: String| FetchError::Timeout(Cause::new(format!("{about}{text}"))).into();
         let slot = tokio::time::timeout_at(deadline, self.slots.acquire()).await;
         // The semaphore is never closed, so an inner error cannot occur; treated alike.
         let Ok(Ok(_slot)) = slot else {
@@ -111,7 +112,8 @@ mod tests {
         let telemetry = Telemetry::new();
         let gate = gate(1, &telemetry);
         let start = Instant::now();
-        let result: Result<(), FetchError> = gate.call(gate.deadline(), "", std::future::pending()).await;
+        let result: Result<(), FetchError> =
+            gate.call(gate.deadline(), "", std::future::pending()).await;
         assert_eq!(result, Err(FetchError::Timeout(Cause::new("no answer within 5s"))));
         assert_eq!(start.elapsed(), Duration::from_secs(5));
         let text = telemetry.encode();
@@ -134,7 +136,11 @@ mod tests {
         let gate = gate(1, &telemetry);
         let deadline = gate.deadline();
         let (first, second) = tokio::join!(
-            gate.call::<(), FetchError>(deadline + Duration::from_secs(9), "", std::future::pending()),
+            gate.call::<(), FetchError>(
+                deadline + Duration::from_secs(9),
+                "",
+                std::future::pending()
+            ),
             gate.call::<(), FetchError>(deadline, "", async { Ok(()) }),
         );
         assert_eq!(first.map_err(|e| e.kind()), Err("timeout"));

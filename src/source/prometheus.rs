@@ -105,7 +105,7 @@ impl PrometheusSource {
         };
         answer
             .and_then(|(status, body)| decode::decode(&status, &body, self.limits.series, observed))
-            .map_err(|error| failure::redact(error, &headers))
+            .map_err(|error| failure::redact(&error, &headers))
     }
 
     /// Reads an answer up to the size cap.

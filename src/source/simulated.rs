@@ -264,11 +264,24 @@ mod tests {
     fn signals() -> impl Strategy<Value = SimulatedQuery> {
         let number = (-1_000_000_i64..1_000_000).prop_map(|n| Decimal::new(n.into(), -3));
         let time = (0_u64..10_000_000).prop_map(Duration::from_millis);
-        let pair = (number.clone(), number.clone()).prop_map(|(a, b)| (a.clone().min(b.clone()), a.max(b)));
+        let pair = (number.clone(), number.clone())
+            .prop_map(|(a, b)| (a.clone().min(b.clone()), a.max(b)));
         prop_oneof![
-            (pair.clone(), time.clone()).prop_map(|((from, to), over)| SimulatedQuery::Ramp { from, to, over }),
-            (pair.clone(), time.clone()).prop_map(|((min, max), period)| SimulatedQuery::Wave { min, max, period }),
-            (pair, any::<u64>()).prop_map(|((min, max), seed)| SimulatedQuery::Noise { seed, min, max }),
+            (pair.clone(), time.clone()).prop_map(|((from, to), over)| SimulatedQuery::Ramp {
+                from,
+                to,
+                over
+            }),
+            (pair.clone(), time.clone()).prop_map(|((min, max), period)| SimulatedQuery::Wave {
+                min,
+                max,
+                period
+            }),
+            (pair, any::<u64>()).prop_map(|((min, max), seed)| SimulatedQuery::Noise {
+                seed,
+                min,
+                max
+            }),
             proptest::collection::vec((number, time), 1..5).prop_map(SimulatedQuery::Steps),
         ]
     }

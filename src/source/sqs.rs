@@ -72,9 +72,9 @@ async fn within<T>(
     deadline: Instant,
     work: impl Future<Output = Result<T, FetchError>>,
 ) -> Result<T, FetchError> {
-    tokio::time::timeout_at(deadline, work)
-        .await
-        .unwrap_or_else(|_| Err(FetchError::Timeout(Cause::new("the AWS client was not ready in time"))))
+    tokio::time::timeout_at(deadline, work).await.unwrap_or_else(|_| {
+        Err(FetchError::Timeout(Cause::new("the AWS client was not ready in time")))
+    })
 }
 
 /// URLs of queues, by what definitions call them.
@@ -206,6 +206,8 @@ impl Call<'_> {
     where
         E: ProvideErrorMetadata + Error + Send + Sync + 'static,
     {
+        // Boxed: the SDK's futures are tens of kilobytes, and a query may have many queues.
+        let request = Box::pin(request);
         let sent = async {
             request.await.map_err(|error| {
                 let code = error.as_service_error().and_then(ProvideErrorMetadata::code);

@@ -16,10 +16,13 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 #[derive(Clone, PartialEq, Eq, Default)]
 pub(super) struct Material {
     /// PEM of the CAs to trust; none means the system's.
-    pub ca: Option<Arc<[u8]>>,
+    pub ca: Option<Pem>,
     /// PEM of our certificate chain and its key.
-    pub identity: Option<(Arc<[u8]>, Arc<[u8]>)>,
+    pub identity: Option<(Pem, Pem)>,
 }
+
+/// The content of a PEM file.
+pub(super) type Pem = Arc<[u8]>;
 
 /// Whom to expect.
 #[derive(Clone, Debug, Default)]
@@ -47,9 +50,8 @@ pub(super) fn client_config(
     expect: &Expectation,
 ) -> Result<ClientConfig, TlsError> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let unusable = |what: &str, e: &dyn std::fmt::Display| {
-        TlsError::Unusable(format!("{what}: {e}"))
-    };
+    let unusable =
+        |what: &str, e: &dyn std::fmt::Display| TlsError::Unusable(format!("{what}: {e}"));
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
         .map_err(|e| unusable("protocol versions", &e))?;
@@ -79,9 +81,10 @@ pub(super) fn system_roots() -> Result<RootCertStore, String> {
     roots.add_parsable_certificates(found.certs);
     if roots.is_empty() {
         let errors: Vec<String> = found.errors.iter().map(ToString::to_string).collect();
-        return Err(match errors.is_empty() {
-            true => "nothing found in the usual places".to_owned(),
-            false => errors.join(", "),
+        return Err(if errors.is_empty() {
+            "nothing found in the usual places".to_owned()
+        } else {
+            errors.join(", ")
         });
     }
     Ok(roots)

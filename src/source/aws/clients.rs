@@ -4,16 +4,18 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_config::identity::IdentityCache;
+use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_credential_types::provider::SharedCredentialsProvider;
-use aws_sdk_sqs::config::StalledStreamProtectionConfig;
 use aws_sdk_sqs::config::retry::RetryConfig;
 use aws_sdk_sqs::config::timeout::TimeoutConfig;
+use aws_sdk_sqs::config::{SharedInterceptor, StalledStreamProtectionConfig};
 use tokio::sync::OnceCell;
 
 use crate::model::{Cause, FetchError};
 use crate::source::aws::AwsSettings;
+use crate::source::aws::answer::AnswerCap;
+use crate::source::metrics::CallMetrics;
 
 /// Clients kept. AWS has fewer regions than this, and the definitions may only name allowed ones.
 const MAX_REGIONS: usize = 64;
@@ -23,6 +25,7 @@ pub(in crate::source) struct Clients {
     settings: AwsSettings,
     credentials: Option<SharedCredentialsProvider>,
     base: OnceCell<SdkConfig>,
+    sqs_metrics: Arc<CallMetrics>,
     sqs: Mutex<HashMap<Arc<str>, aws_sdk_sqs::Client>>,
 }
 
@@ -31,13 +34,10 @@ impl Clients {
     pub(in crate::source) fn new(
         settings: AwsSettings,
         credentials: Option<SharedCredentialsProvider>,
+        sqs_metrics: &Arc<CallMetrics>,
     ) -> Self {
-        Self { settings, credentials, base: OnceCell::new(), sqs: Mutex::default() }
-    }
-
-    /// The source's settings.
-    pub(in crate::source) fn settings(&self) -> &AwsSettings {
-        &self.settings
+        let sqs_metrics = Arc::clone(sqs_metrics);
+        Self { settings, credentials, base: OnceCell::new(), sqs_metrics, sqs: Mutex::default() }
     }
 
     /// The SQS client of a region. `role` is the role that a query wants to take on.
@@ -55,7 +55,8 @@ impl Clients {
                 "this source takes on no roles, and the query wants {role}"
             ))));
         }
-        let base = self.base.get_or_init(|| self.load()).await;
+        // Boxed: loading is rare and its future is tens of kilobytes.
+        let base = self.base.get_or_init(|| Box::pin(self.load())).await;
         let mut clients = self.sqs.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(client) = clients.get(region) {
             return Ok(client.clone());
@@ -72,6 +73,8 @@ impl Clients {
         // Set in any case: an endpoint from the environment or a profile is not the operator's
         // word about this source.
         config.set_endpoint_url(endpoint.map(ToString::to_string));
+        let cap = AnswerCap { metrics: Arc::clone(&self.sqs_metrics) };
+        config.push_interceptor(SharedInterceptor::new(cap));
         let client = aws_sdk_sqs::Client::from_conf(config.build());
         clients.insert(Arc::clone(region), client.clone());
         Ok(client)

@@ -5,7 +5,8 @@ use std::fmt::Display;
 
 use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_sqs::config::http::HttpResponse;
-use aws_sdk_sqs::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
+use aws_sdk_sqs::error::{ProvideErrorMetadata, SdkError};
+use http_body_util::LengthLimitError;
 
 use crate::model::{Cause, FetchError};
 
@@ -17,6 +18,9 @@ pub(in crate::source) struct Operation<'a> {
     /// On what, in words: `SQS queue "jobs" in eu-west-1`.
     pub object: &'a dyn Display,
 }
+
+/// Characters of an error's full text that the log shows.
+const MAX_DETAIL_CHARS: usize = 1000;
 
 /// Services spell these in several ways; the suffix `Exception` is cut before.
 const DENIED: [&str; 4] =
@@ -56,10 +60,13 @@ impl Operation<'_> {
         E: ProvideErrorMetadata + Error + Send + Sync + 'static,
     {
         let object = self.object;
-        let detail = DisplayErrorContext(error).to_string();
+        let detail = detail(error);
         let cause = |text: &str| Cause::new(format!("{object}: {text}")).with_detail(&detail);
         if let Some(credentials) = find::<CredentialsError>(error) {
-            return self.no_credentials(credentials, cause);
+            return no_credentials(credentials, cause);
+        }
+        if find::<LengthLimitError>(error).is_some() {
+            return FetchError::Malformed(cause("the answer is too large"));
         }
         match error {
             SdkError::TimeoutError(_) => FetchError::Timeout(cause("no answer in time")),
@@ -71,42 +78,19 @@ impl Operation<'_> {
                 root_cause(error)
             ))),
             SdkError::ResponseError(response) => {
-                self.unreadable(response.raw().status().as_u16(), &root_cause(error), cause)
+                unreadable(response.raw().status().as_u16(), &root_cause(error), cause)
             }
             SdkError::ServiceError(service) => {
                 let status = service.raw().status().as_u16();
                 match service.err().code() {
-                    Some(code) => {
-                        self.refused(code, service.err().message(), status, cause)
-                    }
-                    None => self.unreadable(status, &root_cause(error), cause),
+                    Some(code) => self.refused(code, service.err().message(), status, cause),
+                    None => unreadable(status, &root_cause(error), cause),
                 }
             }
             _ => FetchError::Unavailable(cause(&format!(
                 "the call could not be made: {}",
                 root_cause(error)
             ))),
-        }
-    }
-
-    fn no_credentials(
-        &self,
-        error: &CredentialsError,
-        cause: impl Fn(&str) -> Cause,
-    ) -> FetchError {
-        match error {
-            CredentialsError::CredentialsNotLoaded(_) => FetchError::Denied(cause(
-                "the source has no AWS credentials (environment, profile, web identity, container and instance metadata were tried)",
-            )),
-            CredentialsError::ProviderTimedOut(_) => {
-                FetchError::Timeout(cause("no AWS credentials in time"))
-            }
-            CredentialsError::InvalidConfiguration(_) => FetchError::Denied(cause(
-                "the set-up of the source's AWS credentials is wrong; the log has the cause",
-            )),
-            _ => FetchError::Denied(cause(
-                "the source's AWS credentials could not be obtained; the log has the cause",
-            )),
         }
     }
 
@@ -141,20 +125,59 @@ impl Operation<'_> {
             FetchError::Invalid(cause(&format!("HTTP {status}, {code}: {said}")))
         }
     }
+}
 
-    /// An answer without an error code that we could read: something else than AWS answered, or
-    /// the body is broken.
-    fn unreadable(&self, status: u16, why: &str, cause: impl Fn(&str) -> Cause) -> FetchError {
-        match status {
-            401 | 403 | 407 => FetchError::Denied(cause(&format!("HTTP {status}"))),
-            408 | 504 => FetchError::Timeout(cause(&format!("HTTP {status}"))),
-            429 => FetchError::Throttled(cause("HTTP 429")),
-            500.. => FetchError::Unavailable(cause(&format!("HTTP {status}"))),
-            _ => FetchError::Malformed(cause(&format!(
-                "HTTP {status} with an answer that is not AWS's: {why}"
-            ))),
+/// There are no credentials to call with.
+fn no_credentials(error: &CredentialsError, cause: impl Fn(&str) -> Cause) -> FetchError {
+    match error {
+        CredentialsError::CredentialsNotLoaded(_) => FetchError::Denied(cause(
+            "the source has no AWS credentials (environment, profile, web identity, container and instance metadata were tried)",
+        )),
+        CredentialsError::ProviderTimedOut(_) => {
+            FetchError::Timeout(cause("no AWS credentials in time"))
         }
+        CredentialsError::InvalidConfiguration(_) => FetchError::Denied(cause(
+            "the set-up of the source's AWS credentials is wrong; the log has the cause",
+        )),
+        _ => FetchError::Denied(cause(
+            "the source's AWS credentials could not be obtained; the log has the cause",
+        )),
     }
+}
+
+/// An answer without an error code that we could read: something else than AWS answered, or
+/// the body is broken.
+fn unreadable(status: u16, why: &str, cause: impl Fn(&str) -> Cause) -> FetchError {
+    match status {
+        401 | 403 | 407 => FetchError::Denied(cause(&format!("HTTP {status}"))),
+        408 | 504 => FetchError::Timeout(cause(&format!("HTTP {status}"))),
+        429 => FetchError::Throttled(cause("HTTP 429")),
+        500.. => FetchError::Unavailable(cause(&format!("HTTP {status}"))),
+        _ => FetchError::Malformed(cause(&format!(
+            "HTTP {status} with an answer that is not AWS's: {why}"
+        ))),
+    }
+}
+
+/// The full text for the log: all causes, and what the service said. Not the SDK's own dump, which
+/// has the answer's head and body in it.
+fn detail<E>(error: &SdkError<E, HttpResponse>) -> String
+where
+    E: ProvideErrorMetadata + Error + Send + Sync + 'static,
+{
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        next = cause.source();
+    }
+    let service = error.as_service_error();
+    if let Some(message) = service.and_then(ProvideErrorMetadata::message) {
+        text.push_str("; the service said: ");
+        text.push_str(message);
+    }
+    text.chars().take(MAX_DETAIL_CHARS).collect()
 }
 
 /// A cause of some type anywhere below an error.

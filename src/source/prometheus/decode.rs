@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use std::fmt;
 
 use jiff::Timestamp;
-use reqwest::header::{CONTENT_ENCODING, CONTENT_TYPE, LOCATION};
+use reqwest::header::{CONTENT_TYPE, LOCATION};
 use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
@@ -46,8 +46,6 @@ pub(super) struct Head {
     pub content_type: String,
     /// Where a redirect leads: scheme and host alone.
     pub redirect: Option<String>,
-    /// Whether the body was announced as compressed.
-    pub compressed: bool,
 }
 
 impl Head {
@@ -60,7 +58,6 @@ impl Head {
             status: response.status().as_u16(),
             content_type: content_type.split(';').next().unwrap_or_default().trim().to_owned(),
             redirect: target.map(|url| url.origin().ascii_serialization()),
-            compressed: header(CONTENT_ENCODING).is_some(),
         }
     }
 }

@@ -4,10 +4,14 @@
 //! are shown here.
 
 use std::error::Error;
+use std::io;
 
 use crate::model::{Cause, FetchError};
 use crate::source::prometheus::credentials::Headers;
 use crate::source::prometheus::decode::Head;
+
+/// What decompression says about bytes that are not compressed ones. A connection gives others.
+const UNDECODABLE: [io::ErrorKind; 2] = [io::ErrorKind::InvalidData, io::ErrorKind::InvalidInput];
 
 /// A request that got no answer.
 pub(super) fn not_sent(error: &prometheus_http_query::Error) -> FetchError {
@@ -30,7 +34,7 @@ pub(super) fn not_read(head: &Head, error: &reqwest::Error) -> FetchError {
             "the answer (HTTP {status}) did not arrive in time"
         )));
     }
-    if error.is_decode() && !error.is_body() && head.compressed {
+    if find_io(error).is_some_and(|kind| UNDECODABLE.contains(&kind)) {
         return FetchError::Malformed(Cause::new(format!(
             "the answer (HTTP {status}) cannot be decompressed: {causes}"
         )));
@@ -41,7 +45,7 @@ pub(super) fn not_read(head: &Head, error: &reqwest::Error) -> FetchError {
 }
 
 /// The error with every secret of the request blotted out of its texts.
-pub(super) fn redact(error: FetchError, headers: &Headers) -> FetchError {
+pub(super) fn redact(error: &FetchError, headers: &Headers) -> FetchError {
     let clean = |cause: &Cause| {
         let clean = Cause::new(headers.redact(cause.message()));
         match cause.detail() {
@@ -49,7 +53,7 @@ pub(super) fn redact(error: FetchError, headers: &Headers) -> FetchError {
             None => clean,
         }
     };
-    match &error {
+    match error {
         FetchError::NoData(c) => FetchError::NoData(clean(c)),
         FetchError::Denied(c) => FetchError::Denied(clean(c)),
         FetchError::Throttled(c) => FetchError::Throttled(clean(c)),
@@ -60,6 +64,18 @@ pub(super) fn redact(error: FetchError, headers: &Headers) -> FetchError {
     }
 }
 
+/// The kind of the input or output error below an error.
+fn find_io(error: &reqwest::Error) -> Option<io::ErrorKind> {
+    let mut next = error.source();
+    while let Some(cause) = next {
+        if let Some(io) = cause.downcast_ref::<io::Error>() {
+            return Some(io.kind());
+        }
+        next = cause.source();
+    }
+    None
+}
+
 /// The causes below an error, the last and most telling ones, without repetition.
 fn causes(error: &reqwest::Error) -> String {
     let mut texts: Vec<String> = Vec::new();
@@ -68,9 +84,8 @@ fn causes(error: &reqwest::Error) -> String {
         // A client error inside a client error would print the URL.
         if !cause.is::<reqwest::Error>() {
             let text = cause.to_string();
-            if let Some(last) = texts.last_mut().filter(|last| last.contains(&text)) {
-                last.truncate(last.len());
-            } else {
+            // Wrappers repeat what they wrap.
+            if texts.last().is_none_or(|last| !last.contains(&text)) {
                 texts.push(text);
             }
         }

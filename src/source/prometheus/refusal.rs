@@ -10,7 +10,8 @@ const MAX_EXCERPT_CHARS: usize = 300;
 /// these in forms of their own.
 pub(super) fn by_status(head: &Head, body: &[u8]) -> Option<FetchError> {
     let status = head.status;
-    let cause = |text: &str| Cause::new(format!("HTTP {status}: {text}")).with_detail(excerpt(body));
+    let cause =
+        |text: &str| Cause::new(format!("HTTP {status}: {text}")).with_detail(excerpt(body));
     Some(match status {
         401 => FetchError::Denied(cause("the server did not accept the source's credentials")),
         403 => FetchError::Denied(cause("the source's credentials may not query this server")),

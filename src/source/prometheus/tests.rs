@@ -11,7 +11,7 @@ use crate::source::upstream::{Prometheus, Reply};
 use crate::telemetry::Telemetry;
 
 fn head(status: u16, content_type: &str) -> Head {
-    Head { status, content_type: content_type.to_owned(), redirect: None, compressed: false }
+    Head { status, content_type: content_type.to_owned(), redirect: None }
 }
 
 fn json(status: u16, body: &str) -> Result<Sample, FetchError> {
@@ -126,7 +126,8 @@ fn too_many_series_are_refused_by_name() {
 
 #[test]
 fn warnings_are_kept_and_bounded() {
-    let warnings: Vec<String> = (0..20).map(|i| format!("\"store {i} {}\"", "x".repeat(400))).collect();
+    let warnings: Vec<String> =
+        (0..20).map(|i| format!("\"store {i} {}\"", "x".repeat(400))).collect();
     let body = format!(
         r#"{{"status":"success","warnings":[{}],"infos":["i"],"data":{{"resultType":"scalar","result":[1,"1"]}}}}"#,
         warnings.join(",")
@@ -246,10 +247,8 @@ impl Bench {
 }
 
 async fn ask(source: &dyn Source, query: &str, lookback: Option<Duration>) -> String {
-    let spec = QuerySpec::Prometheus(PrometheusQuery {
-        query: query.into(),
-        lookback_delta: lookback,
-    });
+    let spec =
+        QuerySpec::Prometheus(PrometheusQuery { query: query.into(), lookback_delta: lookback });
     let query = Arc::new(Query { source: SourceName::new("main"), spec });
     shown(source.fetch(&[query]).await.remove(0))
 }
@@ -344,13 +343,9 @@ async fn a_rotated_token_is_sent_and_never_shown() {
     bench.settings.authentication = Authentication::Bearer { token_file: token_file.clone() };
     let clock = Arc::new(crate::model::ManualClock::default());
     let metrics = Metrics::register(&Telemetry::new());
-    let source = PrometheusSource::build(
-        &SourceName::new("main"),
-        &bench.settings,
-        clock.clone(),
-        &metrics,
-    )
-    .unwrap();
+    let source =
+        PrometheusSource::build(&SourceName::new("main"), &bench.settings, clock.clone(), &metrics)
+            .unwrap();
     let sent = || bench.fake.server().last().header("authorization").map(str::to_owned);
     ask(&source, "up", None).await;
     assert_eq!(sent().as_deref(), Some("Bearer first-secret"));
@@ -400,7 +395,9 @@ fn wrong_settings_are_refused_with_the_field() {
     );
     assert_eq!(bench(|s| s.timeout = Duration::ZERO), "timeout: must be longer than zero");
     assert_eq!(
-        bench(|s| s.headers = vec![("Content-Length".into(), HeaderValues::Fixed(vec!["1".into()]))]),
+        bench(
+            |s| s.headers = vec![("Content-Length".into(), HeaderValues::Fixed(vec!["1".into()]))]
+        ),
         "headers: Content-Length is set by the HTTP client and cannot be changed"
     );
     assert_eq!(
@@ -441,8 +438,7 @@ fn a_missing_or_broken_file_fails_the_build() {
 fn debug_shows_no_secret() {
     let mut settings =
         PrometheusSettings::new("https://user:hunter2@x/prefix?token=hunter2".parse().unwrap());
-    settings.headers =
-        vec![("X-Key".to_owned(), HeaderValues::Fixed(vec!["hunter2".to_owned()]))];
+    settings.headers = vec![("X-Key".to_owned(), HeaderValues::Fixed(vec!["hunter2".to_owned()]))];
     let shown = format!("{:?}", Settings::Prometheus(Box::new(settings)));
     assert!(!shown.contains("hunter2"), "{shown}");
     assert!(shown.contains("https://x/prefix") && shown.contains("X-Key"), "{shown}");

@@ -7,7 +7,8 @@ use crate::source::upstream::{Queue, Reply, Sqs};
 use crate::source::{Metrics, Settings};
 use crate::telemetry::Telemetry;
 
-pub(in crate::source) fn credentials() -> aws_credential_types::provider::SharedCredentialsProvider {
+pub(in crate::source) fn credentials() -> aws_credential_types::provider::SharedCredentialsProvider
+{
     aws_credential_types::provider::SharedCredentialsProvider::new(
         aws_sdk_sqs::config::Credentials::new("AKIDTEST", "hunter2-key", None, None, "test"),
     )
@@ -32,11 +33,8 @@ fn queue(name: &str) -> QueueRef {
 }
 
 async fn ask(source: &AwsSource, queues: &[QueueRef], count: &[QueueCount]) -> String {
-    let spec = QuerySpec::Sqs(SqsQuery {
-        queues: queues.to_vec(),
-        count: count.to_vec(),
-        role_arn: None,
-    });
+    let spec =
+        QuerySpec::Sqs(SqsQuery { queues: queues.to_vec(), count: count.to_vec(), role_arn: None });
     let query = Arc::new(Query { source: SourceName::new("aws"), spec });
     match source.fetch(&[query]).await.remove(0) {
         Ok(sample) => {
@@ -136,7 +134,11 @@ async fn errors_say_what_to_do() {
     let prefix = "SQS queue \"jobs\" in eu-west-1: ";
     for (reply, kind, text) in [
         (
-            Sqs::error(400, "AccessDeniedException", "User: arn:aws:iam::1:user/me is not authorized"),
+            Sqs::error(
+                400,
+                "AccessDeniedException",
+                "User: arn:aws:iam::1:user/me is not authorized",
+            ),
             "denied",
             "access denied: the source's identity needs sqs:GetQueueAttributes (AccessDeniedException)",
         ),

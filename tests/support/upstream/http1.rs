@@ -358,10 +358,7 @@ async fn gone(stream: &mut (impl AsyncRead + Unpin), buffer: &mut Vec<u8>) {
     while let Ok(1..) = stream.read_buf(buffer).await {}
 }
 
-async fn receive(
-    stream: &mut (impl AsyncRead + Unpin),
-    buffer: &mut Vec<u8>,
-) -> Option<Request> {
+async fn receive(stream: &mut (impl AsyncRead + Unpin), buffer: &mut Vec<u8>) -> Option<Request> {
     let end = loop {
         if let Some(at) = buffer.windows(4).position(|w| w == b"\r\n\r\n") {
             break at;

@@ -1,4 +1,5 @@
-//! A fake SQS that speaks the SDK's protocol, AWS JSON 1.0: GetQueueUrl and GetQueueAttributes.
+//! A fake SQS that speaks the SDK's protocol, AWS JSON 1.0: `GetQueueUrl` and
+//! `GetQueueAttributes`.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -132,7 +133,9 @@ impl Table {
             "GetQueueAttributes" if !url.starts_with(&base) => missing(),
             "GetQueueAttributes" => {
                 let asked = |name: &str| {
-                    body["AttributeNames"].as_array().is_some_and(|all| all.iter().any(|a| a == name))
+                    body["AttributeNames"]
+                        .as_array()
+                        .is_some_and(|all| all.iter().any(|a| a == name))
                 };
                 let counts = [
                     ("ApproximateNumberOfMessages", queue.visible),
