@@ -5,8 +5,8 @@
 //! one classification of SDK errors for all services. What is asked of a service and what its
 //! answers mean is in the service's own module ([`crate::source::sqs`]).
 //!
-//! Adding a service: a module with its calls that takes clients from [`clients::Clients`] and
-//! errors through [`failure::Operation`]; an arm in [`AwsSource::answer`].
+//! Adding a service: a module with its calls that takes clients from `clients::Clients` and
+//! errors through `failure::Operation`; an arm in `AwsSource::answer`.
 
 mod answer;
 pub(super) mod clients;

@@ -3,7 +3,7 @@
 //! Requests go out through `prometheus-http-query`'s raw calls on a client that we prepare
 //! (TLS, proxies from the environment, no redirects); answers are read and decoded by ourselves,
 //! with a size and a series cap, warnings and unknown error types kept. The decoding is apart in
-//! [`decode`], a pure function of bytes, so that a signed client for managed services can share it.
+//! `decode`, a pure function of bytes, so that a signed client for managed services can share it.
 //!
 //! Redirects are not followed: they would carry the credentials to whatever host an answer names.
 

@@ -206,6 +206,8 @@ mod tests {
     fn noise_is_the_same_for_everybody_and_fills_its_range() {
         let noise = SimulatedQuery::Noise { seed: 7, min: d("10"), max: d("20") };
         // Pinned: a change here changes what users' seeds mean.
+        let pinned: Vec<_> = (0..3).map(|s| at(&noise, 1_700_000_000 + s, 0).unwrap()).collect();
+        assert_eq!(pinned, ["17.10110956", "12.73212422", "18.19797309"]);
         assert_eq!(at(&noise, 1_700_000_000, 0), at(&noise, 1_700_000_000, 99));
         assert_eq!(splitmix64(0), 0xe220_a839_7b1d_cdaf);
         let values: Vec<f64> = (0..1000)

@@ -234,12 +234,16 @@ fn scalar(result: &RawValue) -> Result<(Timestamp, Vec<Series>), NoSample> {
     let Point(time, value) =
         serde_json::from_str(result.get()).map_err(|e| NoSample::Malformed(e.to_string()))?;
     let timestamp = time_of(time)?;
-    match number(&value)? {
-        Some(value) => Ok((timestamp, vec![Series { labels: Labels::empty(), value }])),
-        None => Err(NoSample::Error(no_data(&format!(
-            "the query gives {value}, which is not a value (scalar() of an empty vector is NaN)"
-        )))),
+    if let Some(value) = number(&value)? {
+        return Ok((timestamp, vec![Series { labels: Labels::empty(), value }]));
     }
+    let hint = if value.eq_ignore_ascii_case("nan") {
+        " (scalar() of an empty vector is NaN)"
+    } else {
+        ""
+    };
+    let text = format!("the query gives {value}, which is not a value{hint}");
+    Err(NoSample::Error(no_data(&text)))
 }
 
 /// Reads elements up to a greatest number; none when there are more.

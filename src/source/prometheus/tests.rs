@@ -71,6 +71,10 @@ fn what_is_no_number_is_no_sample() {
         shown(result("scalar", r#"[1,"NaN"]"#)),
         "no_data: the query gives NaN, which is not a value (scalar() of an empty vector is NaN)"
     );
+    assert_eq!(
+        shown(result("scalar", r#"[1,"+Inf"]"#)),
+        "no_data: the query gives +Inf, which is not a value"
+    );
 }
 
 #[test]
