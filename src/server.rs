@@ -105,14 +105,14 @@ impl Server {
     /// authorization are not the ones that the settings ask for.
     pub async fn start<S: Service>(
         settings: Settings,
-        authn: Authentication,
-        authz: Authorization,
+        authentication: Authentication,
+        authorization: Authorization,
         service: Arc<S>,
         tasks: &TaskSet,
         telemetry: &Telemetry,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, ServerError> {
-        check(settings.auth, &authn, &authz)?;
+        check(settings.auth, &authentication, &authorization)?;
         let metrics = Arc::new(ConnectionMetrics::register(telemetry));
         let certificates = Certificates::load(&settings, Arc::clone(&metrics))?;
         let listener =
@@ -125,8 +125,8 @@ impl Server {
         let stage = Arc::new(watch::Sender::new(Stage::Running));
         let front = Front {
             service,
-            authn,
-            authz,
+            authn: authentication,
+            authz: authorization,
             nobody: Caller::new(Identity::anonymous()),
             metrics: Arc::clone(&metrics),
             clock,
@@ -187,10 +187,10 @@ impl Server {
 /// The settings were checked against the address; what is given must be what they ask for.
 fn check(
     asked: AuthMode,
-    authn: &Authentication,
-    authz: &Authorization,
+    authentication: &Authentication,
+    authorization: &Authorization,
 ) -> Result<(), ServerError> {
-    let given = match (authn.is_none(), authz.is_none()) {
+    let given = match (authentication.is_none(), authorization.is_none()) {
         (true, true) => "none",
         (false, false) => "delegated",
         (true, false) => "authorization without authentication",

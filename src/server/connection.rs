@@ -310,7 +310,7 @@ async fn changed(changes: &mut Option<watch::Receiver<u64>>) {
     {
         return;
     }
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 /// A duration plus up to a quarter of it, so that connections made together do not end together.

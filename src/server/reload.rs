@@ -97,16 +97,19 @@ impl Certificates {
         let this = Arc::clone(self);
         let shutdown = tasks.shutdown_token().clone();
         tasks.service("certificate watch", async move {
-            let (touched, mut touches) = mpsc::channel(1);
-            // Kept alive for as long as the loop runs.
-            let _watcher = watch_directories(&files, touched.clone());
+            let (tell, mut told) = mpsc::channel(1);
+            // Both live as long as the loop: without the watcher nothing is seen, without a
+            // sender the channel would be always ready.
+            let _watcher = watch_directories(&files, tell.clone());
+            // Something may have changed before the watch was there.
+            this.reload(&files);
             loop {
                 tokio::select! {
                     () = shutdown.cancelled() => return,
                     () = tokio::time::sleep(SLOW_TIMER) => {}
-                    _ = touches.recv() => {
+                    _ = told.recv() => {
                         tokio::time::sleep(SETTLE).await;
-                        while touches.try_recv().is_ok() {}
+                        while told.try_recv().is_ok() {}
                     }
                 }
                 this.reload(&files);
@@ -130,14 +133,14 @@ fn read(files: &TlsFiles) -> Result<(Vec<u8>, Vec<u8>, Contents), ServerError> {
 
 /// Reports changes in the files' directories. Without a watch (no inotify instance left) the slow
 /// timer does the work alone.
-fn watch_directories(files: &TlsFiles, touched: mpsc::Sender<()>) -> Option<RecommendedWatcher> {
+fn watch_directories(files: &TlsFiles, tell: mpsc::Sender<()>) -> Option<RecommendedWatcher> {
     let watch = || -> notify::Result<RecommendedWatcher> {
         let mut watcher =
             notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
                 // Our own reads are events, too; reacting to them would never end.
                 if event.is_ok_and(|e| !e.kind.is_access()) {
                     // A full channel says the same already.
-                    let _ = touched.try_send(());
+                    let _ = tell.try_send(());
                 }
             })?;
         let mut directories = [&files.certificate, &files.key]

@@ -242,15 +242,15 @@ impl Rig {
         let telemetry = Telemetry::new();
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
         let reviewer = Arc::new(Reviewer::default());
-        let authn = Authentication::fixed(
+        let authentication = Authentication::fixed(
             &trust,
             Arc::clone(&reviewer) as _,
             &tasks,
             &telemetry,
             Arc::clone(&clock),
         );
-        let trust = authn.trust();
-        let authz = Authorization::reviewed(
+        let trust = authentication.trust();
+        let authorization = Authorization::reviewed(
             Arc::clone(&reviewer) as _,
             &tasks,
             &telemetry,
@@ -260,10 +260,17 @@ impl Rig {
         let mut settings = Settings::new(listen, AuthMode::Delegated, None).unwrap();
         change(&mut settings);
         let service = Arc::new(Show::default());
-        let server =
-            Server::start(settings, authn, authz, Arc::clone(&service), &tasks, &telemetry, clock)
-                .await
-                .unwrap();
+        let server = Server::start(
+            settings,
+            authentication,
+            authorization,
+            Arc::clone(&service),
+            &tasks,
+            &telemetry,
+            clock,
+        )
+        .await
+        .unwrap();
         Self { server, service, reviewer, telemetry, trust, tasks, proxy_ca, user_ca }
     }
 

@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering;
 
 use http::StatusCode;
 use rcgen::{DnType, ExtendedKeyUsagePurpose};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::testing::*;
 use super::*;
@@ -384,7 +385,6 @@ async fn authentication_and_settings_must_agree() {
     // Without authentication everybody may, and stays connected.
     let server = start(AuthMode::None).await.unwrap();
     let mut tls = connect(server.local_addr(), None, b"http/1.1").await.unwrap();
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
     for _ in 0..2 {
         tls.write_all(b"GET /x HTTP/1.1\r\nhost: a\r\nx-remote-user: me\r\n\r\n").await.unwrap();
         let mut answer = vec![0; 1024];

@@ -49,7 +49,7 @@ async fn a_token_is_reviewed_once_per_ten_seconds_however_many_ask() {
 #[tokio::test(start_paused = true)]
 async fn a_review_is_bounded_in_time_and_survives_its_requester() {
     let (tokens, reviewer) = tokens();
-    *reviewer.takes.lock().unwrap() = Duration::from_secs(60);
+    *reviewer.takes.lock().unwrap() = Duration::from_mins(1);
     let failed = tokens.authenticate("token-of-jane").await.unwrap_err();
     assert_eq!(failed, "the token could not be reviewed: the API server did not answer within 10s");
     *reviewer.takes.lock().unwrap() = Duration::from_secs(1);
