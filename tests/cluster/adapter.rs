@@ -1,0 +1,174 @@
+//! The adapter under test: its certificates, its config, its process.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use crate::control_plane::{ControlPlane, run};
+use crate::process::{Process, eventually, free_port};
+use crate::upstream::{ACCESS_KEY, Prometheus, Queues};
+
+/// A running `tidepole serve`.
+#[derive(Debug)]
+pub(crate) struct Adapter {
+    pub(crate) process: Process,
+}
+
+/// Everything that stays the same when the adapter is restarted.
+#[derive(Debug)]
+pub(crate) struct Installation {
+    /// Where the API is served, and the port that the APIService names.
+    pub(crate) port: u16,
+    /// The plain listener for people and probes.
+    pub(crate) admin_port: u16,
+    /// `ca.crt`, `tls.crt`, `tls.key`, made by the recipe under `deploy/certificates`.
+    pub(crate) certificates: PathBuf,
+    /// Metric definitions, watched by the adapter.
+    pub(crate) definitions: PathBuf,
+    config: PathBuf,
+    logs: PathBuf,
+}
+
+/// The sources that definitions may name.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sources<'a> {
+    /// `main`: always up.
+    pub(crate) main: &'a Prometheus,
+    /// `flaky`: one test stops and starts it.
+    pub(crate) flaky: &'a Prometheus,
+    /// `aws`
+    pub(crate) queues: &'a Queues,
+}
+
+impl Installation {
+    /// Applies the manifests of `deploy/` and writes the adapter's own files; the process is
+    /// started by [`Installation::start`].
+    pub(crate) fn new(
+        plane: &ControlPlane,
+        folder: &Path,
+        logs: &Path,
+        sources: Sources<'_>,
+    ) -> Self {
+        let certificates = folder.join("certificates");
+        let mut recipe = Command::new(crate::root().join("deploy/certificates/openssl.sh"));
+        recipe.arg(&certificates);
+        run(&mut recipe).expect("the certificate recipe works");
+
+        let port = free_port();
+        let overlay = folder.join("overlay");
+        std::fs::create_dir_all(&overlay).expect("the folder is ours");
+        std::fs::write(overlay.join("kustomization.yaml"), overlay_text(port))
+            .expect("the folder is ours");
+        let mut apply = plane.kubectl();
+        apply.args(["apply", "--kustomize"]).arg(&overlay);
+        run(&mut apply).expect("the manifests are accepted");
+
+        let mut token = plane.kubectl();
+        token.args(["--namespace=tidepole", "create", "token", "tidepole", "--duration=2h"]);
+        let token = run(&mut token).expect("the ServiceAccount exists");
+        let kubeconfig = plane.kubeconfig_with_token("tidepole", token.trim());
+
+        let definitions = folder.join("metrics.d");
+        std::fs::create_dir_all(&definitions).expect("the folder is ours");
+        let installation = Self {
+            port,
+            admin_port: free_port(),
+            config: folder.join("config.yaml"),
+            logs: logs.to_owned(),
+            certificates,
+            definitions,
+        };
+        std::fs::write(&installation.config, installation.config_text(&kubeconfig, sources))
+            .expect("the folder is ours");
+        installation
+    }
+
+    fn config_text(&self, kubeconfig: &Path, sources: Sources<'_>) -> String {
+        format!(
+            "apiVersion: tidepole.dev/v1alpha1\n\
+             kind: ServerConfig\n\
+             server:\n  listen: 127.0.0.1:{port}\n  \
+               tls: {{ certFile: {cert}/tls.crt, keyFile: {cert}/tls.key }}\n  \
+               auth: delegated\n\
+             admin: {{ listen: \"127.0.0.1:{admin}\" }}\n\
+             kubernetes: {{ kubeconfig: {kubeconfig} }}\n\
+             sources:\n  \
+               - {{ name: main, prometheus: {{ url: \"{main}\", timeout: 2s }} }}\n  \
+               - {{ name: flaky, prometheus: {{ url: \"{flaky}\", timeout: 2s }} }}\n  \
+               - {{ name: aws, aws: {{ region: eu-west-1, endpointUrl: \"{queues}\" }} }}\n  \
+               - {{ name: sim, simulated: {{}} }}\n\
+             definitions: {{ paths: [{definitions}] }}\n\
+             defaults: {{ refresh: 1s }}\n",
+            port = self.port,
+            admin = self.admin_port,
+            cert = self.certificates.display(),
+            kubeconfig = kubeconfig.display(),
+            main = sources.main.url(),
+            flaky = sources.flaky.url(),
+            queues = sources.queues.url(),
+            definitions = self.definitions.display(),
+        )
+    }
+
+    /// Starts the adapter and waits until it says that it is ready.
+    pub(crate) fn start(&self) -> Adapter {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tidepole"));
+        command
+            .args(["serve", "--log-format=text", "--config"])
+            .arg(&self.config)
+            .env("AWS_ACCESS_KEY_ID", ACCESS_KEY)
+            .env("AWS_SECRET_ACCESS_KEY", ACCESS_KEY)
+            .env("AWS_EC2_METADATA_DISABLED", "true")
+            .env("NO_PROXY", "127.0.0.1,localhost")
+            .env_remove("KUBECONFIG");
+        let mut process = Process::start("tidepole", &self.logs, &command);
+        eventually("the adapter is ready", Duration::from_secs(30), || {
+            process.assert_running();
+            self.admin("/readyz").map(|_| ())
+        });
+        Adapter { process }
+    }
+
+    /// Reads a path of the admin listener.
+    pub(crate) fn admin(&self, path: &str) -> Result<String, String> {
+        crate::http_get(&format!("http://127.0.0.1:{}{path}", self.admin_port))
+    }
+
+    /// `kubectl get --raw PATH` straight to the adapter, past the aggregator.
+    pub(crate) fn get_direct(
+        &self,
+        plane: &ControlPlane,
+        token: &str,
+        path: &str,
+    ) -> Result<String, String> {
+        let mut kubectl = Command::new(&plane.kubectl);
+        kubectl
+            .arg("--kubeconfig=/dev/null")
+            .arg(format!("--server=https://127.0.0.1:{}", self.port))
+            .arg("--tls-server-name=tidepole.tidepole.svc")
+            .arg(format!("--certificate-authority={}", self.certificates.join("ca.crt").display()))
+            .arg(format!("--token={token}"))
+            .args(["get", "--raw", path]);
+        run(&mut kubectl)
+    }
+}
+
+/// The manifests as the recipe completes them, with the one change that a cluster without nodes
+/// needs: the Service is an alias of loopback, where the adapter listens on a port of its own.
+fn overlay_text(port: u16) -> String {
+    format!(
+        "apiVersion: kustomize.config.k8s.io/v1beta1
+kind: Kustomization
+resources: [../certificates]
+patches:
+  - target: {{ kind: Service, name: tidepole }}
+    patch: |
+      - op: replace
+        path: /spec
+        value: {{ type: ExternalName, externalName: localhost }}
+  - target: {{ kind: APIService }}
+    patch: |
+      - {{ op: add, path: /spec/service/port, value: {port} }}
+"
+    )
+}

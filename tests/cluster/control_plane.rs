@@ -1,0 +1,262 @@
+//! etcd, kube-apiserver and kube-controller-manager on loopback, as a real cluster runs them:
+//! RBAC, a client authority apart from the front-proxy authority, controllers with service
+//! accounts of their own.
+//!
+//! There is no kubelet and no scheduler: see `workload` for how pods become ready.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use crate::pki::{Authority, Pair, Usage, signing_key};
+use crate::process::{Process, eventually, free_port};
+
+/// Controllers that would act on pods whose node does not exist.
+const CONTROLLERS: &str = "*,-pod-garbage-collector-controller,-node-lifecycle-controller,\
+                           -taint-eviction-controller,-node-ipam-controller,\
+                           -service-lb-controller,-node-route-controller,\
+                           -cloud-node-lifecycle-controller";
+
+/// Every SubjectAccessReview and TokenReview that anybody sends, with its body: the only place
+/// where the identity that the adapter saw can be observed from outside.
+const AUDIT_POLICY: &str = "\
+apiVersion: audit.k8s.io/v1
+kind: Policy
+omitStages: [RequestReceived]
+rules:
+  - level: RequestResponse
+    resources:
+      - { group: authorization.k8s.io, resources: [subjectaccessreviews] }
+      - { group: authentication.k8s.io, resources: [tokenreviews] }
+  - level: Metadata
+    resources: [{ group: external.metrics.k8s.io }]
+  - level: None
+";
+
+/// A running control plane.
+#[derive(Debug)]
+pub(crate) struct ControlPlane {
+    /// Kubeconfig of a member of `system:masters`.
+    pub(crate) admin: PathBuf,
+    /// `https://127.0.0.1:<port>`
+    pub(crate) address: String,
+    /// The authority of the API server's own certificate.
+    pub(crate) ca: PathBuf,
+    pub(crate) kubectl: PathBuf,
+    pub(crate) audit_log: PathBuf,
+    clients: Authority,
+    folder: PathBuf,
+    // Stopped in this order.
+    _controller_manager: Process,
+    _api_server: Process,
+    _etcd: Process,
+}
+
+impl ControlPlane {
+    /// Starts all three in `folder` with logs in `logs`, and waits until they are ready.
+    pub(crate) fn start(folder: &Path, logs: &Path) -> Self {
+        let binaries = binaries();
+        let etcd = start_etcd(&binaries, folder, logs);
+
+        let clients = Authority::new(folder, "clients-ca");
+        let proxies = Authority::new(folder, "front-proxy-ca");
+        let serving = clients.issue(
+            "kube-apiserver",
+            None,
+            &["127.0.0.1", "localhost", "kubernetes.default.svc"],
+            Usage::Server,
+        );
+        let proxy = proxies.issue("front-proxy-client", None, &[], Usage::Client);
+        let (private, public) = signing_key(folder);
+        let policy = folder.join("audit-policy.yaml");
+        std::fs::write(&policy, AUDIT_POLICY).expect("the folder is ours");
+        let audit_log = logs.join("audit.log");
+        // Reviews of an earlier run would be mistaken for this one's.
+        let _ = std::fs::remove_file(&audit_log);
+
+        let port = free_port();
+        let address = format!("https://127.0.0.1:{port}");
+        let mut api_server = Command::new(binaries.join("kube-apiserver"));
+        api_server
+            .arg(format!("--etcd-servers={}", etcd.1))
+            .arg(format!("--secure-port={port}"))
+            .args(["--bind-address=127.0.0.1", "--advertise-address=127.0.0.1"])
+            .arg(flag("--tls-cert-file", &serving.cert))
+            .arg(flag("--tls-private-key-file", &serving.key))
+            .arg(flag("--client-ca-file", &clients.file))
+            .arg(flag("--requestheader-client-ca-file", &proxies.file))
+            .arg("--requestheader-allowed-names=front-proxy-client")
+            .arg("--requestheader-username-headers=X-Remote-User")
+            .arg("--requestheader-group-headers=X-Remote-Group")
+            .arg("--requestheader-extra-headers-prefix=X-Remote-Extra-")
+            .arg(flag("--proxy-client-cert-file", &proxy.cert))
+            .arg(flag("--proxy-client-key-file", &proxy.key))
+            .arg("--authorization-mode=RBAC")
+            .arg("--service-account-issuer=https://kubernetes.default.svc.cluster.local")
+            .arg(flag("--service-account-signing-key-file", &private))
+            .arg(flag("--service-account-key-file", &public))
+            .arg("--service-cluster-ip-range=10.0.0.0/24")
+            .arg(flag("--audit-policy-file", &policy))
+            .arg(flag("--audit-log-path", &audit_log))
+            .arg("--v=2");
+        let mut api_server = Process::start("kube-apiserver", logs, &api_server);
+
+        let kubectl = binaries.join("kubectl");
+        let config = Kubeconfigs { folder, address: &address, ca: &clients.file };
+        let masters = clients.issue("admin", Some("system:masters"), &[], Usage::Client);
+        let admin = config.with_certificate("admin", &masters);
+        eventually("kube-apiserver is ready", Duration::from_secs(60), || {
+            api_server.assert_running();
+            let mut ready = Command::new(&kubectl);
+            ready.arg(flag("--kubeconfig", &admin)).args(["get", "--raw", "/readyz"]);
+            run(&mut ready).map(|_| ())
+        });
+
+        let controllers = clients.issue("system:kube-controller-manager", None, &[], Usage::Client);
+        let controllers = config.with_certificate("controller-manager", &controllers);
+        let mut manager = Command::new(binaries.join("kube-controller-manager"));
+        manager
+            .arg(flag("--kubeconfig", &controllers))
+            .arg(flag("--authentication-kubeconfig", &controllers))
+            .arg(flag("--authorization-kubeconfig", &controllers))
+            .args(["--bind-address=127.0.0.1", "--leader-elect=false"])
+            .arg(format!("--secure-port={}", free_port()))
+            .arg(flag("--service-account-private-key-file", &private))
+            .arg(flag("--root-ca-file", &clients.file))
+            .arg("--use-service-account-credentials")
+            .arg(format!("--controllers={CONTROLLERS}"))
+            // A fifteenth of the default, so the default request budget is raised with it.
+            .arg("--horizontal-pod-autoscaler-sync-period=1s")
+            .args(["--kube-api-qps=200", "--kube-api-burst=400", "--v=2"]);
+        let manager = Process::start("kube-controller-manager", logs, &manager);
+
+        Self {
+            admin,
+            address,
+            ca: clients.file.clone(),
+            kubectl,
+            audit_log,
+            clients,
+            folder: folder.to_owned(),
+            _controller_manager: manager,
+            _api_server: api_server,
+            _etcd: etcd.0,
+        }
+    }
+
+    /// A kubeconfig that authenticates with a bearer token.
+    pub(crate) fn kubeconfig_with_token(&self, name: &str, token: &str) -> PathBuf {
+        self.kubeconfigs().write(name, &format!("{{ token: {token} }}"))
+    }
+
+    /// A kubeconfig for a client certificate of `user`.
+    pub(crate) fn kubeconfig_of(&self, user: &str) -> PathBuf {
+        let pair = self.clients.issue(user, None, &[], Usage::Client);
+        self.kubeconfigs().with_certificate(user, &pair)
+    }
+
+    fn kubeconfigs(&self) -> Kubeconfigs<'_> {
+        Kubeconfigs { folder: &self.folder, address: &self.address, ca: &self.ca }
+    }
+
+    /// `kubectl` with the given kubeconfig.
+    pub(crate) fn kubectl_as(&self, kubeconfig: &Path) -> Command {
+        let mut command = Command::new(&self.kubectl);
+        // Discovery is cached on disk by server address, and ports come round again.
+        let cache = kubeconfig.with_extension("cache");
+        command.arg(flag("--kubeconfig", kubeconfig)).arg(flag("--cache-dir", &cache));
+        command
+    }
+
+    /// `kubectl` as a cluster administrator.
+    pub(crate) fn kubectl(&self) -> Command {
+        self.kubectl_as(&self.admin)
+    }
+
+    /// Applies a document; panics with kubectl's message when it is refused.
+    pub(crate) fn apply(&self, document: &str) {
+        let file = tempfile::NamedTempFile::with_suffix(".yaml").expect("a file can be made");
+        std::fs::write(file.path(), document).expect("the file is ours");
+        let mut apply = self.kubectl();
+        apply.args(["apply", "--filename"]).arg(file.path());
+        run(&mut apply).unwrap_or_else(|error| panic!("{error}\nin\n{document}"));
+    }
+}
+
+struct Kubeconfigs<'a> {
+    folder: &'a Path,
+    address: &'a str,
+    ca: &'a Path,
+}
+
+impl Kubeconfigs<'_> {
+    fn with_certificate(&self, name: &str, pair: &Pair) -> PathBuf {
+        let user = format!(
+            "{{ client-certificate: {}, client-key: {} }}",
+            pair.cert.display(),
+            pair.key.display()
+        );
+        self.write(name, &user)
+    }
+
+    fn write(&self, name: &str, user: &str) -> PathBuf {
+        let path = self.folder.join(format!("{name}.kubeconfig"));
+        let text = format!(
+            "apiVersion: v1\nkind: Config\ncurrent-context: test\n\
+             clusters: [{{ name: test, cluster: {{ server: \"{}\", certificate-authority: {} }} }}]\n\
+             users: [{{ name: test, user: {user} }}]\n\
+             contexts: [{{ name: test, context: {{ cluster: test, user: test }} }}]\n",
+            self.address,
+            self.ca.display()
+        );
+        std::fs::write(&path, text).expect("the folder is ours");
+        path
+    }
+}
+
+/// Runs a command to its end: its standard output, or everything it said when it failed.
+pub(crate) fn run(command: &mut Command) -> Result<String, String> {
+    let output = command.output().map_err(|error| format!("{command:?}: {error}"))?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    if output.status.success() {
+        return Ok(text);
+    }
+    let error = String::from_utf8_lossy(&output.stderr);
+    Err(format!("{text}{error}({})", output.status))
+}
+
+fn start_etcd(binaries: &Path, folder: &Path, logs: &Path) -> (Process, String) {
+    let (client, peer) = (free_port(), free_port());
+    let url = format!("http://127.0.0.1:{client}");
+    let peers = format!("http://127.0.0.1:{peer}");
+    let mut etcd = Command::new(binaries.join("etcd"));
+    etcd.arg(flag("--data-dir", &folder.join("etcd")))
+        .arg("--unsafe-no-fsync")
+        .arg(format!("--listen-client-urls={url}"))
+        .arg(format!("--advertise-client-urls={url}"))
+        .arg(format!("--listen-peer-urls={peers}"))
+        .arg(format!("--initial-advertise-peer-urls={peers}"))
+        .arg(format!("--initial-cluster=default={peers}"))
+        .arg("--log-level=warn");
+    (Process::start("etcd", logs, &etcd), url)
+}
+
+fn flag(name: &str, path: &Path) -> String {
+    format!("{name}={}", path.display())
+}
+
+/// The folder with etcd, kube-apiserver, kube-controller-manager and kubectl.
+pub(crate) fn binaries() -> PathBuf {
+    let folder = ["TIDEPOLE_CLUSTER_BIN", "KUBEBUILDER_ASSETS"]
+        .iter()
+        .find_map(std::env::var_os)
+        .map_or_else(|| crate::root().join("target/cluster/v1.34.4/bin"), PathBuf::from);
+    for binary in ["etcd", "kube-apiserver", "kube-controller-manager", "kubectl"] {
+        assert!(
+            folder.join(binary).exists(),
+            "no {binary} in {}: `./tests/run cluster` builds it and runs these tests",
+            folder.display()
+        );
+    }
+    folder
+}

@@ -1,0 +1,8 @@
+//! The scenarios, by what a user would look up.
+
+mod access;
+mod control_plane_alone;
+mod failures;
+mod hpa;
+mod lifecycle;
+mod registration;

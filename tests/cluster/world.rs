@@ -1,0 +1,233 @@
+//! The one environment that all tests of this binary share, started by whichever test is first.
+
+use std::ops::Deref;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::{
+    Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
+};
+use std::time::Duration;
+
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use tokio::runtime::Runtime;
+
+use crate::adapter::{Adapter, Installation, Sources};
+use crate::control_plane::{ControlPlane, run};
+use crate::process::eventually;
+use crate::upstream::{Exposition, Prometheus, Queues};
+
+/// A control plane, upstreams and an installed adapter.
+pub(crate) struct World {
+    pub(crate) plane: ControlPlane,
+    pub(crate) exposition: Exposition,
+    pub(crate) flaky: Prometheus,
+    pub(crate) queues: Queues,
+    pub(crate) installation: Installation,
+    pub(crate) client: kube::Client,
+    pub(crate) logs: PathBuf,
+    pub(crate) folder: PathBuf,
+    adapter: Mutex<Option<Adapter>>,
+    runtime: Runtime,
+    _main: Prometheus,
+}
+
+/// Readers share the running adapter; a writer may stop it, or break its certificate.
+static GATE: RwLock<()> = RwLock::new(());
+static WORLD: OnceLock<World> = OnceLock::new();
+
+/// The world for a test that leaves the adapter alone.
+pub(crate) struct Shared {
+    world: &'static World,
+    _gate: RwLockReadGuard<'static, ()>,
+}
+
+/// The world for a test that stops the adapter or changes how it is reached.
+pub(crate) struct Exclusive {
+    world: &'static World,
+    _gate: RwLockWriteGuard<'static, ()>,
+}
+
+pub(crate) fn shared() -> Shared {
+    // A test that failed says so itself; the world is put right by `Exclusive`'s drop.
+    let gate = GATE.read().unwrap_or_else(PoisonError::into_inner);
+    Shared { world: WORLD.get_or_init(World::start), _gate: gate }
+}
+
+pub(crate) fn exclusive() -> Exclusive {
+    let gate = GATE.write().unwrap_or_else(PoisonError::into_inner);
+    Exclusive { world: WORLD.get_or_init(World::start), _gate: gate }
+}
+
+impl Deref for Shared {
+    type Target = World;
+    fn deref(&self) -> &World {
+        self.world
+    }
+}
+
+impl Deref for Exclusive {
+    type Target = World;
+    fn deref(&self) -> &World {
+        self.world
+    }
+}
+
+impl Drop for Exclusive {
+    fn drop(&mut self) {
+        // The next test finds a running adapter even when this one failed half-way.
+        if self.world.adapter().is_none() && !std::thread::panicking() {
+            self.world.start_adapter();
+        } else if self.world.adapter().is_none() {
+            let world = self.world;
+            // A second panic while unwinding would abort every other test.
+            let restart = std::panic::AssertUnwindSafe(|| world.start_adapter());
+            let restarted = std::panic::catch_unwind(restart);
+            drop(restarted);
+        }
+    }
+}
+
+impl World {
+    fn start() -> Self {
+        let (folder, logs) = folders();
+        // kube and the AWS client agree on one provider; rustls wants it said.
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let exposition = Exposition::start();
+        let (plane, main, flaky, queues) = std::thread::scope(|scope| {
+            let main =
+                scope.spawn(|| Prometheus::start("prometheus-main", &folder, &logs, &exposition));
+            let flaky =
+                scope.spawn(|| Prometheus::start("prometheus-flaky", &folder, &logs, &exposition));
+            let queues = scope.spawn(|| Queues::start(&folder, &logs));
+            let plane = ControlPlane::start(&folder, &logs);
+            let why = "an upstream starts, or the panic above says why not";
+            (plane, main.join().expect(why), flaky.join().expect(why), queues.join().expect(why))
+        });
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .expect("a runtime can be made");
+        let client = runtime.block_on(client(&plane.admin));
+        crate::workload::keep_pods_ready(client.clone());
+        let sources = Sources { main: &main, flaky: &flaky, queues: &queues };
+        let installation = Installation::new(&plane, &folder, &logs, sources);
+        let world = Self {
+            plane,
+            exposition,
+            flaky,
+            queues,
+            installation,
+            client,
+            logs,
+            folder,
+            adapter: Mutex::new(None),
+            runtime,
+            _main: main,
+        };
+        world.start_adapter();
+        world
+    }
+
+    fn adapter(&self) -> MutexGuard<'_, Option<Adapter>> {
+        self.adapter.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Starts the adapter and waits until the cluster reads from it. Only for [`Exclusive`].
+    pub(crate) fn start_adapter(&self) {
+        let adapter = self.installation.start();
+        *self.adapter() = Some(adapter);
+        // The aggregator retries a refused connection with growing pauses.
+        eventually("the cluster reaches the adapter", Duration::from_secs(60), || {
+            self.get_raw("/apis/external.metrics.k8s.io/v1beta1").map(|_| ())
+        });
+    }
+
+    /// Takes the running adapter out, to be stopped or killed. Only for [`Exclusive`].
+    pub(crate) fn take_adapter(&self) -> Adapter {
+        self.adapter().take().expect("the adapter runs between tests")
+    }
+
+    /// What the adapter has logged, earlier runs included.
+    pub(crate) fn adapter_log(&self) -> String {
+        self.adapter().as_ref().map(|adapter| adapter.process.log()).unwrap_or_default()
+    }
+
+    /// Waits for a future on the harness's own runtime.
+    pub(crate) fn wait<F: Future>(&self, future: F) -> F::Output {
+        self.runtime.block_on(future)
+    }
+
+    /// `kubectl get --raw PATH` as an administrator, through the aggregator.
+    pub(crate) fn get_raw(&self, path: &str) -> Result<String, String> {
+        run(self.plane.kubectl().args(["get", "--raw", path]))
+    }
+
+    /// The values that one read of an external metric returns, by `labelSelector`.
+    pub(crate) fn read(&self, namespace: &str, metric: &str, selector: &str) -> Vec<String> {
+        let encoded =
+            percent_encoding::utf8_percent_encode(selector, percent_encoding::NON_ALPHANUMERIC);
+        let path = format!(
+            "/apis/external.metrics.k8s.io/v1beta1/namespaces/{namespace}/{metric}\
+             ?labelSelector={encoded}"
+        );
+        let text = self.get_raw(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
+        let list: serde_json::Value = serde_json::from_str(&text).expect("answers are JSON");
+        let items = list["items"].as_array().expect("items are a list");
+        let mut values: Vec<String> = items
+            .iter()
+            .map(|item| item["value"].as_str().expect("quantities are strings").to_owned())
+            .collect();
+        values.sort();
+        values
+    }
+
+    /// Every audited review of kind `subjectaccessreviews` or `tokenreviews` so far.
+    pub(crate) fn reviews(&self, resource: &str) -> Vec<serde_json::Value> {
+        let text = std::fs::read_to_string(&self.plane.audit_log).unwrap_or_default();
+        text.lines()
+            .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
+            .filter(|event| event["objectRef"]["resource"] == resource)
+            .map(|mut event| event["responseObject"].take())
+            .collect()
+    }
+}
+
+async fn client(kubeconfig: &Path) -> kube::Client {
+    let text = Kubeconfig::read_from(kubeconfig).expect("our own kubeconfig is readable");
+    let options = KubeConfigOptions::default();
+    let config = kube::Config::from_custom_kubeconfig(text, &options);
+    let config = config.await.expect("our own kubeconfig is complete");
+    kube::Client::try_from(config).expect("a client can be made")
+}
+
+/// This run's folder, and the folder of logs, which are kept until the next run.
+fn folders() -> (PathBuf, PathBuf) {
+    let base = crate::root().join("target/cluster");
+    let (runs, logs) = (base.join("run"), base.join("logs"));
+    for old in std::fs::read_dir(&runs).into_iter().flatten().flatten() {
+        let pid = old.file_name();
+        if !Path::new("/proc").join(&pid).exists() {
+            // Left by a run that is over; a leftover that cannot be removed does no harm.
+            let _ = std::fs::remove_dir_all(old.path());
+        }
+    }
+    let folder = runs.join(std::process::id().to_string());
+    let _ = std::fs::remove_dir_all(&logs);
+    for folder in [&folder, &logs] {
+        std::fs::create_dir_all(folder).expect("target/ is writable");
+    }
+    (folder, logs)
+}
+
+/// `kubectl` for what needs no cluster.
+pub(crate) fn kubectl() -> Command {
+    Command::new(crate::control_plane::binaries().join("kubectl"))
+}
+
+/// The version that `kubectl version` reports for the server, for messages.
+pub(crate) fn server_version(world: &World) -> String {
+    let mut version = Command::new(&world.plane.kubectl);
+    version.arg(format!("--kubeconfig={}", world.plane.admin.display()));
+    run(version.args(["version", "--output=json"])).unwrap_or_else(|error| error)
+}
