@@ -112,7 +112,7 @@ impl Installation {
 
     /// Starts the adapter and waits until it says that it is ready.
     pub(crate) fn start(&self) -> Adapter {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_tidepole"));
+        let mut command = Command::new(binary());
         command
             .args(["serve", "--log-format=text", "--config"])
             .arg(&self.config)
@@ -171,4 +171,10 @@ patches:
       - {{ op: add, path: /spec/service/port, value: {port} }}
 "
     )
+}
+
+/// The adapter's binary: this build's, or another one named by `TIDEPOLE_BIN`.
+pub(crate) fn binary() -> PathBuf {
+    std::env::var_os("TIDEPOLE_BIN")
+        .map_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_tidepole")), PathBuf::from)
 }

@@ -113,8 +113,7 @@ impl Prometheus {
         command
             .arg(format!("--config.file={}", self.folder.join("prometheus.yaml").display()))
             .arg(format!("--storage.tsdb.path={}", self.folder.join("data").display()))
-            .arg(format!("--web.listen-address=127.0.0.1:{}", self.port))
-            .arg("--storage.tsdb.no-lockfile");
+            .arg(format!("--web.listen-address=127.0.0.1:{}", self.port));
         let mut process = Process::start(&self.name, &self.logs, &command);
         let ready = format!("{}/-/ready", self.url());
         eventually("Prometheus is ready", Duration::from_secs(30), || {

@@ -8,6 +8,7 @@ use std::sync::{
 };
 use std::time::Duration;
 
+use http_body_util::BodyExt as _;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use tokio::runtime::Runtime;
 
@@ -33,7 +34,13 @@ pub(crate) struct World {
 
 /// Readers share the running adapter; a writer may stop it, or break its certificate.
 static GATE: RwLock<()> = RwLock::new(());
-static WORLD: OnceLock<World> = OnceLock::new();
+/// `None` when it could not be started: the first test has said why, the others need not try again.
+static WORLD: OnceLock<Option<World>> = OnceLock::new();
+
+fn world() -> &'static World {
+    let start = || std::panic::catch_unwind(World::start).ok();
+    WORLD.get_or_init(start).as_ref().expect("the world could not be started: see the first panic")
+}
 
 /// The world for a test that leaves the adapter alone.
 pub(crate) struct Shared {
@@ -50,12 +57,12 @@ pub(crate) struct Exclusive {
 pub(crate) fn shared() -> Shared {
     // A test that failed says so itself; the world is put right by `Exclusive`'s drop.
     let gate = GATE.read().unwrap_or_else(PoisonError::into_inner);
-    Shared { world: WORLD.get_or_init(World::start), _gate: gate }
+    Shared { world: world(), _gate: gate }
 }
 
 pub(crate) fn exclusive() -> Exclusive {
     let gate = GATE.write().unwrap_or_else(PoisonError::into_inner);
-    Exclusive { world: WORLD.get_or_init(World::start), _gate: gate }
+    Exclusive { world: world(), _gate: gate }
 }
 
 impl Deref for Shared {
@@ -161,6 +168,18 @@ impl World {
     /// `kubectl get --raw PATH` as an administrator, through the aggregator.
     pub(crate) fn get_raw(&self, path: &str) -> Result<String, String> {
         run(self.plane.kubectl().args(["get", "--raw", path]))
+    }
+
+    /// Status and body of a GET, as they are: kubectl hides the body of a 503 that is not JSON.
+    pub(crate) fn get_body(&self, path: &str) -> (u16, String) {
+        let request = http::Request::get(path).body(kube::client::Body::empty());
+        let request = request.expect("paths of tests are well-formed");
+        self.wait(async {
+            let answer = self.client.send(request).await.expect("the API server answers");
+            let status = answer.status().as_u16();
+            let body = answer.into_body().collect().await.expect("the body ends").to_bytes();
+            (status, String::from_utf8_lossy(&body).into_owned())
+        })
     }
 
     /// The values that one read of an external metric returns, by `labelSelector`.

@@ -90,8 +90,8 @@ fn wrong_certificate_is_mended_without_a_restart() {
         std::fs::write(&cert, &right_cert).expect("the folder is ours");
     };
     let seen = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-        eventually("reads fail on the certificate", SOON, || match world.get_raw(path) {
-            Err(error) if error.contains("x509") => Ok(error),
+        eventually("reads fail on the certificate", SOON, || match world.get_body(path) {
+            (503, body) if body.contains("x509") => Ok(()),
             other => Err(format!("{other:?}")),
         });
         web.expect_scaling("FailedGetExternalMetric");

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::adapter::binary;
 use crate::control_plane::run;
 use crate::process::eventually;
 use crate::root;
@@ -69,7 +70,7 @@ fn config_and_metrics_of_the_manifests_are_valid() {
         let document = map["data"][key].as_str().expect("the key is there");
         std::fs::write(folder.path().join(key), document).expect("the folder is ours");
     }
-    let mut check = std::process::Command::new(env!("CARGO_BIN_EXE_tidepole"));
+    let mut check = std::process::Command::new(binary());
     check.arg("check").arg(folder.path().join("config.yaml"));
     run(check.arg(folder.path().join("example.yaml"))).expect("both documents are valid");
 }
