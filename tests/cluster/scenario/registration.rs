@@ -112,13 +112,20 @@ fn kubectl_discovers_the_group() {
     assert_eq!(legacy["groupVersion"], "external.metrics.k8s.io/v1beta1");
     assert_eq!(legacy, get_json(&world, &format!("{GROUP_VERSION}/")), "a trailing slash is fine");
 
-    let mut resources = world.plane.kubectl();
-    resources.args(["api-resources", "--api-group=external.metrics.k8s.io", "--cached=false"]);
-    let output = resources.output().expect("kubectl runs");
-    let error = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success() && error.is_empty(), "{error}");
-    let text = String::from_utf8_lossy(&output.stdout);
-    assert!(text.contains("external.metrics.k8s.io/v1beta1"), "{text}");
+    // A restarted adapter is discovered again within a minute.
+    eventually("kubectl lists our resources", Duration::from_secs(90), || {
+        let mut resources = world.plane.kubectl();
+        resources.args(["api-resources", "--api-group=external.metrics.k8s.io"]);
+        let output = resources.arg("--cached=false").output().expect("kubectl runs");
+        let error = String::from_utf8_lossy(&output.stderr);
+        let text = String::from_utf8_lossy(&output.stdout);
+        let listed = text.contains("external.metrics.k8s.io/v1beta1");
+        if output.status.success() && error.is_empty() && listed {
+            Ok(())
+        } else {
+            Err(format!("{text}{error}"))
+        }
+    });
 }
 
 #[test]
