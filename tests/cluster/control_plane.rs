@@ -105,7 +105,7 @@ impl ControlPlane {
         let config = Kubeconfigs { folder, address: &address, ca: &clients.file };
         let masters = clients.issue("admin", Some("system:masters"), &[], Usage::Client);
         let admin = config.with_certificate("admin", &masters);
-        eventually("kube-apiserver is ready", Duration::from_secs(60), || {
+        eventually("kube-apiserver is ready", Duration::from_mins(1), || {
             api_server.assert_running();
             let mut ready = Command::new(&kubectl);
             ready.arg(flag("--kubeconfig", &admin)).args(["get", "--raw", "/readyz"]);

@@ -174,7 +174,7 @@ impl Queues {
             .credentials_provider(Credentials::new(ACCESS_KEY, ACCESS_KEY, None, None, "tests"))
             .build();
         let client = aws_sdk_sqs::Client::from_conf(config);
-        eventually("the queue server answers", Duration::from_secs(60), || {
+        eventually("the queue server answers", Duration::from_mins(1), || {
             process.assert_running();
             runtime
                 .block_on(client.list_queues().send())

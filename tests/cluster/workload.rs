@@ -1,9 +1,10 @@
 //! A namespace with a Deployment and a `HorizontalPodAutoscaler`, as a user of the adapter has.
 //!
-//! No kubelet runs: the ReplicaSet controller makes pods and [`keep_pods_ready`] does what a
+//! No kubelet runs: the `ReplicaSet` controller makes pods and [`keep_pods_ready`] does what a
 //! kubelet would have reported.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::time::Duration;
 
 use futures::{StreamExt as _, TryStreamExt as _};
@@ -92,12 +93,14 @@ spec:
         let mut text = String::new();
         for (name, spec) in definitions {
             let spec = spec.trim_end().replace('\n', "\n  ");
-            text += &format!(
+            let written = write!(
+                text,
                 "---\napiVersion: tidepole.dev/v1alpha1\nkind: ExternalMetric\n\
                  metadata: {{ name: {name}, namespace: {} }}\nspec:\n  {}\n",
                 self.namespace,
                 spec.trim_start()
             );
+            written.expect("writing to a String cannot fail");
         }
         let folder = &self.world.installation.definitions;
         // Renamed into place, as an editor does: a half-written file is never read.
@@ -113,8 +116,7 @@ spec:
     /// Applies an HPA over `web` with the given `metrics`, one YAML flow value each. Its
     /// `behavior` lets every computed value take effect at once.
     pub(crate) fn autoscale(&self, metrics: &[&str]) {
-        let metrics: String =
-            metrics.iter().map(|metric| format!("    - {}\n", metric.trim())).collect();
+        let metrics = metrics.join("\n    - ");
         self.world.plane.apply(&format!(
             "
 apiVersion: autoscaling/v2
@@ -125,7 +127,7 @@ spec:
   minReplicas: 1
   maxReplicas: 60
   metrics:
-{metrics}
+    - {metrics}
   behavior:
     scaleUp: &at-once
       stabilizationWindowSeconds: 0

@@ -145,7 +145,7 @@ impl World {
         let adapter = self.installation.start();
         *self.adapter() = Some(adapter);
         // The aggregator retries a refused connection with growing pauses.
-        eventually("the cluster reaches the adapter", Duration::from_secs(60), || {
+        eventually("the cluster reaches the adapter", Duration::from_mins(1), || {
             self.get_raw("/apis/external.metrics.k8s.io/v1beta1").map(|_| ())
         });
     }

@@ -145,7 +145,7 @@ fn front_proxy_identity_is_what_rbac_is_asked_about() {
     assert_eq!(review["status"]["allowed"], true);
 }
 
-/// The HPA controller reads with its own ServiceAccount and Kubernetes' default roles; nothing of
+/// The HPA controller reads with its own `ServiceAccount` and Kubernetes' default roles; nothing of
 /// ours names it.
 #[test]
 fn hpa_controller_reads_with_default_rbac() {

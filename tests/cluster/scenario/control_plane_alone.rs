@@ -19,7 +19,7 @@ fn control_plane_starts_and_names_its_version() {
         let account = "serviceaccount/horizontal-pod-autoscaler";
         if accounts.contains(account) { Ok(()) } else { Err(accounts) }
     };
-    eventually("controllers have accounts", Duration::from_secs(60), controllers);
+    eventually("controllers have accounts", Duration::from_mins(1), controllers);
 }
 
 #[test]

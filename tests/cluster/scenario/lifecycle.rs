@@ -1,9 +1,13 @@
-//! The adapter comes and goes; HPAs hold still meanwhile.
+//! The adapter comes and goes, and its certificates change; HPAs hold still meanwhile.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
+use base64::Engine as _;
+
+use crate::control_plane::run;
 use crate::pki::{Authority, Usage};
-use crate::process::eventually;
+use crate::process::{always, eventually};
 use crate::workload::{A_WHILE, SOON, Workload};
 use crate::world::{World, exclusive};
 
@@ -74,8 +78,7 @@ fn wrong_certificate_is_mended_without_a_restart() {
     let path = "/apis/external.metrics.k8s.io/v1beta1/namespaces/certificate/certificate";
     let certificates = &world.installation.certificates;
     let (cert, key) = (certificates.join("tls.crt"), certificates.join("tls.key"));
-    let right = (std::fs::read(&cert), std::fs::read(&key));
-    let (Ok(right_cert), Ok(right_key)) = right else { panic!("the pair is readable") };
+    let (right_cert, right_key) = (read(&cert), read(&key));
 
     let folder = tempfile::tempdir().expect("a folder can be made");
     let stranger = Authority::new(folder.path(), "stranger-ca");
@@ -105,4 +108,55 @@ fn wrong_certificate_is_mended_without_a_restart() {
     eventually("reads work again", SOON, || world.get_raw(path).map(drop));
     web.expect_scaling("ValidMetricFound");
     drop(adapter);
+}
+
+/// A new authority: first both in the bundle, then the new pair, then the new one alone. A client
+/// that reads all the time sees no failure.
+#[test]
+fn rotating_the_authority_fails_no_read() {
+    let world = exclusive();
+    let web = steady(&world, "rotation");
+    let path = "/apis/external.metrics.k8s.io/v1beta1/namespaces/rotation/rotation";
+    let certificates = &world.installation.certificates;
+    let old_bundle = read(&certificates.join("ca.crt"));
+
+    let folder = tempfile::tempdir().expect("a folder can be made");
+    let next = Authority::new(folder.path(), "next-ca");
+    let pair = next.issue("next", None, &["tidepole.tidepole.svc"], Usage::Server);
+    let new_bundle = read(&next.file);
+
+    let steps: [(&str, &dyn Fn()); 4] = [
+        ("both authorities are trusted", &|| {
+            trust(&world, &[old_bundle.as_slice(), new_bundle.as_slice()].concat());
+        }),
+        ("the new pair is served", &|| {
+            std::fs::copy(&pair.key, certificates.join("tls.key")).expect("the folder is ours");
+            std::fs::copy(&pair.cert, certificates.join("tls.crt")).expect("the folder is ours");
+            std::fs::copy(&next.file, certificates.join("ca.crt")).expect("the folder is ours");
+        }),
+        ("the certificate file has been read again", &|| {}),
+        ("the new authority alone is trusted", &|| trust(&world, &new_bundle)),
+    ];
+    for (what, change) in steps {
+        change();
+        always(what, A_WHILE, || match world.get_body(path) {
+            (200, _) => Ok(()),
+            other => Err(format!("{other:?}")),
+        });
+    }
+    let active = web.expect_scaling("ValidMetricFound");
+    assert_eq!(active.status, "True");
+}
+
+fn read(path: &Path) -> Vec<u8> {
+    std::fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// Makes `bundle` what the API server verifies the adapter's certificate with.
+fn trust(world: &World, bundle: &[u8]) {
+    let bundle = base64::engine::general_purpose::STANDARD.encode(bundle);
+    let patch = format!("{{\"spec\":{{\"caBundle\":\"{bundle}\"}}}}");
+    let mut kubectl = world.plane.kubectl();
+    kubectl.args(["patch", "apiservice", "v1beta1.external.metrics.k8s.io", "--type=merge"]);
+    run(kubectl.args(["--patch", &patch])).expect("the APIService takes a bundle");
 }
