@@ -1,1 +1,7 @@
-//! (under construction)
+//! (wip)
+pub mod decode;
+pub mod document;
+pub mod field;
+pub mod report;
+pub mod scalar;
+pub mod yaml;
