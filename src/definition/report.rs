@@ -18,6 +18,7 @@ pub struct Report<'a> {
     path: &'a Path,
     root: &'a Node,
     found: Vec<Mistake>,
+    elsewhere: Vec<Problem>,
 }
 
 impl<'a> Report<'a> {
@@ -25,7 +26,7 @@ impl<'a> Report<'a> {
     /// document's form.
     #[must_use]
     pub fn new(path: &'a Path, document: &'a Document) -> Self {
-        Self { path, root: &document.root, found: document.mistakes.clone() }
+        Self { path, root: &document.root, found: document.mistakes.clone(), elsewhere: Vec::new() }
     }
 
     /// The document.
@@ -68,7 +69,44 @@ impl<'a> Report<'a> {
     /// Whether nothing was found.
     #[must_use]
     pub fn is_clean(&self) -> bool {
-        self.found.is_empty()
+        self.found.is_empty() && self.elsewhere.is_empty()
+    }
+
+    /// Adds a problem in another file that the document refers to.
+    pub fn add_elsewhere(&mut self, problem: Problem) {
+        if self.elsewhere.len() < MAX_PROBLEMS {
+            self.elsewhere.push(problem);
+        }
+    }
+
+    /// Passes on a value that must be there. Its absence is no news when the value, or what is
+    /// around it, was already refused.
+    pub fn require<T>(&mut self, field: &Field, value: Option<T>) -> Option<T> {
+        let known =
+            self.found.iter().any(|m| m.field.is_within(field) || field.is_within(&m.field));
+        if value.is_none() && !known {
+            self.add(field, "this field is missing");
+        }
+        value
+    }
+
+    /// Which one of several fields is there; none or more than one is a problem.
+    pub fn exactly_one(&mut self, parent: &Field, keys: &[&'static str]) -> Option<&'static str> {
+        let set: Vec<&'static str> =
+            keys.iter().copied().filter(|key| self.is_set(&parent.key(key))).collect();
+        match set[..] {
+            [key] => return Some(key),
+            [] => self.add(parent, format!("exactly one of {} is needed", keys.join(", "))),
+            [_, second, ..] => {
+                let message = format!(
+                    "exactly one of {} is allowed, here are {}",
+                    keys.join(", "),
+                    set.join(" and ")
+                );
+                self.add_key(parent, second, message);
+            }
+        }
+        None
     }
 
     /// Whether the document has something at the field (null counts as nothing).
@@ -100,6 +138,7 @@ impl<'a> Report<'a> {
                 field: mistake.field.to_string(),
                 message: mistake.message,
             })
+            .chain(self.elsewhere)
             .collect()
     }
 
