@@ -107,7 +107,9 @@ fn queue_arn(text: &str) -> Option<NamedQueue> {
 /// these two in an emulator's path, or nowhere.
 fn queue_url(text: &str) -> Option<NamedQueue> {
     let url = Url::parse(text).ok()?;
-    if !matches!(url.scheme(), "http" | "https") || url.query().is_some() || url.fragment().is_some()
+    if !matches!(url.scheme(), "http" | "https")
+        || url.query().is_some()
+        || url.fragment().is_some()
     {
         return None;
     }
@@ -252,11 +254,13 @@ mod tests {
 
     #[test]
     fn regions_and_roles() {
-        for good in ["eu-west-1", "us-gov-east-1", "us-iso-west-1", "eusc-de-east-1", "mx-central-1"]
+        for good in
+            ["eu-west-1", "us-gov-east-1", "us-iso-west-1", "eusc-de-east-1", "mx-central-1"]
         {
             assert_eq!(region(good), Ok(()));
         }
-        for bad in ["", "eu", "eu-1", "eu-west", "EU-west-1", "eu-west-1a", "eu_west_1", "vpce-0a-1"]
+        for bad in
+            ["", "eu", "eu-1", "eu-west", "EU-west-1", "eu-west-1a", "eu_west_1", "vpce-0a-1"]
         {
             assert_eq!(region(bad), Err(InvalidAws::Region(bad.to_owned())), "{bad}");
         }

@@ -192,9 +192,8 @@ impl<'de> Deserializer<'de> for Decoder<'_> {
 
     fn deserialize_str<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Misfit> {
         match (self.scalar(), &self.node.value) {
-            (Some(Scalar::Null | Scalar::Text(_)) | None, _) | (_, Value::List(_) | Value::Map(_)) => {
-                self.deserialize_any(visitor)
-            }
+            (Some(Scalar::Null | Scalar::Text(_)) | None, _)
+            | (_, Value::List(_) | Value::Map(_)) => self.deserialize_any(visitor),
             (Some(_), Value::Scalar { text, .. }) => {
                 let hint = format!("expected text, found {}; write it as \"{0}\"", crop(text));
                 Err(Misfit::custom(hint).within(&self.field))
@@ -229,9 +228,9 @@ impl<'de> Deserializer<'de> for Decoder<'_> {
                 .pairs(pairs, Some(fields), visitor)
                 .map_err(|misfit| misfit.within(&self.field)),
             // `spec:` with nothing under it is an empty mapping to everybody but a parser.
-            _ if self.node.is_null() => self
-                .pairs(&[], Some(fields), visitor)
-                .map_err(|misfit| misfit.within(&self.field)),
+            _ if self.node.is_null() => {
+                self.pairs(&[], Some(fields), visitor).map_err(|misfit| misfit.within(&self.field))
+            }
             // serde would also take a struct as a list of its fields' values.
             Value::List(_) => {
                 Err(Misfit::invalid_type(Unexpected::Seq, &"a mapping").within(&self.field))
@@ -251,15 +250,14 @@ impl<'de> Deserializer<'de> for Decoder<'_> {
             Some(Scalar::Text(text)) if variants.contains(&text) => {
                 visitor.visit_enum(Word(text.to_owned()))
             }
-            Some(Scalar::Text(text)) => Err(Misfit::custom(match closest(
-                text,
-                variants.iter().copied(),
-            ) {
-                Some(near) => {
-                    format!("expected {one_of}, found {:?}; did you mean `{near}`?", crop(text))
-                }
-                None => format!("expected {one_of}, found {:?}", crop(text)),
-            })),
+            Some(Scalar::Text(text)) => {
+                Err(Misfit::custom(match closest(text, variants.iter().copied()) {
+                    Some(near) => {
+                        format!("expected {one_of}, found {:?}; did you mean `{near}`?", crop(text))
+                    }
+                    None => format!("expected {one_of}, found {:?}", crop(text)),
+                }))
+            }
             _ => {
                 let expected: &str = &one_of;
                 return self.deserialize_any(Refuse(expected)).map(|never: Never| match never {});

@@ -130,11 +130,8 @@ mod tests {
 
     #[test]
     fn reads_seconds_and_durations() {
-        let rows = parse(
-            Path::new("r.csv"),
-            b"seconds,value\n# a comment\n0, 5\n1.5,\n1m30s,2k\n",
-        )
-        .unwrap();
+        let rows = parse(Path::new("r.csv"), b"seconds,value\n# a comment\n0, 5\n1.5,\n1m30s,2k\n")
+            .unwrap();
         assert_eq!(
             rows,
             [
@@ -162,7 +159,10 @@ mod tests {
         assert_eq!(problems(""), [empty]);
         assert_eq!(problems("offset,value\n0,1\n"), [empty]);
         assert_eq!(problems(&"x1,1\n".repeat(100)).len(), MAX_PROBLEMS);
-        assert_eq!(problems(&" ".repeat(MAX_BYTES + 1)), ["r.csv: the recording is larger than 1 MiB"]);
+        assert_eq!(
+            problems(&" ".repeat(MAX_BYTES + 1)),
+            ["r.csv: the recording is larger than 1 MiB"]
+        );
     }
 
     proptest! {

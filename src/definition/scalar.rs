@@ -79,8 +79,7 @@ impl FromStr for GoDuration {
             if unit.is_empty() && rest == body {
                 return Err(InvalidDuration::NoUnit(shown()));
             }
-            let (_, size) =
-                UNITS.iter().find(|(name, _)| *name == unit).ok_or_else(malformed)?;
+            let (_, size) = UNITS.iter().find(|(name, _)| *name == unit).ok_or_else(malformed)?;
             let too_long = || InvalidDuration::TooLong(shown());
             let whole: u64 =
                 if whole.is_empty() { 0 } else { whole.parse().map_err(|_| too_long())? };

@@ -122,6 +122,16 @@ impl Node {
         }
     }
 
+    /// How many values are directly below.
+    #[must_use]
+    pub fn child_count(&self) -> usize {
+        match &self.value {
+            Value::Scalar { .. } => 0,
+            Value::List(items) => items.len(),
+            Value::Map(pairs) => pairs.len(),
+        }
+    }
+
     /// The value's text, when it is a single value that is not null.
     #[must_use]
     pub fn text(&self) -> Option<&str> {
@@ -361,9 +371,10 @@ fn measure(node: &Node) -> (usize, usize) {
         Value::List(items) => items.iter().collect(),
         Value::Map(pairs) => pairs.iter().map(|(_, node)| node).collect(),
     };
-    children.into_iter().map(measure).fold((1, 1), |(count, depth), (c, d)| {
-        (count + c, depth.max(d + 1))
-    })
+    children
+        .into_iter()
+        .map(measure)
+        .fold((1, 1), |(count, depth), (c, d)| (count + c, depth.max(d + 1)))
 }
 
 #[cfg(test)]
