@@ -1,1 +1,166 @@
-//! (under construction)
+//! The server config: one file, read at start.
+//!
+//! Responsible for: reading `ServerConfig` strictly, saying everything that is wrong with it at
+//! once and where, resolving its paths, and its defaults. Not responsible for: whether the files
+//! and secrets it names can be read (the components that read them say so when the server starts;
+//! `tidepole check` runs where no secret is), metric definitions (`definition`).
+//!
+//! Invariants: a [`Config`] is complete and consistent, command-line flags included; no secret is
+//! in it that was not in the file, and none is in its `Debug` form or in a [`Problem`].
+
+use std::net::{Ipv6Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use crate::definition::field::Field;
+use crate::definition::yaml::{self, MAX_FILE_BYTES};
+use crate::definition::{Defaults, read_bounded, report};
+use crate::model::Problem;
+
+mod document;
+mod settings;
+mod source;
+mod validate;
+
+pub use source::{
+    AwsSource, BasicAuth, ClientTls, HeaderValues, HttpMethod, PrometheusSource, SourceConfig,
+    SourceSettings,
+};
+
+/// The config's `kind`.
+pub const KIND: &str = "ServerConfig";
+
+/// The whole server config.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The API listener.
+    pub server: ServerSection,
+    /// The admin listener's address. Default `[::]:8080`, the port of most such pages.
+    pub admin_listen: SocketAddr,
+    /// The cluster.
+    pub kubernetes: KubernetesSection,
+    /// Where values come from, names unique.
+    pub sources: Vec<SourceConfig>,
+    /// Files and folders of metric definitions, resolved. Default none.
+    pub definition_paths: Vec<PathBuf>,
+    /// What definitions say nothing about; their own defaults are told there.
+    pub defaults: Defaults,
+}
+
+/// The API listener.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerSection {
+    /// Its address. Default `[::]:6443`: an unprivileged port, free in a pod.
+    pub listen: SocketAddr,
+    /// Its certificate and key; none means a self-signed pair made at start.
+    pub tls: Option<TlsFiles>,
+    /// Who may read. Default [`Auth::Delegated`]: safe unless said otherwise.
+    pub auth: Auth,
+}
+
+/// A certificate and its key, PEM.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// The certificate chain.
+    pub cert_file: PathBuf,
+    /// Its private key.
+    pub key_file: PathBuf,
+}
+
+/// How readers are authenticated and authorized.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Auth {
+    /// By the cluster: front proxy, client certificates, `TokenReview`, `SubjectAccessReview`.
+    Delegated,
+    /// Not at all; on a loopback address only.
+    None,
+}
+
+/// The cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KubernetesSection {
+    /// Whether there is one. Default true; false contacts no API server.
+    pub enabled: bool,
+    /// Where to find its credentials; none means in-cluster, then `$KUBECONFIG`, then
+    /// `~/.kube/config`.
+    pub kubeconfig: Option<PathBuf>,
+}
+
+/// Command-line flags, which win over the file.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Overrides {
+    /// `--listen`
+    pub listen: Option<SocketAddr>,
+    /// `--admin-listen`
+    pub admin_listen: Option<SocketAddr>,
+    /// `--tls-cert-file`
+    pub tls_cert_file: Option<PathBuf>,
+    /// `--tls-private-key-file`
+    pub tls_private_key_file: Option<PathBuf>,
+    /// `--kubeconfig`
+    pub kubeconfig: Option<PathBuf>,
+}
+
+const DEFAULT_LISTEN: SocketAddr =
+    SocketAddr::new(std::net::IpAddr::V6(Ipv6Addr::UNSPECIFIED), 6443);
+const DEFAULT_ADMIN_LISTEN: SocketAddr =
+    SocketAddr::new(std::net::IpAddr::V6(Ipv6Addr::UNSPECIFIED), 8080);
+
+impl Config {
+    /// Reads the config file.
+    ///
+    /// # Errors
+    /// With everything that is wrong with it.
+    pub fn load(path: &Path, overrides: &Overrides) -> Result<Self, Vec<Problem>> {
+        let whole_file = |message: String| {
+            vec![Problem {
+                path: path.to_owned(),
+                line: 0,
+                column: 0,
+                field: String::new(),
+                message,
+            }]
+        };
+        let bytes = read_bounded(path, MAX_FILE_BYTES)
+            .map_err(|error| whole_file(format!("cannot be read: {error}")))?;
+        let text = String::from_utf8(bytes).map_err(|_| whole_file("not UTF-8 text".to_owned()))?;
+        Self::parse(path, &text, overrides)
+    }
+
+    /// Reads the config from a text; `path` is where relative paths start and what problems name.
+    ///
+    /// # Errors
+    /// With everything that is wrong with it.
+    pub fn parse(path: &Path, text: &str, overrides: &Overrides) -> Result<Self, Vec<Problem>> {
+        let problem = |place: yaml::Place, message: String| Problem {
+            path: path.to_owned(),
+            line: place.line,
+            column: place.column,
+            field: String::new(),
+            message,
+        };
+        let documents =
+            yaml::parse(text).map_err(|mistake| vec![problem(mistake.place, mistake.message)])?;
+        match &documents[..] {
+            [] => Err(vec![problem(yaml::Place::default(), "the file is empty".to_owned())]),
+            [document] => {
+                let mut report = report::Report::new(path, document);
+                match validate::config(&mut report, overrides) {
+                    Some(config) if report.is_clean() => Ok(config),
+                    config => {
+                        if config.is_none() && report.is_clean() {
+                            report.add(&Field::root(), "this config cannot be used, for a reason that was not found; please report it");
+                        }
+                        Err(report.into_problems())
+                    }
+                }
+            }
+            [_, second, ..] => {
+                let message = "a server config is one document; definitions belong in other files, named in definitions.paths";
+                Err(vec![problem(second.root.place, message.to_owned())])
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

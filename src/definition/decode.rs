@@ -134,6 +134,7 @@ fn crop(text: &str) -> String {
 fn unknown_field(key: &str, fields: &'static [&'static str]) -> String {
     match closest(key, fields.iter().copied()) {
         Some(near) => format!("unknown field; did you mean `{near}`?"),
+        None if fields.is_empty() => "unknown field; there are none here".to_owned(),
         None => format!("unknown field; the fields here are {}", fields.join(", ")),
     }
 }

@@ -1,0 +1,229 @@
+//! The server config as it is written, field by field.
+//!
+//! Every field is optional here, so that one that is missing or wrong hides no mistake in others;
+//! what they default to is told at the validated types of [`config`](crate::config).
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::Deserialize;
+use serde::de::{Deserializer, Error, MapAccess, SeqAccess, Visitor, value::MapAccessDeserializer};
+
+use crate::definition::scalar::{GoDuration, NoData, Number};
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default, expecting = "a mapping")]
+pub(super) struct Document {
+    pub(super) api_version: Option<String>,
+    pub(super) kind: Option<String>,
+    pub(super) server: Server,
+    pub(super) apis: Apis,
+    pub(super) admin: Admin,
+    pub(super) kubernetes: Kubernetes,
+    pub(super) sources: Vec<Source>,
+    pub(super) definitions: Definitions,
+    pub(super) defaults: DefaultsSpec,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default, expecting = "a mapping")]
+pub(super) struct Server {
+    pub(super) listen: Option<String>,
+    pub(super) tls: Option<KeyPair>,
+    pub(super) auth: Option<AuthName>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default, expecting = "a mapping")]
+pub(super) struct KeyPair {
+    pub(super) cert_file: Option<String>,
+    pub(super) key_file: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) enum AuthName {
+    Delegated,
+    None,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default, expecting = "a mapping")]
+pub(super) struct Apis {
+    pub(super) external: Option<bool>,
+    pub(super) custom: Option<bool>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default, expecting = "a mapping")]
+pub(super) struct Admin {
+    pub(super) listen: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default, expecting = "a mapping")]
+pub(super) struct Kubernetes {
+    pub(super) enabled: Option<bool>,
+    pub(super) kubeconfig: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default, expecting = "a mapping")]
+pub(super) struct Source {
+    pub(super) name: Option<String>,
+    pub(super) prometheus: Option<Prometheus>,
+    pub(super) aws: Option<Aws>,
+    pub(super) simulated: Option<Simulated>,
+    pub(super) allowed_namespaces: Vec<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default, expecting = "a mapping")]
+pub(super) struct Prometheus {
+    pub(super) url: Option<String>,
+    pub(super) headers: BTreeMap<String, Header>,
+    pub(super) basic_auth: Option<BasicAuth>,
+    pub(super) bearer_token_file: Option<String>,
+    pub(super) method: Option<MethodName>,
+    pub(super) tls: Option<ClientTls>,
+    pub(super) timeout: Option<GoDuration>,
+    pub(super) max_concurrent: Option<Number>,
+    pub(super) max_response_bytes: Option<Number>,
+    pub(super) max_series: Option<Number>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default, expecting = "a mapping")]
+pub(super) struct BasicAuth {
+    pub(super) username: Option<String>,
+    pub(super) password_file: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub(super) enum MethodName {
+    Get,
+    Post,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default, expecting = "a mapping")]
+pub(super) struct ClientTls {
+    pub(super) ca_file: Option<String>,
+    pub(super) cert_file: Option<String>,
+    pub(super) key_file: Option<String>,
+    pub(super) server_name: Option<String>,
+    pub(super) insecure_skip_verify: bool,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default, expecting = "a mapping")]
+pub(super) struct Aws {
+    pub(super) region: Option<String>,
+    pub(super) endpoint_url: Option<String>,
+    pub(super) sqs_endpoint_url: Option<String>,
+    pub(super) allowed_roles: Vec<String>,
+    pub(super) allowed_regions: Option<Vec<String>>,
+    pub(super) timeout: Option<GoDuration>,
+    pub(super) max_concurrent: Option<Number>,
+    pub(super) fips: bool,
+    pub(super) dual_stack: bool,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default, expecting = "a mapping")]
+pub(super) struct Simulated {}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default, expecting = "a mapping")]
+pub(super) struct Definitions {
+    pub(super) paths: Vec<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default, expecting = "a mapping")]
+pub(super) struct DefaultsSpec {
+    pub(super) refresh: Option<GoDuration>,
+    pub(super) max_age: Option<GoDuration>,
+    pub(super) on_no_data: Option<NoData>,
+    pub(super) first_read_timeout: Option<GoDuration>,
+}
+
+/// A header: a value, a list of values, or `{ file: PATH }`. Values may be secret, so they are in
+/// no message.
+pub(super) enum Header {
+    Values(Vec<String>),
+    File(String),
+}
+
+impl fmt::Debug for Header {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Values(values) => write!(f, "{} value(s)", values.len()),
+            Self::File(file) => write!(f, "file {file:?}"),
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct HeaderFile {
+    file: String,
+}
+
+impl<'de> Deserialize<'de> for Header {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Reader;
+
+        fn unquoted<E: Error>() -> E {
+            E::custom("a header's value must be text; write it in quotes")
+        }
+
+        impl<'de> Visitor<'de> for Reader {
+            type Value = Header;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a value, a list of values or { file: PATH }")
+            }
+
+            fn visit_str<E: Error>(self, text: &str) -> Result<Header, E> {
+                Ok(Header::Values(vec![text.to_owned()]))
+            }
+
+            fn visit_bool<E: Error>(self, _: bool) -> Result<Header, E> {
+                Err(unquoted())
+            }
+
+            fn visit_u64<E: Error>(self, _: u64) -> Result<Header, E> {
+                Err(unquoted())
+            }
+
+            fn visit_i64<E: Error>(self, _: i64) -> Result<Header, E> {
+                Err(unquoted())
+            }
+
+            fn visit_f64<E: Error>(self, _: f64) -> Result<Header, E> {
+                Err(unquoted())
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Header, A::Error> {
+                let mut values = Vec::new();
+                while let Some(item) = items.next_element::<Header>()? {
+                    match item {
+                        Header::Values(more) => values.extend(more),
+                        Header::File(_) => {
+                            return Err(A::Error::custom("a file cannot stand in a list"));
+                        }
+                    }
+                }
+                Ok(Header::Values(values))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, pairs: A) -> Result<Header, A::Error> {
+                HeaderFile::deserialize(MapAccessDeserializer::new(pairs))
+                    .map(|header| Header::File(header.file))
+            }
+        }
+        deserializer.deserialize_any(Reader)
+    }
+}

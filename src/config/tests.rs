@@ -1,0 +1,391 @@
+//! Whole configs: what they become, and every mistake with its message and place.
+
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::model::{OnNoData, SourceKind};
+
+const HEAD: &str = "apiVersion: tidepole.dev/v1alpha1\nkind: ServerConfig\n";
+
+fn parse(body: &str, overrides: &Overrides) -> Result<Config, Vec<String>> {
+    Config::parse(Path::new("etc/tidepole.yaml"), &format!("{HEAD}{body}"), overrides).map_err(
+        |problems| {
+            problems.iter().map(|p| p.to_string().replace("etc/tidepole.yaml:", "")).collect()
+        },
+    )
+}
+
+fn config(body: &str) -> Config {
+    parse(body, &Overrides::default()).unwrap_or_else(|problems| panic!("{problems:#?}"))
+}
+
+#[test]
+fn an_empty_config_takes_every_default() {
+    let config = config("");
+    assert_eq!(config.server.listen.to_string(), "[::]:6443");
+    assert_eq!(config.server.auth, Auth::Delegated);
+    assert_eq!(config.server.tls, None);
+    assert_eq!(config.admin_listen.to_string(), "[::]:8080");
+    assert_eq!(config.kubernetes, KubernetesSection { enabled: true, kubeconfig: None });
+    assert_eq!((config.sources.len(), config.definition_paths.len()), (0, 0));
+    assert_eq!(config.defaults, Defaults::default());
+}
+
+#[test]
+fn a_full_config_is_read_whole() {
+    let config = config(
+        r#"
+server:
+  listen: 127.0.0.1:6443
+  tls: { certFile: tls.crt, keyFile: /certs/tls.key }
+  auth: none
+apis: { external: true, custom: false }
+admin: { listen: "127.0.0.1:8080" }
+kubernetes: { enabled: false, kubeconfig: null }
+sources:
+  - name: main
+    prometheus:
+      url: https://prometheus.monitoring:9090/prefix
+      headers: { X-Scope-OrgID: team-a, X-Many: [a, b], X-Key: { file: /secrets/key } }
+      bearerTokenFile: token
+      method: POST
+      tls: { caFile: ca.crt, certFile: c.crt, keyFile: c.key, serverName: prom.example }
+      timeout: 2s
+      maxConcurrent: 4
+      maxResponseBytes: 1Mi
+      maxSeries: 10
+    allowedNamespaces: ["team-*"]
+  - name: aws
+    aws:
+      region: eu-west-1
+      endpointUrl: http://127.0.0.1:9324
+      allowedRoles: ["arn:aws:iam::*:role/metrics-*"]
+      allowedRegions: [us-east-1, eu-west-1]
+  - name: sim
+    simulated: {}
+definitions: { paths: [metrics.d, /abs] }
+defaults: { refresh: 30s, maxAge: 5m, onNoData: 0, firstReadTimeout: 1s }
+"#,
+    );
+    let tls = config.server.tls.unwrap();
+    assert_eq!(tls.cert_file, Path::new("etc/tls.crt"));
+    assert_eq!(tls.key_file, Path::new("/certs/tls.key"));
+    assert_eq!(config.definition_paths, [Path::new("etc/metrics.d"), Path::new("/abs")]);
+    assert_eq!(config.defaults.on_no_data, OnNoData::Value(0_u64.into()));
+    let SourceSettings::Prometheus(main) = &config.sources[0].settings else { panic!() };
+    assert_eq!(main.url.as_str(), "https://prometheus.monitoring:9090/prefix");
+    assert_eq!(main.headers["x-scope-orgid"], HeaderValues::Values(vec!["team-a".into()]));
+    assert_eq!(main.headers["x-many"], HeaderValues::Values(vec!["a".into(), "b".into()]));
+    assert_eq!(main.headers["x-key"], HeaderValues::File("/secrets/key".into()));
+    assert_eq!(main.bearer_token_file.as_deref(), Some(Path::new("etc/token")));
+    assert_eq!(main.method, HttpMethod::Post);
+    assert_eq!(main.tls.identity, Some(("etc/c.crt".into(), "etc/c.key".into())));
+    assert_eq!(main.timeout, Duration::from_secs(2));
+    let bounds = (main.max_concurrent, main.max_response_bytes, main.max_series);
+    assert_eq!(bounds, (4, 1 << 20, 10));
+    let SourceSettings::Aws(aws) = &config.sources[1].settings else { panic!() };
+    assert_eq!(aws.sqs_endpoint.as_ref().map(url::Url::as_str), Some("http://127.0.0.1:9324/"));
+    assert_eq!((aws.timeout, aws.max_concurrent), (Duration::from_secs(5), 16));
+}
+
+#[test]
+fn definitions_learn_what_they_may_know_of_sources() {
+    let config = config(
+        "sources:\n- {name: a, aws: {region: eu-west-1}, allowedNamespaces: [x]}\n- {name: p, prometheus: {url: 'http://p'}}\n",
+    );
+    let directory = config.source_directory();
+    let aws = directory.get("a").unwrap();
+    assert_eq!(aws.kind, SourceKind::Aws);
+    assert_eq!(aws.region.as_deref(), Some("eu-west-1"));
+    assert_eq!(aws.allowed_regions, ["eu-west-1".into()]);
+    assert!(aws.allowed_roles.is_empty() && aws.allowed_namespaces[0].matches("x"));
+    assert_eq!(directory.get("p").unwrap().kind, SourceKind::Prometheus);
+}
+
+#[test]
+fn flags_win_and_are_checked_with_the_rest() {
+    let overrides = Overrides {
+        listen: Some("127.0.0.1:7443".parse().unwrap()),
+        admin_listen: Some("127.0.0.1:0".parse().unwrap()),
+        tls_cert_file: Some("c".into()),
+        tls_private_key_file: Some("k".into()),
+        kubeconfig: Some("kc".into()),
+    };
+    let body = "server: {auth: none}\nkubernetes: {kubeconfig: other}\n";
+    let config = parse(body, &overrides).unwrap();
+    assert_eq!(config.server.listen.to_string(), "127.0.0.1:7443");
+    assert_eq!(config.admin_listen.to_string(), "127.0.0.1:0");
+    assert_eq!(config.server.tls.unwrap().cert_file, Path::new("c"));
+    assert_eq!(config.kubernetes.kubeconfig.as_deref(), Some(Path::new("kc")));
+    let open = Overrides { listen: Some("0.0.0.0:1".parse().unwrap()), ..Overrides::default() };
+    assert_eq!(
+        parse("server: {listen: '127.0.0.1:6443', auth: none}\n", &open).unwrap_err(),
+        [
+            "3:42: server.auth: none is allowed on a loopback address only, and the server listens on 0.0.0.0:1"
+        ]
+    );
+}
+
+#[test]
+fn every_mistake_is_named_with_its_place() {
+    let cases: &[(&str, &[&str])] = &[
+        // Shape
+        ("sevrer: {}", &["3:1: sevrer: unknown field; did you mean `server`?"]),
+        (
+            "rules: []",
+            &[
+                "3:1: rules: unknown field; the fields here are apiVersion, kind, server, apis, admin, kubernetes, sources, definitions, defaults",
+            ],
+        ),
+        ("server: [1]", &["3:9: server: expected a mapping, found a list"]),
+        (
+            "---\nkind: ExternalMetric",
+            &[
+                "4:1: a server config is one document; definitions belong in other files, named in definitions.paths",
+            ],
+        ),
+        // Server
+        (
+            "server: {listen: localhost, auth: open}",
+            &[
+                "3:18: server.listen: \"localhost\" is not an address and port; write it like \"[::]:6443\" or 127.0.0.1:6443",
+                "3:35: server.auth: expected one of delegated, none, found \"open\"",
+            ],
+        ),
+        (
+            "server: {auth: none}",
+            &[
+                "3:16: server.auth: none is allowed on a loopback address only, and the server listens on [::]:6443",
+            ],
+        ),
+        (
+            "kubernetes: {enabled: false}",
+            &[
+                "1:1: server.auth: delegated needs a cluster, and kubernetes.enabled is false; set auth: none and listen on a loopback address",
+            ],
+        ),
+        (
+            "server: {tls: {certFile: a}}",
+            &[
+                "3:15: server.tls.keyFile: certFile and keyFile belong together; without both, a self-signed pair is made at start",
+            ],
+        ),
+        (
+            "server: {tls: {certFile: '', keyFile: b}}",
+            &["3:26: server.tls.certFile: the file's name is empty"],
+        ),
+        (
+            "admin: {listen: '[::]:6443'}",
+            &["3:17: admin.listen: both listeners have the same address"],
+        ),
+        (
+            "apis: {external: false, custom: true}",
+            &[
+                "3:18: apis.external: without external metrics nothing would be served",
+                "3:33: apis.custom: this version does not serve custom.metrics.k8s.io; remove the field or set it to false",
+            ],
+        ),
+        // Sources
+        (
+            "sources: [{name: A, simulated: {}}, {simulated: {}}, {name: b}, {name: b, simulated: {}, aws: {}}]",
+            &[
+                "3:18: sources[0].name: \"A\" is not a valid name here: at most 63 lower-case letters, digits and \"-\", beginning and ending with a letter or digit",
+                "3:37: sources[1].name: this field is missing",
+                "3:54: sources[2]: exactly one of prometheus, aws, simulated is needed",
+                "3:72: sources[3].name: sources[2] has the same name",
+                "3:75: sources[3].simulated: exactly one of prometheus, aws, simulated is allowed, here are aws and simulated",
+            ],
+        ),
+        (
+            "sources: [{name: a, simulated: {}, allowedNamespaces: ['team/*', '']}]",
+            &[
+                "3:56: sources[0].allowedNamespaces[0]: \"team/*\" can never match a namespace; write it like team-a or team-*",
+                "3:66: sources[0].allowedNamespaces[1]: \"\" can never match a namespace; write it like team-a or team-*",
+            ],
+        ),
+        // Prometheus
+        (
+            "sources: [{name: a, prometheus: {}}]",
+            &["3:33: sources[0].prometheus.url: this field is missing"],
+        ),
+        (
+            "sources: [{name: a, prometheus: {url: prometheus}}]",
+            &[
+                "3:39: sources[0].prometheus.url: not a URL (relative URL without a base); write it like https://prometheus:9090",
+            ],
+        ),
+        (
+            "sources: [{name: a, prometheus: {url: 'ftp://p'}}]",
+            &["3:39: sources[0].prometheus.url: the scheme \"ftp\" is not http or https"],
+        ),
+        (
+            "sources: [{name: a, prometheus: {url: 'http://u:hunter2@p'}}]",
+            &[
+                "3:39: sources[0].prometheus.url: a URL must not hold a user or password; use basicAuth, which reads a file",
+            ],
+        ),
+        (
+            "sources: [{name: a, prometheus: {url: 'http://p?x=1'}}]",
+            &["3:39: sources[0].prometheus.url: a URL must not hold a query or fragment"],
+        ),
+        (
+            "sources: [{name: a, prometheus: {url: 'http://p', sigV4: {}, roleArn: x}}]",
+            &[
+                "3:51: sources[0].prometheus.sigV4: unknown field; the fields here are url, headers, basicAuth, bearerTokenFile, method, tls, timeout, maxConcurrent, maxResponseBytes, maxSeries",
+                "3:62: sources[0].prometheus.roleArn: unknown field; the fields here are url, headers, basicAuth, bearerTokenFile, method, tls, timeout, maxConcurrent, maxResponseBytes, maxSeries",
+            ],
+        ),
+        (
+            "sources: [{name: a, prometheus: {url: 'http://p', headers: {'a b': x, Host: y, X: 5, Y: \"a\\nb\", Z: {flie: k}}}}]",
+            &[
+                "3:61: sources[0].prometheus.headers[\"a b\"]: not a valid header name",
+                "3:71: sources[0].prometheus.headers.Host: this header is set by the client itself",
+                "3:83: sources[0].prometheus.headers.X: a header's value must be text; write it in quotes",
+                "3:89: sources[0].prometheus.headers.Y: a header's value is one line of printable ASCII characters",
+                "3:107: sources[0].prometheus.headers.Z.flie: unknown field; did you mean `file`?",
+            ],
+        ),
+        (
+            "sources: [{name: a, prometheus: {url: 'https://p', basicAuth: {username: 'a:b'}, bearerTokenFile: t}}]",
+            &[
+                "3:33: sources[0].prometheus: basicAuth and bearerTokenFile exclude each other",
+                "3:63: sources[0].prometheus.basicAuth.passwordFile: this field is missing",
+                "3:74: sources[0].prometheus.basicAuth.username: a user name has no colon and no control characters",
+            ],
+        ),
+        (
+            "sources: [{name: a, prometheus: {url: 'http://p', tls: {caFile: c, certFile: d, insecureSkipVerify: true, serverName: 'x y'}}}]",
+            &[
+                "3:56: sources[0].prometheus.tls.keyFile: certFile and keyFile belong together",
+                "3:101: sources[0].prometheus.tls.insecureSkipVerify: with insecureSkipVerify nothing is verified; remove it, or caFile and serverName",
+                "3:119: sources[0].prometheus.tls.serverName: \"x y\" is not a host name",
+            ],
+        ),
+        (
+            "sources: [{name: a, prometheus: {url: 'http://p', tls: {}}}]",
+            &["3:51: sources[0].prometheus.tls: the url is http; TLS needs https"],
+        ),
+        (
+            "sources: [{name: a, prometheus: {url: 'http://p', method: PUT, timeout: 5, maxConcurrent: 0, maxResponseBytes: 1Gi, maxSeries: 1.5}}]",
+            &[
+                "3:59: sources[0].prometheus.method: expected one of GET, POST, found \"PUT\"",
+                "3:73: sources[0].prometheus.timeout: the duration 5 has no unit; write it like 5s, 2m or 1h30m",
+                "3:91: sources[0].prometheus.maxConcurrent: expected a whole number from 1 to 1024",
+                "3:112: sources[0].prometheus.maxResponseBytes: expected a whole number from 1024 to 268435456",
+                "3:128: sources[0].prometheus.maxSeries: expected a whole number from 1 to 1000000",
+            ],
+        ),
+        // AWS
+        (
+            "sources: [{name: a, aws: {region: Ireland, externalIdFile: x, timeout: 5m, fips: true, endpointUrl: 'http://l'}}]",
+            &[
+                "3:35: sources[0].aws.region: \"Ireland\" is not an AWS region; one looks like eu-west-1",
+                "3:44: sources[0].aws.externalIdFile: unknown field; the fields here are region, endpointUrl, sqsEndpointUrl, allowedRoles, allowedRegions, timeout, maxConcurrent, fips, dualStack",
+                "3:72: sources[0].aws.timeout: a timeout is above zero and at most 1m",
+                "3:82: sources[0].aws.fips: an endpoint is named; this would have no effect on it",
+            ],
+        ),
+        ("sources: [{name: a, aws: {}}]", &["3:26: sources[0].aws.region: this field is missing"]),
+        (
+            "sources: [{name: a, aws: {region: eu-west-1, allowedRegions: [us-east-1], allowedRoles: ['*']}}]",
+            &[
+                "3:62: sources[0].aws.allowedRegions: the source's own region eu-west-1 must be among these",
+                "3:90: sources[0].aws.allowedRoles[0]: \"*\" can never match a role's ARN; write it like arn:aws:iam::*:role/metrics-*",
+            ],
+        ),
+        (
+            "sources: [{name: a, simulated: {x: 1}}]",
+            &["3:33: sources[0].simulated.x: unknown field; there are none here"],
+        ),
+        // The rest
+        (
+            "definitions: {paths: [a, '', a]}",
+            &[
+                "3:26: definitions.paths[1]: the file's name is empty",
+                "3:30: definitions.paths[2]: this path is listed twice",
+            ],
+        ),
+        (
+            "defaults: {refresh: 0s, maxAge: -1s, onNoData: -1, firstReadTimeout: 1m}",
+            &[
+                "3:21: defaults.refresh: the duration must be above zero",
+                "3:33: defaults.maxAge: the duration -1s is negative",
+                "3:48: defaults.onNoData: a default below 0 would reach metrics that forbid it",
+                "3:70: defaults.firstReadTimeout: at most 30s",
+            ],
+        ),
+        (
+            "defaults: {refresh: 3m}",
+            &[
+                "3:21: defaults.refresh: maxAge 2m is below refresh 3m: every sample would be too old before the next is read",
+            ],
+        ),
+    ];
+    for (body, expected) in cases {
+        assert_eq!(parse(body, &Overrides::default()).unwrap_err(), *expected, "{body}");
+    }
+}
+
+#[test]
+fn what_is_no_server_config_is_said_so() {
+    let problems = |text: &str| -> Vec<String> {
+        Config::parse(Path::new("c"), text, &Overrides::default())
+            .unwrap_err()
+            .iter()
+            .map(ToString::to_string)
+            .collect()
+    };
+    assert_eq!(problems(""), ["c: the file is empty"]);
+    assert_eq!(problems("text"), ["c:1:1: expected a mapping, found \"text\""]);
+    assert_eq!(
+        problems("{kind: ExternalMetric, apiVersion: v2}"),
+        [
+            "c:1:8: kind: expected ServerConfig, found \"ExternalMetric\"",
+            "c:1:36: apiVersion: expected tidepole.dev/v1alpha1, found \"v2\"",
+        ]
+    );
+    let missing = Config::load(Path::new("does/not/exist"), &Overrides::default()).unwrap_err();
+    assert!(missing[0].to_string().starts_with("does/not/exist: cannot be read: "));
+}
+
+#[test]
+fn secrets_are_in_no_debug_form() {
+    let config = config(
+        "sources:\n- {name: p, prometheus: {url: 'http://p', headers: {X-Api-Key: hunter2}}}\n",
+    );
+    assert!(!format!("{config:?}").contains("hunter2"));
+}
+
+#[test]
+fn every_config_of_the_repository_loads() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("config");
+    let load = |name: &str| {
+        Config::load(&folder.join(name), &Overrides::default())
+            .unwrap_or_else(|problems| panic!("{problems:#?}"))
+    };
+    let demo = load("demo.yaml");
+    assert_eq!(demo.server.listen.to_string(), "127.0.0.1:6443");
+    assert_eq!(demo.admin_listen.to_string(), "127.0.0.1:8080");
+    assert_eq!((demo.server.auth, demo.kubernetes.enabled), (Auth::None, false));
+    assert_eq!(load("minimal.yaml").sources.len(), 1);
+    assert_eq!(load("full.yaml").sources.len(), 3);
+}
+
+proptest! {
+    #[test]
+    fn arbitrary_text_never_panics(text in "(?s).{0,100}") {
+        let _ = Config::parse(Path::new("c"), &text, &Overrides::default());
+    }
+
+    #[test]
+    fn arbitrary_configs_never_panic(
+        body in "((  |- |    )?(server|listen|tls|auth|sources|name|prometheus|aws|url|headers|region|allowedRegions|timeout|maxSeries|defaults|refresh|definitions|paths): (x|5|-1|\\[a, 1\\]|\\{a: b\\}|\\{url: x\\}|1s|null)?\n){0,8}",
+    ) {
+        if let Err(problems) = parse(&body, &Overrides::default()) {
+            prop_assert!(!problems.is_empty());
+            prop_assert!(problems.iter().all(|p| !p.contains("please report it")), "{:?}", problems);
+        }
+    }
+}

@@ -1,0 +1,241 @@
+//! From the document to a [`Config`]: everything but the sources.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::config::document::{AuthName, DefaultsSpec, Document, KeyPair};
+use crate::config::{
+    Auth, Config, DEFAULT_ADMIN_LISTEN, DEFAULT_LISTEN, KIND, KubernetesSection, Overrides,
+    ServerSection, TlsFiles, source,
+};
+use crate::definition::Defaults;
+use crate::definition::decode::decode;
+use crate::definition::document::API_VERSION;
+use crate::definition::field::Field;
+use crate::definition::report::Report;
+use crate::definition::scalar::GoDuration;
+
+/// Longest wait for a first value. The aggregator gives up after 60 s, the HPA's own client
+/// earlier; a longer wait would only hold connections.
+const MAX_FIRST_READ_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The config of a document; `None` when the report holds what is wrong with it.
+pub(super) fn config(report: &mut Report<'_>, overrides: &Overrides) -> Option<Config> {
+    let document: Document = decode(report, &Field::root())?;
+    header(report, &document);
+    let base = report.path().parent().unwrap_or(Path::new("")).to_owned();
+    apis(report, &document);
+    let enabled = document.kubernetes.enabled.unwrap_or(true);
+    let server = server(report, &document, overrides, &base, enabled);
+    let admin_listen = listen(
+        report,
+        &Field::of("admin.listen"),
+        document.admin.listen.as_deref(),
+        overrides.admin_listen,
+        DEFAULT_ADMIN_LISTEN,
+    );
+    if let (Some(server), Some(admin)) = (&server, admin_listen)
+        && server.listen == admin
+        && admin.port() != 0
+    {
+        report.add(&Field::of("admin.listen"), "both listeners have the same address");
+    }
+    let field = Field::of("kubernetes.kubeconfig");
+    let kubeconfig = file(report, &field, document.kubernetes.kubeconfig.as_deref(), &base);
+    let sources = source::sources(report, &document.sources, &base);
+    let definition_paths = definition_paths(report, &document, &base);
+    let defaults = defaults(report, &document.defaults);
+    Some(Config {
+        server: server?,
+        admin_listen: admin_listen?,
+        kubernetes: KubernetesSection {
+            enabled,
+            kubeconfig: overrides.kubeconfig.clone().or(kubeconfig),
+        },
+        sources,
+        definition_paths,
+        defaults,
+    })
+}
+
+fn header(report: &mut Report<'_>, document: &Document) {
+    for (key, found, known) in [
+        ("apiVersion", document.api_version.as_deref(), API_VERSION),
+        ("kind", document.kind.as_deref(), KIND),
+    ] {
+        let field = Field::of(key);
+        if let Some(found) = report.require(&field, found)
+            && found != known
+        {
+            report.add(&field, format!("expected {known}, found {found:?}"));
+        }
+    }
+}
+
+fn apis(report: &mut Report<'_>, document: &Document) {
+    if document.apis.custom == Some(true) {
+        report.add(
+            &Field::of("apis.custom"),
+            "this version does not serve custom.metrics.k8s.io; remove the field or set it to false",
+        );
+    }
+    if document.apis.external == Some(false) {
+        report.add(&Field::of("apis.external"), "without external metrics nothing would be served");
+    }
+}
+
+fn server(
+    report: &mut Report<'_>,
+    document: &Document,
+    overrides: &Overrides,
+    base: &Path,
+    kubernetes: bool,
+) -> Option<ServerSection> {
+    let auth_field = Field::of("server.auth");
+    let listen = listen(
+        report,
+        &Field::of("server.listen"),
+        document.server.listen.as_deref(),
+        overrides.listen,
+        DEFAULT_LISTEN,
+    );
+    let auth = match document.server.auth {
+        Some(AuthName::None) => Auth::None,
+        Some(AuthName::Delegated) | None => Auth::Delegated,
+    };
+    let known = report.has_problem(&auth_field);
+    match (auth, listen) {
+        (Auth::Delegated, _) if !kubernetes && !known => report.add(
+            &auth_field,
+            "delegated needs a cluster, and kubernetes.enabled is false; set auth: none and listen on a loopback address",
+        ),
+        (Auth::None, Some(listen)) if !listen.ip().to_canonical().is_loopback() => report.add(
+            &auth_field,
+            format!("none is allowed on a loopback address only, and the server listens on {listen}"),
+        ),
+        _ => {}
+    }
+    let tls = tls_files(report, document.server.tls.as_ref(), overrides, base);
+    Some(ServerSection { listen: listen?, tls, auth })
+}
+
+fn tls_files(
+    report: &mut Report<'_>,
+    spec: Option<&KeyPair>,
+    overrides: &Overrides,
+    base: &Path,
+) -> Option<TlsFiles> {
+    let field = Field::of("server.tls");
+    let (cert, key) = spec.map_or((None, None), |tls| {
+        (
+            file(report, &field.key("certFile"), tls.cert_file.as_deref(), base),
+            file(report, &field.key("keyFile"), tls.key_file.as_deref(), base),
+        )
+    });
+    let cert = overrides.tls_cert_file.clone().or(cert);
+    let key = overrides.tls_private_key_file.clone().or(key);
+    match (cert, key) {
+        (Some(cert_file), Some(key_file)) => Some(TlsFiles { cert_file, key_file }),
+        (None, None) => None,
+        (cert, _) => {
+            let missing = if cert.is_some() { "keyFile" } else { "certFile" };
+            if !report.has_problem(&field) {
+                let message = "certFile and keyFile belong together; without both, a self-signed pair is made at start";
+                report.add(&field.key(missing), message);
+            }
+            None
+        }
+    }
+}
+
+fn listen(
+    report: &mut Report<'_>,
+    field: &Field,
+    text: Option<&str>,
+    flag: Option<SocketAddr>,
+    default: SocketAddr,
+) -> Option<SocketAddr> {
+    let Some(text) = text else { return Some(flag.unwrap_or(default)) };
+    let Ok(address) = text.parse() else {
+        let message = format!(
+            "{text:?} is not an address and port; write it like \"[::]:6443\" or 127.0.0.1:6443"
+        );
+        report.add(field, message);
+        return None;
+    };
+    Some(flag.unwrap_or(address))
+}
+
+/// A file that the config names, resolved against the config's folder.
+pub(super) fn file(
+    report: &mut Report<'_>,
+    field: &Field,
+    name: Option<&str>,
+    base: &Path,
+) -> Option<PathBuf> {
+    let name = name?;
+    if name.trim().is_empty() {
+        report.add(field, "the file's name is empty");
+        return None;
+    }
+    Some(base.join(name))
+}
+
+fn definition_paths(report: &mut Report<'_>, document: &Document, base: &Path) -> Vec<PathBuf> {
+    let field = Field::of("definitions.paths");
+    let mut paths: Vec<PathBuf> = Vec::new();
+    if report.has_problem(&field) {
+        return paths;
+    }
+    for (index, name) in document.definitions.paths.iter().enumerate() {
+        let item = field.index(index);
+        let Some(path) = file(report, &item, Some(name), base) else { continue };
+        if paths.contains(&path) {
+            report.add(&item, "this path is listed twice");
+        }
+        paths.push(path);
+    }
+    paths
+}
+
+fn defaults(report: &mut Report<'_>, spec: &DefaultsSpec) -> Defaults {
+    let base = Field::of("defaults");
+    let own = Defaults::default();
+    let mut duration = |key: &str, given: Option<GoDuration>, default: Duration| match given {
+        Some(GoDuration(duration)) if duration.is_zero() => {
+            report.add(&base.key(key), "the duration must be above zero");
+            default
+        }
+        Some(GoDuration(duration)) => duration,
+        None => default,
+    };
+    let refresh = duration("refresh", spec.refresh, own.refresh);
+    let max_age = duration("maxAge", spec.max_age, own.max_age);
+    let first = duration("firstReadTimeout", spec.first_read_timeout, own.first_read_timeout);
+    if first > MAX_FIRST_READ_TIMEOUT {
+        let most = GoDuration(MAX_FIRST_READ_TIMEOUT);
+        report.add(&base.key("firstReadTimeout"), format!("at most {most}"));
+    }
+    if max_age < refresh && !report.has_problem(&base) {
+        let key = if spec.max_age.is_some() { "maxAge" } else { "refresh" };
+        let message = format!(
+            "maxAge {} is below refresh {}: every sample would be too old before the next is read",
+            GoDuration(max_age),
+            GoDuration(refresh)
+        );
+        report.add(&base.key(key), message);
+    }
+    if let Some(no_data) = &spec.on_no_data
+        && let crate::model::OnNoData::Value(value) = &no_data.0
+        && value.is_negative()
+    {
+        report.add(&base.key("onNoData"), "a default below 0 would reach metrics that forbid it");
+    }
+    Defaults {
+        refresh,
+        max_age,
+        on_no_data: spec.on_no_data.as_ref().map_or(own.on_no_data, |no_data| no_data.0.clone()),
+        first_read_timeout: first,
+    }
+}
