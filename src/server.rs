@@ -40,7 +40,7 @@ use bytes::Bytes;
 use futures::future::{BoxFuture, Either};
 use http::{Method, Response, Uri};
 use http_body_util::Full;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio_util::task::TaskTracker;
 
 pub use self::authn::{Authentication, TokenReviewer, TokenVerdict};
@@ -48,13 +48,12 @@ pub use self::authz::{AccessReviewer, AccessVerdict, Authorization};
 pub use self::review::ReviewError;
 pub use self::settings::{AuthMode, Limits, MinTls, PeerLimits, ServerError, Settings, TlsFiles};
 
-use self::authn::Caller;
 use self::connection::{Acceptor, Stage};
 use self::listener::Listener;
 use self::metrics::ConnectionMetrics;
 use self::reload::Certificates;
 use self::request::Front;
-use crate::model::{Attributes, Clock, Identity};
+use crate::model::{Attributes, Clock};
 use crate::task::TaskSet;
 use crate::telemetry::Telemetry;
 
@@ -127,12 +126,13 @@ impl Server {
             service,
             authn: authentication,
             authz: authorization,
-            nobody: Caller::new(Identity::anonymous()),
             metrics: Arc::clone(&metrics),
             clock,
             limit: settings.limits.request,
         };
+        let strangers = settings.limits.connections * 3 / 4;
         let acceptor = Arc::new(Acceptor {
+            strangers: Arc::new(Semaphore::new(strangers)),
             front: Arc::new(front),
             certificates,
             limits: settings.limits,

@@ -15,25 +15,24 @@ mod caller;
 mod config_map;
 pub(super) mod delegate;
 mod front_proxy;
+mod standing;
 mod token;
 mod trust;
 mod x509;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use http::{HeaderMap, HeaderName, HeaderValue};
-use rustls::pki_types::UnixTime;
+use http::HeaderMap;
 use tokio::sync::watch;
 
 use self::config_map::TrustWatch;
 use self::delegate::KubeTokenReviewer;
 use self::token::Tokens;
-use self::trust::{FrontProxy, Trust};
 use super::metrics::{AuthnMetrics, Method, ReviewMetrics};
 use super::review::Desk;
 use crate::model::{Clock, Identity, Tick};
@@ -42,18 +41,20 @@ use crate::telemetry::Telemetry;
 
 pub(super) use self::caller::{Caller, HASHER};
 pub(super) use self::front_proxy::Stripped;
+pub(super) use self::standing::{PeerState, Standing};
 pub use self::token::{TokenReviewer, TokenVerdict};
 pub(super) use self::trust::TrustStore;
 pub(super) use self::x509::Peer;
-
-/// What a certificate stands for is decided again after this time: it may have expired.
-const STANDING_LIFE: Duration = Duration::from_mins(1);
 
 /// The hint about an aggregator without a client certificate is given at most so often.
 const HINT_PAUSE: Duration = Duration::from_mins(10);
 
 /// Who asks: how to find out.
-pub struct Authentication(Option<Delegated>);
+pub struct Authentication {
+    /// Everybody, where nobody is told apart, and whoever shows no credentials elsewhere.
+    anonymous: Arc<Caller>,
+    delegated: Option<Delegated>,
+}
 
 /// Credentials were there and none held.
 #[derive(Debug, PartialEq, Eq)]
@@ -68,7 +69,6 @@ pub(super) enum Finding {
 struct Delegated {
     trust: Arc<TrustStore>,
     tokens: Tokens,
-    anonymous: Arc<Caller>,
     metrics: Arc<AuthnMetrics>,
     clock: Arc<dyn Clock>,
     /// Tick of the last hint.
@@ -76,10 +76,14 @@ struct Delegated {
 }
 
 impl Authentication {
+    fn new(delegated: Option<Delegated>) -> Self {
+        Self { anonymous: Caller::new(Identity::anonymous()), delegated }
+    }
+
     /// Everybody is anonymous. For a server on a loopback address.
     #[must_use]
     pub fn none() -> Self {
-        Self(None)
+        Self::new(None)
     }
 
     /// Authentication delegated to the cluster: reads and watches the trust configuration, reviews
@@ -94,7 +98,7 @@ impl Authentication {
         let delegated = Delegated::new(reviewer, tasks, telemetry, clock);
         let watch = TrustWatch::new(Arc::clone(&delegated.trust), Arc::clone(&delegated.metrics));
         watch.start(client, tasks).await;
-        Self(Some(delegated))
+        Self::new(Some(delegated))
     }
 
     /// Delegated authentication with a given reviewer and fixed trust data (the keys of the
@@ -109,26 +113,26 @@ impl Authentication {
     ) -> Self {
         let delegated = Delegated::new(reviewer, tasks, telemetry, clock);
         delegated.trust.apply(trust);
-        Self(Some(delegated))
+        Self::new(Some(delegated))
     }
 
     /// Whether everybody is anonymous.
     #[must_use]
     pub fn is_none(&self) -> bool {
-        self.0.is_none()
+        self.delegated.is_none()
     }
 
     /// Who sends this request.
     pub(super) fn authenticate(&self, connection: &PeerState, headers: &HeaderMap) -> Finding {
-        match &self.0 {
-            Some(delegated) => delegated.authenticate(connection, headers),
-            None => Finding::Now(Ok(Arc::clone(&connection.nobody))),
+        match &self.delegated {
+            Some(delegated) => delegated.authenticate(&self.anonymous, connection, headers),
+            None => Finding::Now(Ok(Arc::clone(&self.anonymous))),
         }
     }
 
     /// Removes credentials and asserted identities.
     pub(super) fn strip(&self, headers: &mut HeaderMap) -> Stripped {
-        match &self.0 {
+        match &self.delegated {
             Some(delegated) => {
                 front_proxy::strip(headers, delegated.trust.current().front_proxy.as_ref())
             }
@@ -138,77 +142,20 @@ impl Authentication {
 
     /// What the peer's certificate is good for at this moment.
     pub(super) fn standing(&self, connection: &PeerState) -> Standing {
-        match (&self.0, &connection.peer) {
-            (Some(delegated), Some(peer)) => {
-                let trust = delegated.trust.current();
-                delegated.judge(connection, peer, &trust).standing()
-            }
-            _ => Standing::Stranger,
-        }
+        let judgement = self.delegated.as_ref().and_then(|delegated| {
+            connection.judge(&delegated.trust.current(), delegated.clock.as_ref())
+        });
+        judgement.map_or(Standing::Stranger, |j| j.standing())
     }
 
     /// Tells when the trust has changed; `None` when it never does.
     pub(super) fn changes(&self) -> Option<watch::Receiver<u64>> {
-        self.0.as_ref().map(|d| d.trust.changes())
+        self.delegated.as_ref().map(|d| d.trust.changes())
     }
 
     #[cfg(test)]
     pub(super) fn trust(&self) -> Arc<TrustStore> {
-        Arc::clone(&self.0.as_ref().expect("a test of delegated authentication").trust)
-    }
-}
-
-/// What a connection's certificate is good for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Standing {
-    /// It may assert identities by header.
-    FrontProxy,
-    /// It is a user's.
-    User,
-    /// Nothing, or there is none.
-    Stranger,
-}
-
-/// What authentication remembers of one connection.
-pub(super) struct PeerState {
-    peer: Option<Peer>,
-    judgement: Mutex<Option<Arc<Judgement>>>,
-    /// The last identity asserted by header. One kube-apiserver forwards mostly one user's
-    /// requests, so this saves building an identity per request.
-    last: Mutex<Option<Asserted>>,
-    nobody: Arc<Caller>,
-}
-
-struct Asserted {
-    generation: u64,
-    /// Every asserting header, in the order of the request.
-    fields: Vec<(HeaderName, HeaderValue)>,
-    caller: Arc<Caller>,
-}
-
-impl PeerState {
-    pub(super) fn new(peer: Option<Peer>, nobody: &Arc<Caller>) -> Self {
-        let nobody = Arc::clone(nobody);
-        Self { peer, judgement: Mutex::default(), last: Mutex::default(), nobody }
-    }
-}
-
-/// What a certificate stands for under one version of the trust.
-struct Judgement {
-    generation: u64,
-    until: Tick,
-    /// `None`: there is no front proxy.
-    proxy: Option<Result<(), String>>,
-    user: Option<Result<Arc<Caller>, String>>,
-}
-
-impl Judgement {
-    fn standing(&self) -> Standing {
-        match (&self.proxy, &self.user) {
-            (Some(Ok(())), _) => Standing::FrontProxy,
-            (_, Some(Ok(_))) => Standing::User,
-            _ => Standing::Stranger,
-        }
+        Arc::clone(&self.delegated.as_ref().expect("a test of delegated authentication").trust)
     }
 }
 
@@ -225,21 +172,24 @@ impl Delegated {
         Self {
             trust: Arc::new(TrustStore::new(Arc::clone(&metrics))),
             tokens: Tokens::new(reviewer, desk),
-            anonymous: Caller::new(Identity::anonymous()),
             metrics,
             clock,
             hinted: AtomicU64::new(0),
         }
     }
 
-    fn authenticate(&self, connection: &PeerState, headers: &HeaderMap) -> Finding {
+    fn authenticate(
+        &self,
+        anonymous: &Arc<Caller>,
+        connection: &PeerState,
+        headers: &HeaderMap,
+    ) -> Finding {
         let trust = self.trust.current();
         let mut refusal = None;
-        if let Some(peer) = &connection.peer {
-            let judgement = self.judge(connection, peer, &trust);
+        if let Some(judgement) = connection.judge(&trust, self.clock.as_ref()) {
             match (&judgement.proxy, &trust.front_proxy) {
                 (Some(Ok(())), Some(proxy)) => {
-                    match asserted(connection, trust.generation, proxy, headers) {
+                    match connection.asserted(trust.generation, proxy, headers) {
                         Ok(Some(caller)) => return self.found(Method::FrontProxy, caller),
                         Ok(None) => {}
                         Err(error) => refusal = Some(error),
@@ -276,7 +226,7 @@ impl Delegated {
             Some(Err(error)) => Finding::Now(Err(refuse(&self.metrics, &error))),
             None => match refusal {
                 Some(error) => Finding::Now(Err(refuse(&self.metrics, &error))),
-                None => self.found(Method::Anonymous, Arc::clone(&self.anonymous)),
+                None => self.found(Method::Anonymous, Arc::clone(anonymous)),
             },
         }
     }
@@ -284,41 +234,6 @@ impl Delegated {
     fn found(&self, method: Method, caller: Arc<Caller>) -> Finding {
         self.metrics.authenticated(method);
         Finding::Now(Ok(caller))
-    }
-
-    /// What the peer's certificate stands for, remembered per connection.
-    fn judge(&self, connection: &PeerState, peer: &Peer, trust: &Trust) -> Arc<Judgement> {
-        let tick = self.clock.tick();
-        let mut kept = lock(&connection.judgement);
-        if let Some(judgement) = &*kept
-            && judgement.generation == trust.generation
-            && tick < judgement.until
-        {
-            return Arc::clone(judgement);
-        }
-        let seconds = u64::try_from(self.clock.now().as_second()).unwrap_or_default();
-        let now = UnixTime::since_unix_epoch(Duration::from_secs(seconds));
-        let proxy = trust.front_proxy.as_ref().map(|proxy| {
-            proxy.ca.verify(peer, now)?;
-            let name = peer.common_name()?;
-            if proxy.allowed_names.is_empty() || proxy.allowed_names.iter().any(|n| n == name) {
-                Ok(())
-            } else {
-                Err(format!("common name {name:?} is not among the allowed names"))
-            }
-        });
-        let user = trust.client_ca.as_ref().and_then(|ca| {
-            let user = ca.verify(peer, now).and_then(|()| peer.user());
-            user.map(|u| u.map(Caller::authenticated)).transpose()
-        });
-        let judgement = Arc::new(Judgement {
-            generation: trust.generation,
-            until: tick.after(STANDING_LIFE),
-            proxy,
-            user,
-        });
-        *kept = Some(Arc::clone(&judgement));
-        judgement
     }
 
     /// An aggregator without a client certificate makes every request anonymous; nothing but this
@@ -347,34 +262,3 @@ fn refuse(metrics: &AuthnMetrics, reason: &str) -> Refused {
     tracing::debug!(reason, "request refused");
     Refused
 }
-
-/// The identity asserted by header, from memory if it is the last one again.
-fn asserted(
-    connection: &PeerState,
-    generation: u64,
-    proxy: &FrontProxy,
-    headers: &HeaderMap,
-) -> Result<Option<Arc<Caller>>, String> {
-    let fields = || headers.iter().filter(|(name, _)| proxy.asserts(name));
-    let mut last = lock(&connection.last);
-    if let Some(last) = &*last
-        && last.generation == generation
-        && last.fields.iter().map(|(n, v)| (n, v)).eq(fields())
-    {
-        return Ok(Some(Arc::clone(&last.caller)));
-    }
-    let Some(identity) = proxy.identity(headers)? else { return Ok(None) };
-    let caller = Caller::authenticated(identity);
-    // Values are copied: they are slices of a read buffer that should not live as long.
-    let copy = |value: &HeaderValue| HeaderValue::from_bytes(value.as_bytes()).ok();
-    let fields = fields().filter_map(|(n, v)| Some((n.clone(), copy(v)?))).collect();
-    *last = Some(Asserted { generation, fields, caller: Arc::clone(&caller) });
-    Ok(Some(caller))
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-#[cfg(test)]
-mod tests;

@@ -12,7 +12,7 @@ use std::time::Duration;
 use hyper::server::conn::{http1, http2};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpStream;
-use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
@@ -46,6 +46,9 @@ pub(super) struct Acceptor<S> {
     pub(super) limits: Limits,
     pub(super) metrics: Arc<ConnectionMetrics>,
     pub(super) tasks: TaskSet,
+    /// Places for strangers. Fewer than connections, so that a crowd of them never keeps the
+    /// aggregator out.
+    pub(super) strangers: Arc<Semaphore>,
     pub(super) stage: Arc<watch::Sender<Stage>>,
 }
 
@@ -103,11 +106,20 @@ impl<S: Service> Acceptor<S> {
     ) -> EndReason {
         let session = tls.get_ref().1;
         let http2 = session.alpn_protocol() == Some(b"h2");
-        let peer = PeerState::new(Peer::new(session.peer_certificates()), &self.front.nobody);
+        let peer = PeerState::new(Peer::new(session.peer_certificates()));
         let conversation = Arc::new(Conversation::new(peer, self.front.clock.tick()));
         // Before the standing is looked at: a change in between is then seen.
         let changes = self.front.authn.changes();
         let standing = self.front.authn.standing(&conversation.peer);
+        let _place = match standing {
+            Standing::Stranger if !self.front.authn.is_none() => {
+                let Ok(place) = Arc::clone(&self.strangers).try_acquire_owned() else {
+                    return EndReason::Crowded;
+                };
+                Some(place)
+            }
+            _ => None,
+        };
         let limits = match standing {
             Standing::FrontProxy => self.limits.front_proxy,
             Standing::User | Standing::Stranger => self.limits.others,

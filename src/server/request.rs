@@ -16,8 +16,9 @@ use futures::FutureExt;
 use futures::future::{BoxFuture, Either, Ready, ready};
 use http::header::{CONNECTION, HeaderName, HeaderValue};
 use http::request::Parts;
-use http::{Request, Response, Version};
+use http::{Method, Request, Response, Version};
 use http_body_util::Full;
+use hyper::body::Body;
 use tokio::sync::Notify;
 
 use super::authn::{Authentication, Caller, Finding, PeerState, Refused};
@@ -25,7 +26,7 @@ use super::authz::{Authorization, Decision};
 use super::metrics::ConnectionMetrics;
 use super::{Answer, Service};
 use crate::model::{ApiError, Clock, Tick};
-use crate::status::Status;
+use crate::status::{self, Status};
 
 type Reply = Response<Full<Bytes>>;
 
@@ -40,7 +41,6 @@ pub(super) struct Front<S> {
     pub(super) service: Arc<S>,
     pub(super) authn: Authentication,
     pub(super) authz: Authorization,
-    pub(super) nobody: Arc<Caller>,
     pub(super) metrics: Arc<ConnectionMetrics>,
     pub(super) clock: Arc<dyn Clock>,
     /// Limit of one request.
@@ -213,9 +213,7 @@ impl<S: Service> Front<S> {
 
     fn panicked(&self) -> Reply {
         self.metrics.panics.inc();
-        error(&ApiError::Internal(
-            "Internal error occurred: the request failed; the log says more".to_owned(),
-        ))
+        error(&ApiError::Internal("the request failed; the log says more".to_owned()))
     }
 }
 
@@ -239,13 +237,14 @@ async fn resolve(step: Step) -> Reply {
 }
 
 fn error(error: &ApiError) -> Reply {
-    Status::of(error).response()
+    Status::from(error).response()
 }
 
 /// What every answer gets.
 struct Finish {
     audit_id: HeaderValue,
     version: Version,
+    head: bool,
 }
 
 impl Finish {
@@ -258,10 +257,14 @@ impl Finish {
             HeaderValue::from_str(id.hyphenated().encode_lower(&mut buffer))
                 .expect("a UUID is made of hexadecimal digits and hyphens")
         });
-        Self { audit_id, version: parts.version }
+        Self { audit_id, version: parts.version, head: parts.method == Method::HEAD }
     }
 
     fn apply(self, active: &Active, mut reply: Reply) -> Reply {
+        // The service knows about HEAD; our own errors do not.
+        if self.head && !reply.body().is_end_stream() {
+            reply = status::without_body(reply);
+        }
         reply.headers_mut().insert(AUDIT_ID, self.audit_id);
         if self.version < Version::HTTP_2 && active.conversation.closing.load(Ordering::Relaxed) {
             reply.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));

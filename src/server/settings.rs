@@ -37,7 +37,8 @@ pub enum MinTls {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Limits {
     /// Connections at once; more wait in the kernel's queue. An aggregator keeps one per
-    /// kube-apiserver, so a thousand leaves room for probes, scrapers and people.
+    /// kube-apiserver, so a thousand leaves room for probes, scrapers and people. Peers without a
+    /// certificate that holds get three quarters of them.
     pub connections: usize,
     /// Time for a TLS handshake. The aggregator's own limit is 10 s.
     pub handshake: Duration,

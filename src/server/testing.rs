@@ -1,6 +1,8 @@
 //! What the server's tests stand on: certificate authorities, a cluster's trust data, reviewers
 //! that count, a service that shows what it was given, and clients over real TLS.
 
+pub(super) mod cluster;
+
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -25,7 +27,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::*;
-use crate::model::{ResourceAttributes, SystemClock};
+use crate::model::{Identity, ResourceAttributes, SystemClock};
 
 /// A certificate authority.
 pub(super) struct Ca {
@@ -304,8 +306,18 @@ pub(super) async fn connect(
     leaf: Option<&Leaf>,
     alpn: &[u8],
 ) -> std::io::Result<TlsStream<TcpStream>> {
+    connect_with(address, leaf, alpn, rustls::DEFAULT_VERSIONS).await
+}
+
+/// The same, in certain versions of TLS.
+pub(super) async fn connect_with(
+    address: SocketAddr,
+    leaf: Option<&Leaf>,
+    alpn: &[u8],
+    versions: &[&'static rustls::SupportedProtocolVersion],
+) -> std::io::Result<TlsStream<TcpStream>> {
     let builder = ClientConfig::builder_with_provider(super::tls::provider())
-        .with_safe_default_protocol_versions()
+        .with_protocol_versions(versions)
         .unwrap()
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(Anybody));
@@ -383,7 +395,7 @@ pub(super) struct Reply {
     pub(super) body: String,
 }
 
-async fn read(response: Response<hyper::body::Incoming>) -> hyper::Result<Reply> {
+pub(super) async fn read(response: Response<hyper::body::Incoming>) -> hyper::Result<Reply> {
     let (parts, body) = response.into_parts();
     let body = body.collect().await?.to_bytes();
     let body = String::from_utf8_lossy(&body).into_owned();

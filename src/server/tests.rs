@@ -8,6 +8,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::testing::*;
 use super::*;
+use crate::model::Identity;
 
 const JANE: (&str, &str) = ("x-remote-user", "jane");
 
@@ -395,4 +396,73 @@ async fn authentication_and_settings_must_agree() {
             "{answer}"
         );
     }
+}
+
+#[tokio::test]
+async fn protocols_can_be_narrowed() {
+    let change = |s: &mut Settings| {
+        s.http2 = false;
+        s.min_tls = MinTls::Tls13;
+    };
+    let rig = Rig::with(change, &[]).await;
+    assert!(connect(rig.server.local_addr(), None, b"h2").await.is_err());
+    let tls = rig.tls(None, b"http/1.1").await;
+    assert_eq!(tls.get_ref().1.protocol_version(), Some(rustls::ProtocolVersion::TLSv1_3));
+    assert!(
+        connect_with(rig.server.local_addr(), None, b"http/1.1", &[&rustls::version::TLS12])
+            .await
+            .is_err()
+    );
+    let rig = Rig::start().await;
+    let old = connect_with(rig.server.local_addr(), None, b"h2", &[&rustls::version::TLS12]).await;
+    assert!(old.is_ok());
+}
+
+#[tokio::test]
+async fn a_crowd_of_strangers_leaves_room_for_the_aggregator() {
+    let rig = Rig::with(|s| s.limits.connections = 4, &[]).await;
+    let mut strangers = Vec::new();
+    for _ in 0..3 {
+        strangers.push(rig.client(None).await);
+        strangers.last_mut().unwrap().get("/healthz", &[]).await;
+    }
+    let crowded = rig.tls(None, b"h2").await;
+    let crowded_out = r#"tidepole_server_connections_ended_total{reason="crowded"}"#;
+    eventually("the fourth is turned away", || rig.metric(crowded_out) == Some(1.0)).await;
+    drop(crowded);
+    let mut client = rig.aggregator().await;
+    assert_eq!(client.get("/x", &[JANE]).await.status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn a_connection_is_made_anew_when_its_certificate_comes_to_count() {
+    let rig = Rig::start().await;
+    let later = Ca::new("later CA");
+    let leaf = later.client("front-proxy-client", &[]);
+    let mut client = rig.client(Some(&leaf)).await;
+    // Still under the bounds of strangers, which ends now.
+    client.sender.ready().await.unwrap();
+    eventually("it is accepted", || rig.metric("tidepole_server_connections_open") == Some(1.0))
+        .await;
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    assert!(rig.trust.apply(&trust_data(&later, &rig.user_ca, &[])));
+    client.ended.await.unwrap().unwrap();
+    let mut client = rig.client(Some(&leaf)).await;
+    assert_eq!(client.get("/x", &[JANE]).await.status, StatusCode::OK);
+    let changed = r#"tidepole_server_connections_ended_total{reason="trust_changed"}"#;
+    assert_eq!(rig.metric(changed), Some(1.0));
+}
+
+#[tokio::test]
+async fn an_error_to_a_head_request_has_no_body() {
+    let rig = Rig::start().await;
+    rig.reviewer.answer(Ok(false));
+    let mut client = rig.aggregator().await;
+    let mut request = get("/x", &[JANE]);
+    *request.method_mut() = Method::HEAD;
+    let response = client.sender.send_request(request).await.unwrap();
+    assert_eq!(response.status(), StatusCode::FORBIDDEN);
+    let reply = read(response).await.unwrap();
+    assert_eq!(reply.body, "");
+    assert!(reply.headers["content-length"].to_str().unwrap().parse::<usize>().unwrap() > 100);
 }

@@ -96,3 +96,6 @@ impl TokenReviewer for KubeTokenReviewer {
         .boxed()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,4 +1,5 @@
-//! The sentence of a 403, in Kubernetes' words.
+//! The sentence of a 403, in Kubernetes' words. It repeats what the client sent; escaping that is
+//! [`crate::status`]'s.
 
 use std::borrow::Cow;
 
@@ -9,9 +10,9 @@ pub(super) fn forbidden(identity: &Identity, attributes: &Attributes, reason: &s
     let user = &identity.user;
     let because = if reason.is_empty() { String::new() } else { format!(": {reason}") };
     match attributes {
-        Attributes::NonResource { path, verb } => ApiError::ForbiddenPath(escape(&format!(
+        Attributes::NonResource { path, verb } => ApiError::ForbiddenPath(format!(
             "forbidden: User {user:?} cannot {verb} path {path:?}{because}"
-        ))),
+        )),
         Attributes::Resource(a) => {
             let resource: Cow<'_, str> = if a.subresource.is_empty() {
                 Cow::Borrowed(&a.resource)
@@ -24,28 +25,14 @@ pub(super) fn forbidden(identity: &Identity, attributes: &Attributes, reason: &s
             } else {
                 format!("in the namespace {:?}", a.namespace)
             };
-            let message = escape(&format!(
+            let message = format!(
                 "{}.{}{name} is forbidden: User {user:?} cannot {} resource {resource:?} in API \
                  group {:?} {place}{because}",
                 a.resource, a.group, a.verb, a.group
-            ));
+            );
             ApiError::ForbiddenResource { message, attributes: a.clone() }
         }
     }
-}
-
-/// Go escapes these three in what it says of a request, against browsers that guess types.
-fn escape(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '&' => out.push_str("&amp;"),
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            _ => out.push(c),
-        }
-    }
-    out
 }
 
 #[cfg(test)]
@@ -82,7 +69,7 @@ mod tests {
         assert_eq!(
             says(&Attributes::Resource(Box::new(attributes)), "no <rule>"),
             "nodes.custom.metrics.k8s.io \"*\" is forbidden: User \"jane\" cannot get resource \
-             \"nodes/m\" in API group \"custom.metrics.k8s.io\" at the cluster scope: no &lt;rule&gt;"
+             \"nodes/m\" in API group \"custom.metrics.k8s.io\" at the cluster scope: no <rule>"
         );
         let path = Attributes::NonResource { path: "/metrics".into(), verb: "get".into() };
         assert_eq!(says(&path, ""), "forbidden: User \"jane\" cannot get path \"/metrics\"");

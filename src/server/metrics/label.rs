@@ -32,6 +32,8 @@ label! {
         TrustChanged = "trust_changed",
         /// An unauthenticated request was answered on it.
         Unauthenticated = "unauthenticated",
+        /// It was a stranger's, and there were too many of these.
+        Crowded = "crowded",
         /// The server drained.
         Drained = "drained",
         /// The server's time to drain was over, or the connection would not end.

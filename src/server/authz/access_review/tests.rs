@@ -1,45 +1,13 @@
-use std::sync::{Arc, Mutex};
-
-use http::{Request, Response};
-use http_body_util::BodyExt;
-use kube::client::Body;
 use serde_json::{Value, json};
 
 use super::*;
 use crate::model;
-
-type Seen = Arc<Mutex<Vec<(String, Value)>>>;
-
-/// A client whose API server answers from a list and remembers what it was sent.
-fn cluster(answers: Vec<(u16, Value)>) -> (Client, Seen) {
-    let seen = Seen::default();
-    let answers = Arc::new(Mutex::new(answers.into_iter()));
-    let log = Arc::clone(&seen);
-    let service = tower::service_fn(move |request: Request<Body>| {
-        let (log, answers) = (Arc::clone(&log), Arc::clone(&answers));
-        async move {
-            let path = format!("{} {}", request.method(), request.uri().path());
-            let body = request.into_body().collect().await.unwrap().to_bytes();
-            log.lock().unwrap().push((path, serde_json::from_slice(&body).unwrap()));
-            let (code, answer) = answers.lock().unwrap().next().expect("no more answers");
-            let answer = Body::from(answer.to_string().into_bytes());
-            Response::builder().status(code).body(answer)
-        }
-    });
-    (Client::new(service, "default"), seen)
-}
+use crate::server::testing::cluster::{cluster, failure};
 
 fn status(status: &Value) -> Value {
     json!({
         "kind": "SubjectAccessReview", "apiVersion": "authorization.k8s.io/v1",
         "metadata": {}, "spec": {}, "status": status,
-    })
-}
-
-fn failure(code: u16, message: &str) -> Value {
-    json!({
-        "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
-        "message": message, "reason": "", "code": code,
     })
 }
 
