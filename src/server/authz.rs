@@ -237,7 +237,6 @@ fn conclude(
         }
         Err(error) => {
             metrics.decided(Decider::Review, Access::Error);
-            tracing::warn!(%error, "access could not be reviewed, the request fails");
             let text = format!("access could not be reviewed: {error}");
             Err(ApiError::AuthorizationUnavailable(text))
         }

@@ -156,10 +156,14 @@ impl<S: Service> Acceptor<S> {
     }
 
     fn http2(&self, limits: PeerLimits) -> http2::Builder<Tracked> {
+        const WINDOW: u32 = 65_535;
         let mut builder = http2::Builder::new(Tracked(self.tasks.clone()));
         builder
             .timer(TokioTimer::new())
             .max_concurrent_streams(limits.streams)
+            // Bodies are never read: HTTP/2's own defaults, not hyper's megabytes.
+            .initial_stream_window_size(WINDOW)
+            .initial_connection_window_size(WINDOW)
             .max_header_list_size(limits.bytes)
             .keep_alive_interval(self.limits.ping_interval)
             .keep_alive_timeout(self.limits.ping_timeout)

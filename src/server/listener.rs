@@ -2,11 +2,12 @@
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
 
 use super::metrics::ConnectionMetrics;
 use super::settings::ServerError;
@@ -18,11 +19,16 @@ const FIRST_PAUSE: Duration = Duration::from_millis(10);
 /// Longest pause between two attempts to accept.
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
+/// The cap is mentioned in the log at most so often.
+const TELL_PAUSE: Duration = Duration::from_mins(1);
+
 /// A bound socket.
 pub(super) struct Listener {
     socket: TcpListener,
     /// One permit per connection. At the cap nothing is accepted: the kernel's queue waits.
     permits: Arc<Semaphore>,
+    /// When somebody was last told that the cap is reached.
+    told: Mutex<Option<Instant>>,
     metrics: Arc<ConnectionMetrics>,
 }
 
@@ -44,7 +50,12 @@ impl Listener {
             bound => bound,
         };
         let socket = socket.map_err(|source| ServerError::Bind { address, source })?;
-        Ok(Self { socket, permits: Arc::new(Semaphore::new(connections)), metrics })
+        Ok(Self {
+            socket,
+            permits: Arc::new(Semaphore::new(connections)),
+            told: Mutex::default(),
+            metrics,
+        })
     }
 
     pub(super) fn local_addr(&self) -> io::Result<SocketAddr> {
@@ -72,12 +83,20 @@ impl Listener {
         }
     }
 
+    fn tell_full(&self) {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.is_none_or(|then| then.elapsed() >= TELL_PAUSE) {
+            *told = Some(Instant::now());
+            tracing::warn!("the connection cap is reached, new connections wait");
+        }
+    }
+
     async fn permit(&self) -> OwnedSemaphorePermit {
         let permits = Arc::clone(&self.permits);
         if let Ok(permit) = Arc::clone(&permits).try_acquire_owned() {
             return permit;
         }
-        tracing::warn!("the connection cap is reached, new connections wait");
+        self.tell_full();
         permits.acquire_owned().await.expect("the semaphore is never closed")
     }
 }

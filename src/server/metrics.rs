@@ -248,6 +248,7 @@ impl AccessMetrics {
 /// Calls of one kind of review, and its cache.
 #[derive(Debug)]
 pub(super) struct ReviewMetrics {
+    kind: &'static str,
     calls: Family<Outcome, Counter>,
     seconds: Histogram,
     events: Vec<Counter>,
@@ -258,6 +259,7 @@ impl ReviewMetrics {
     pub(super) fn register(telemetry: &Telemetry, kind: &'static str) -> Self {
         let events = Family::<EventLabel, Counter>::default();
         let metrics = Self {
+            kind,
             calls: Family::default(),
             // 1 ms to about 16 s: the call's own limit is 10 s.
             seconds: Histogram::new(exponential_buckets(0.001, 2.0, 15)),
@@ -287,6 +289,11 @@ impl ReviewMetrics {
             );
         });
         metrics
+    }
+
+    /// `token` or `access`, for the log.
+    pub(super) fn kind(&self) -> &'static str {
+        self.kind
     }
 
     pub(super) fn called(&self, outcome: CallOutcome, took: Duration) {

@@ -6,6 +6,7 @@
 //! [`super::authn`] and [`super::authz`]).
 
 use std::future::Future;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -52,13 +53,15 @@ pub(super) struct Desk {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) metrics: ReviewMetrics,
     tasks: TaskSet,
-    turns: Arc<Semaphore>,
+    turns: Semaphore,
+    /// Whether the last call failed: only changes are worth a line in the log.
+    failing: AtomicBool,
 }
 
 impl Desk {
     pub(super) fn new(tasks: &TaskSet, clock: Arc<dyn Clock>, metrics: ReviewMetrics) -> Self {
-        let turns = Arc::new(Semaphore::new(CONCURRENT_REVIEWS));
-        Self { clock, metrics, tasks: tasks.clone(), turns }
+        let turns = Semaphore::new(CONCURRENT_REVIEWS);
+        Self { clock, metrics, tasks: tasks.clone(), turns, failing: AtomicBool::new(false) }
     }
 
     async fn bounded<V>(
@@ -79,6 +82,15 @@ impl Desk {
             Err(ReviewError::Failed(_)) => CallOutcome::Error,
         };
         self.metrics.called(outcome, self.clock.tick().since(started));
+        match &result {
+            Err(error) if !self.failing.swap(true, Ordering::Relaxed) => {
+                tracing::warn!(%error, "{} reviews fail", self.metrics.kind());
+            }
+            Ok(_) if self.failing.swap(false, Ordering::Relaxed) => {
+                tracing::info!("{} reviews work again", self.metrics.kind());
+            }
+            _ => {}
+        }
         result
     }
 }
@@ -142,7 +154,9 @@ impl<V: Clone + Send + Sync + 'static> Slot<V> {
         };
         Demand::Wait(
             async move {
-                flight.await.unwrap_or_else(|_| Err(ReviewError::Failed("the server stops".into())))
+                flight
+                    .await
+                    .unwrap_or_else(|_| Err(ReviewError::Failed("the review was abandoned".into())))
             }
             .boxed(),
         )
@@ -200,10 +214,10 @@ impl<V: Clone + Send + Sync + 'static> Landing<V> {
                     refresh_from: refresh.map(|r| asked.after(r)),
                 });
             }
-            Err(error) => {
+            // A last answer stays until it runs out.
+            Err(_) => {
                 if let Some(kept) = state.kept.as_mut().filter(|k| now < k.until) {
                     kept.refresh_from = Some(now.after(REFRESH_PAUSE));
-                    tracing::warn!(%error, "a review could not be refreshed, its last answer stays until it runs out");
                 }
             }
         }

@@ -10,7 +10,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelectorRequirement;
 use kube::{Api, Client};
 
 use super::{AccessReviewer, AccessVerdict};
-use crate::model::{Attributes, Identity, Operator, Requirement};
+use crate::model::{Attributes, Cause, Identity, Operator, Requirement};
 use crate::server::authn::delegate;
 use crate::server::review::ReviewError;
 
@@ -40,7 +40,8 @@ impl AccessReviewer for KubeAccessReviewer {
                 let text = "the API server both allowed and denied the request";
                 return Err(ReviewError::Failed(text.into()));
             }
-            let reason = status.reason.unwrap_or_default();
+            // It is repeated to the requester: a sentence, not a novel.
+            let reason = Cause::new(status.reason.unwrap_or_default()).message().to_owned();
             Ok(AccessVerdict { allowed: status.allowed, reason })
         }
         .boxed()
