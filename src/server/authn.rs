@@ -54,6 +54,8 @@ pub struct Authentication {
     /// Everybody, where nobody is told apart, and whoever shows no credentials elsewhere.
     anonymous: Arc<Caller>,
     delegated: Option<Delegated>,
+    /// Whether the trust configuration was read, or reading it was refused.
+    settled: watch::Receiver<bool>,
 }
 
 /// Credentials were there and none held.
@@ -76,14 +78,14 @@ struct Delegated {
 }
 
 impl Authentication {
-    fn new(delegated: Option<Delegated>) -> Self {
-        Self { anonymous: Caller::new(Identity::anonymous()), delegated }
+    fn new(delegated: Option<Delegated>, settled: watch::Receiver<bool>) -> Self {
+        Self { anonymous: Caller::new(Identity::anonymous()), delegated, settled }
     }
 
     /// Everybody is anonymous. For a server on a loopback address.
     #[must_use]
     pub fn none() -> Self {
-        Self::new(None)
+        Self::new(None, watch::channel(true).1)
     }
 
     /// Authentication delegated to the cluster: reads and watches the trust configuration, reviews
@@ -97,8 +99,8 @@ impl Authentication {
         let reviewer = Arc::new(KubeTokenReviewer::new(client.clone()));
         let delegated = Delegated::new(reviewer, tasks, telemetry, clock);
         let watch = TrustWatch::new(Arc::clone(&delegated.trust), Arc::clone(&delegated.metrics));
-        watch.start(client, tasks).await;
-        Self::new(Some(delegated))
+        let settled = watch.start(client, tasks).await;
+        Self::new(Some(delegated), settled)
     }
 
     /// Delegated authentication with a given reviewer and fixed trust data (the keys of the
@@ -113,7 +115,14 @@ impl Authentication {
     ) -> Self {
         let delegated = Delegated::new(reviewer, tasks, telemetry, clock);
         delegated.trust.apply(trust);
-        Self::new(Some(delegated))
+        Self::new(Some(delegated), watch::channel(true).1)
+    }
+
+    /// For readiness: tells, at any time, whether the cluster's trust configuration was read, or
+    /// is known to be absent or forbidden. Always so without a cluster.
+    pub fn settled(&self) -> impl Fn() -> bool + Send + Sync + 'static {
+        let settled = self.settled.clone();
+        move || *settled.borrow()
     }
 
     /// Whether everybody is anonymous.

@@ -44,8 +44,9 @@ impl TrustWatch {
         }
     }
 
-    /// Starts watching, and waits for the first reading or the first refusal.
-    pub(super) async fn start(mut self, client: Client, tasks: &TaskSet) {
+    /// Starts watching, and waits for the first reading or the first refusal. The receiver tells
+    /// whether that has come.
+    pub(super) async fn start(mut self, client: Client, tasks: &TaskSet) -> watch::Receiver<bool> {
         let (settled, mut first) = watch::channel(false);
         let shutdown = tasks.shutdown_token().clone();
         tasks.service("trust watch", async move {
@@ -75,6 +76,7 @@ impl TrustWatch {
                  everybody is anonymous until it is"
             );
         }
+        first
     }
 
     fn take(&mut self, event: Event<ConfigMap>, seen: &mut bool) {

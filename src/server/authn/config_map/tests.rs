@@ -69,7 +69,8 @@ async fn the_trust_follows_the_config_map() {
 
     // A refusal is an answer: the start does not wait for more.
     let watch = TrustWatch::new(Arc::clone(&trust), metrics);
-    watch.start(cluster(&answer), &tasks).await;
+    let settled = watch.start(cluster(&answer), &tasks).await;
+    assert!(*settled.borrow());
     assert!(state("forbidden"));
     assert_eq!(trust.current().generation, 0);
 
@@ -107,6 +108,8 @@ async fn the_start_does_not_wait_for_ever() {
     let metrics = Arc::new(AuthnMetrics::register(&Telemetry::new()));
     let trust = Arc::new(TrustStore::new(Arc::clone(&metrics)));
     let started = tokio::time::Instant::now();
-    TrustWatch::new(trust, metrics).start(Client::new(silent, "default"), &tasks).await;
+    let client = Client::new(silent, "default");
+    let settled = TrustWatch::new(trust, metrics).start(client, &tasks).await;
+    assert!(!*settled.borrow());
     assert_eq!(started.elapsed(), FIRST_READING);
 }
