@@ -1,1 +1,3 @@
-//! (under construction)
+//! Subcommands.
+
+pub mod check;

@@ -8,3 +8,5 @@ pub mod refresher;
 pub mod schedule;
 
 pub use refresher::Refresher;
+//! The control flow: what keeps the catalog and the cache current.
+pub mod file_watch;

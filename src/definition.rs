@@ -55,7 +55,7 @@ impl Default for Defaults {
     fn default() -> Self {
         Self {
             refresh: Duration::from_secs(15),
-            max_age: Duration::from_secs(120),
+            max_age: Duration::from_mins(2),
             on_no_data: OnNoData::Hold,
             first_read_timeout: Duration::from_secs(2),
         }

@@ -260,14 +260,15 @@ fn prometheus(
     let bearer_token_file = file(report, &field.key("bearerTokenFile"), token, base);
     let ways: Vec<&str> = [
         ("basicAuth", spec.basic_auth.is_some()),
+        ("headers", headers.contains_key("authorization")),
         ("bearerTokenFile", token.is_some()),
-        ("the header authorization", headers.contains_key("authorization")),
     ]
     .into_iter()
-    .filter_map(|(name, used)| used.then_some(name))
+    .filter_map(|(key, used)| used.then_some(key))
     .collect();
-    if ways.len() > 1 {
-        report.add(field, format!("{} exclude each other", ways.join(" and ")));
+    if let [first, .., last] = ways[..] {
+        let message = format!("{first} already says who we are; only one way to do so is allowed");
+        report.add_key(field, last, message);
     }
     let tls = client_tls(report, &field.key("tls"), spec.tls.as_ref(), base);
     if spec.tls.is_some() && url.as_ref().is_some_and(|url| url.scheme() == "http") {

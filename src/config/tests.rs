@@ -250,9 +250,9 @@ fn every_mistake_is_named_with_its_place() {
         (
             "sources: [{name: a, prometheus: {url: 'https://p', basicAuth: {username: 'a:b'}, bearerTokenFile: t}}]",
             &[
-                "3:33: sources[0].prometheus: basicAuth and bearerTokenFile exclude each other",
                 "3:63: sources[0].prometheus.basicAuth.passwordFile: this field is missing",
                 "3:74: sources[0].prometheus.basicAuth.username: a user name has no colon and no control characters",
+                "3:82: sources[0].prometheus.bearerTokenFile: basicAuth already says who we are; only one way to do so is allowed",
             ],
         ),
         (

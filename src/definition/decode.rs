@@ -165,7 +165,7 @@ impl<'a> Decoder<'a> {
         fields: Option<&'static [&'static str]>,
         visitor: V,
     ) -> Result<V::Value, Misfit> {
-        visitor.visit_map(Pairs { decoder: self, pairs: pairs.iter(), fields, value: None })
+        visitor.visit_map(Pairs { decoder: self, rest: pairs.iter(), fields, value: None })
     }
 }
 
@@ -354,7 +354,7 @@ impl<'de> SeqAccess<'de> for Items<'_, '_> {
 
 struct Pairs<'d, 'a> {
     decoder: &'d Decoder<'a>,
-    pairs: std::slice::Iter<'a, (Key, Node)>,
+    rest: std::slice::Iter<'a, (Key, Node)>,
     /// The keys that a struct has; any for a map.
     fields: Option<&'static [&'static str]>,
     value: Option<Decoder<'a>>,
@@ -367,7 +367,7 @@ impl<'de> MapAccess<'de> for Pairs<'_, '_> {
         &mut self,
         seed: K,
     ) -> Result<Option<K::Value>, Misfit> {
-        for (key, node) in self.pairs.by_ref() {
+        for (key, node) in self.rest.by_ref() {
             if let Some(fields) = self.fields
                 && !fields.contains(&key.text.as_str())
             {

@@ -93,8 +93,9 @@ pub fn closest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) ->
         .map(|candidate| {
             (strsim::damerau_levenshtein(&lower, &candidate.to_lowercase()), candidate)
         })
-        // One slip in three letters: more often than not it is the word that was meant.
-        .filter(|(distance, candidate)| *distance <= candidate.len().max(lower.len()).div_ceil(3))
+        // One slip in three letters: more often than not it is the word that was meant. Shorter
+        // words are too near to everything.
+        .filter(|(distance, candidate)| *distance <= candidate.len().max(lower.len()) / 3)
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, candidate)| candidate)
 }
@@ -122,5 +123,7 @@ mod tests {
         assert_eq!(closest("maxage", fields), Some("maxAge"));
         assert_eq!(closest("max_age", fields), Some("maxAge"));
         assert_eq!(closest("bananas", fields), None);
+        assert_eq!(closest("PUT", ["GET", "POST"]), None);
+        assert_eq!(closest("x", ["a"]), None);
     }
 }

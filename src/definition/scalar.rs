@@ -30,7 +30,7 @@ pub enum InvalidDuration {
 }
 
 /// Longest duration: a century, far from every overflow in millisecond arithmetic.
-const LONGEST: Duration = Duration::from_secs(100 * 366 * 24 * 3600);
+const LONGEST: Duration = Duration::from_hours(100 * 366 * 24);
 
 /// Nanoseconds of each unit of Go's `time.ParseDuration`.
 const UNITS: [(&str, u128); 8] = [

@@ -9,7 +9,7 @@ use crate::definition::recording;
 use crate::definition::report::Report;
 use crate::definition::scalar::{GoDuration, Number};
 use crate::definition::{Author, Context};
-use crate::model::{Decimal, Problem, SimulatedQuery};
+use crate::model::{Decimal, SimulatedQuery};
 
 const KEYS: [&str; 6] = ["constant", "ramp", "steps", "wave", "noise", "csv"];
 
@@ -98,7 +98,9 @@ fn csv(
     match recording::parse(&path, &bytes) {
         Ok(rows) => Some(SimulatedQuery::Replay(rows.into())),
         Err(problems) => {
-            problems.into_iter().for_each(|problem: Problem| report.add_elsewhere(problem));
+            for problem in problems {
+                report.add_elsewhere(problem);
+            }
             None
         }
     }

@@ -171,9 +171,9 @@ pub fn resolve(text: &str, plain: bool) -> Scalar<'_> {
     if !is_number {
         return Scalar::Text(text);
     }
-    if let Ok(value) = text.parse() {
+    if let Ok(value) = text.parse::<u64>() {
         Scalar::Unsigned(value)
-    } else if let Ok(value) = text.parse() {
+    } else if let Ok(value) = text.parse::<i64>() {
         Scalar::Negative(value)
     } else {
         text.parse().map_or(Scalar::Text(text), Scalar::Float)
