@@ -65,6 +65,14 @@ pub struct Settings {
     pub max_wait: Duration,
 }
 
+impl Settings {
+    /// The group-versions that are served: group and version.
+    #[must_use]
+    pub fn group_versions(&self) -> Vec<(&'static str, &'static str)> {
+        group::served(self).into_iter().map(|gv| (gv.group, gv.version)).collect()
+    }
+}
+
 impl Default for Settings {
     /// External metrics; 60 s, the request timeout of Go's API servers.
     fn default() -> Self {

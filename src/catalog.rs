@@ -16,6 +16,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::{ArcSwap, Guard};
+use tokio::sync::watch;
 
 use crate::cache::QueryCell;
 use crate::model::{Entry, Problem, Query, QueryTemplate};
@@ -25,19 +26,24 @@ pub use snapshot::{Conflict, Listing, Served, Snapshot};
 pub struct Catalog {
     snapshot: ArcSwap<Snapshot>,
     writer: Mutex<()>,
-    on_change: Box<dyn Fn(&Snapshot) + Send + Sync>,
+    generation: watch::Sender<u64>,
 }
 
 impl Catalog {
-    /// An empty catalog. `on_change` is called after every change, by the writer, with the new
-    /// snapshot in place.
+    /// An empty catalog.
     #[must_use]
-    pub fn new(on_change: impl Fn(&Snapshot) + Send + Sync + 'static) -> Self {
+    pub fn new() -> Self {
         Self {
             snapshot: ArcSwap::from_pointee(Snapshot::default()),
             writer: Mutex::new(()),
-            on_change: Box::new(on_change),
+            generation: watch::Sender::new(0),
         }
+    }
+
+    /// Tells of every change, by the new snapshot's generation. The snapshot is in place by then.
+    #[must_use]
+    pub fn subscribe(&self) -> watch::Receiver<u64> {
+        self.generation.subscribe()
     }
 
     /// The present snapshot.
@@ -61,7 +67,13 @@ impl Catalog {
                 cell.retire();
             }
         }
-        (self.on_change)(&next);
+        self.generation.send_replace(next.generation());
+    }
+}
+
+impl Default for Catalog {
+    fn default() -> Self {
+        Self::new()
     }
 }
 

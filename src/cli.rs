@@ -1,3 +1,87 @@
-//! Subcommands.
+//! The command line.
+//!
+//! Exit codes: 0 fine, 1 the input is wrong, 2 usage (clap), 70 internal.
 
 pub mod check;
+pub mod serve;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser, Subcommand};
+
+/// The input (a config file, a definition) is wrong.
+pub const EXIT_INPUT: u8 = 1;
+/// Something failed that is not the input's fault (`EX_SOFTWARE` of sysexits.h).
+pub const EXIT_INTERNAL: u8 = 70;
+
+/// Metrics adapter for Kubernetes' Horizontal Pod Autoscaler.
+#[derive(Debug, Parser)]
+#[command(name = "tidepole", version, propagate_version = true, about, long_about = None)]
+#[command(after_help = "Examples:
+  tidepole serve --config config/demo.yaml   serve simulated metrics, no cluster needed
+  tidepole check config/ metrics.d/          find every mistake before it is deployed
+  tidepole completions bash                  shell completion")]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the server
+    #[command(after_help = "Examples:
+  tidepole serve --config /etc/tidepole/config.yaml
+  tidepole serve --config config/demo.yaml --listen 127.0.0.1:7443 --log-format json")]
+    Serve(serve::ServeArgs),
+    /// Validate server configs and metric definitions; silent when all is well
+    #[command(after_help = "Examples:
+  tidepole check config/demo.yaml            a server config and the definitions it names
+  tidepole check metrics.d/ more.yaml        definitions alone
+
+Every mistake is one line: file:line:column: field: what is wrong")]
+    Check {
+        /// Files or folders (*.yaml, *.yml, *.json)
+        #[arg(required = true)]
+        paths: Vec<PathBuf>,
+    },
+    /// Print a shell completion script
+    #[command(after_help = "Example:
+  tidepole completions bash > /etc/bash_completion.d/tidepole")]
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+}
+
+impl Cli {
+    /// Runs the command.
+    #[must_use]
+    pub fn run(self) -> ExitCode {
+        match self.command {
+            Command::Serve(args) => serve::run(args),
+            Command::Check { paths } => {
+                let problems = check::check(&paths);
+                for problem in &problems {
+                    eprintln!("{problem}");
+                }
+                if problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(EXIT_INPUT) }
+            }
+            Command::Completions { shell } => {
+                let mut command = Self::command();
+                clap_complete::generate(shell, &mut command, "tidepole", &mut std::io::stdout());
+                ExitCode::SUCCESS
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

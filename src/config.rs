@@ -16,6 +16,7 @@ use crate::definition::yaml::{self, MAX_FILE_BYTES};
 use crate::definition::{Defaults, read_bounded, report};
 use crate::model::Problem;
 
+mod connect;
 mod document;
 mod settings;
 mod source;

@@ -4,9 +4,8 @@
 //! ([`refresher`]).
 //! Not responsible for: answering requests.
 
+pub mod file_watch;
 pub mod refresher;
 pub mod schedule;
 
 pub use refresher::Refresher;
-//! The control flow: what keeps the catalog and the cache current.
-pub mod file_watch;

@@ -1,3 +1,277 @@
-//! (under construction)
+//! The composition root: builds the parts, connects them, starts and stops them.
+//!
+//! Responsible for: which part gets which other part, and in what order they start and stop. The
+//! adapters between halves that must not know each other (server and api, files and catalog) live
+//! here too.
+//! Not responsible for: any behaviour of the parts.
 
 pub mod admin;
+pub mod inventory;
+pub mod kubernetes;
+pub mod lifecycle;
+pub mod readiness;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use tokio::runtime::Handle;
+use tokio::sync::mpsc;
+
+use crate::api::{self, Api};
+use crate::cache::OnDemand;
+use crate::catalog::Catalog;
+use crate::config::Config;
+use crate::control::Refresher;
+use crate::control::file_watch::{self, FileWatch};
+use crate::lookup::ExternalLookup;
+use crate::model::{Attributes, Clock, Entry, Problem, Scope, Source, SourceName, SystemClock};
+use crate::objects::Namespaces;
+use crate::runtime::inventory::{House, HouseGauges};
+use crate::runtime::readiness::Health;
+use crate::server::{self, Authentication, Authorization, Server};
+use crate::source;
+use crate::task::{TaskDied, TaskSet};
+use crate::telemetry::Telemetry;
+
+/// New connections are still accepted for this long after readiness turned red: kubelet probes
+/// every few seconds and kube-proxy or the aggregator need a moment to hear of it. Without a
+/// cluster nobody routes to us and there is nothing to wait for.
+const SHUTDOWN_GRACE: Duration = Duration::from_secs(5);
+
+/// A running server.
+pub struct Running {
+    api: Server,
+    admin_address: SocketAddr,
+    health: Arc<Health>,
+    tasks: TaskSet,
+    died: mpsc::UnboundedReceiver<TaskDied>,
+    grace: Duration,
+}
+
+/// Starts everything: reads are served on `serve`, everything else runs on `refresh`.
+///
+/// # Errors
+/// When a source cannot be built, the cluster cannot be configured, or an address cannot be bound.
+pub async fn start(config: Config, serve: Handle, refresh: Handle) -> anyhow::Result<Running> {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    let telemetry = Arc::new(Telemetry::for_process());
+    let (tasks, died) = TaskSet::new(refresh);
+    let client = if config.kubernetes.enabled {
+        Some(kubernetes::client(config.kubernetes.kubeconfig.as_deref()).await?)
+    } else {
+        None
+    };
+    let server_settings = config.server_settings()?;
+
+    let catalog = Arc::new(Catalog::new());
+    let on_demand = Arc::new(OnDemand::new());
+    let namespaces = Arc::new(Namespaces::new(client.clone(), &tasks));
+    let health = Arc::new(Health::new(
+        Arc::clone(&catalog),
+        Arc::clone(&namespaces),
+        Arc::clone(&telemetry),
+        Arc::clone(&clock),
+    ));
+    let house = House::new(Arc::clone(&catalog), Arc::clone(&on_demand), Arc::clone(&clock));
+    telemetry
+        .register(|registry| registry.register_collector(Box::new(HouseGauges(house.clone()))));
+
+    let refresher = Refresher::start(
+        sources(&config, &clock, &telemetry)?,
+        Arc::clone(&catalog),
+        Arc::clone(&clock),
+        &tasks,
+        &telemetry,
+    );
+    let lookup = ExternalLookup::new(
+        Arc::clone(&catalog),
+        on_demand,
+        refresher,
+        Arc::clone(&namespaces) as _,
+        Arc::clone(&clock),
+    );
+
+    // The admin listener first: whatever happens next can be watched there.
+    let admin = admin::bind(config.admin_listen)
+        .await
+        .with_context(|| format!("cannot listen on {} (admin.listen)", config.admin_listen))?;
+    let admin_address = admin.local_addr().context("the admin listener has no address")?;
+    admin::serve(admin, admin::Admin::new(Arc::clone(&health) as _, Arc::new(house)), &tasks);
+
+    let definitions = Definitions { catalog, namespaces, health: Arc::clone(&health) };
+    watch_definitions(&config, definitions, &tasks, &telemetry).await?;
+
+    let (authentication, authorization) = match &client {
+        Some(client) if server_settings.auth() == server::AuthMode::Delegated => (
+            Authentication::delegated(client.clone(), &tasks, &telemetry, Arc::clone(&clock)).await,
+            Authorization::delegated(client.clone(), &tasks, &telemetry, Arc::clone(&clock)),
+        ),
+        _ => (Authentication::none(), Authorization::none()),
+    };
+    let api_settings = api::Settings::default();
+    let group_versions = api_settings.group_versions();
+    let front = Front(Api::new(
+        &api_settings,
+        Arc::new(lookup),
+        Arc::clone(&health) as _,
+        Arc::clone(&clock),
+        &telemetry,
+    ));
+    let api = Server::start(
+        server_settings,
+        authentication,
+        authorization,
+        Arc::new(front),
+        &tasks.on(serve),
+        &telemetry,
+        clock,
+    )
+    .await?;
+    health.serving();
+    tracing::info!(api = %api.local_addr(), admin = %admin_address, "serving");
+    if let Some(client) = client.clone() {
+        let names = api.serving_names().to_vec();
+        let check = kubernetes::warn_of_foreign_api_services(client, group_versions, names);
+        tasks.job("APIService check", check);
+    }
+    let grace = if client.is_some() { SHUTDOWN_GRACE } else { Duration::ZERO };
+    Ok(Running { api, admin_address, health, tasks, died, grace })
+}
+
+/// Reads the definition files once and follows them from then on.
+async fn watch_definitions(
+    config: &Config,
+    definitions: Definitions,
+    tasks: &TaskSet,
+    telemetry: &Telemetry,
+) -> anyhow::Result<()> {
+    let settings = file_watch::Settings {
+        paths: config.definition_paths.clone(),
+        sources: config.source_directory(),
+        defaults: config.defaults.clone(),
+    };
+    let mut watch = FileWatch::new(settings, Arc::new(definitions), telemetry);
+    let watch = tokio::task::spawn_blocking(move || {
+        watch.load();
+        watch
+    })
+    .await
+    .context("reading the definition files failed")?;
+    tasks.service("definition files", watch.run(tasks.shutdown_token().clone()));
+    Ok(())
+}
+
+/// Builds every source of the config.
+fn sources(
+    config: &Config,
+    clock: &Arc<dyn Clock>,
+    telemetry: &Telemetry,
+) -> anyhow::Result<BTreeMap<SourceName, Arc<dyn Source>>> {
+    let metrics = source::Metrics::register(telemetry);
+    let mut built = BTreeMap::new();
+    for source in &config.sources {
+        let settings = source.settings.connection();
+        let connected = source::build(&source.name, &settings, Arc::clone(clock), &metrics)?;
+        built.insert(source.name.clone(), connected);
+    }
+    Ok(built)
+}
+
+impl Running {
+    /// Where the API listens.
+    #[must_use]
+    pub fn api_address(&self) -> SocketAddr {
+        self.api.local_addr()
+    }
+
+    /// Where the admin listener listens.
+    #[must_use]
+    pub fn admin_address(&self) -> SocketAddr {
+        self.admin_address
+    }
+
+    /// Waits for a background task to die; ends only then.
+    pub async fn died(&mut self) -> TaskDied {
+        match self.died.recv().await {
+            Some(died) => died,
+            // The set of tasks outlives this call, so its sender does, too.
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Stops in stages: readiness turns red and existing connections are told to go; after the
+    /// grace the listener closes and requests under way get `requests` to end; background tasks
+    /// get `background`.
+    pub async fn stop(self, requests: Duration, background: Duration) {
+        self.health.stopping();
+        self.api.begin_drain();
+        tokio::time::sleep(self.grace).await;
+        let stopped = self.api.stop(requests).await;
+        if stopped.cut > 0 {
+            tracing::warn!(connections = stopped.cut, "connections were cut at the deadline");
+        }
+        if tokio::time::timeout(background, self.tasks.stop()).await.is_err() {
+            tracing::warn!(tasks = self.tasks.len(), "background tasks did not end in time");
+        }
+        tracing::info!("stopped");
+    }
+}
+
+impl fmt::Debug for Running {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Running").field("api", &self.api.local_addr()).finish_non_exhaustive()
+    }
+}
+
+/// The API behind the server: neither knows the other.
+struct Front(Api);
+
+impl server::Service for Front {
+    type Route = api::Route;
+
+    fn route(&self, method: &http::Method, uri: &http::Uri) -> Self::Route {
+        self.0.route(method, uri)
+    }
+
+    fn attributes(&self, route: &Self::Route) -> Attributes {
+        route.attributes()
+    }
+
+    fn always_allowed(&self, route: &Self::Route) -> bool {
+        route.always_allowed()
+    }
+
+    fn answer(&self, route: Self::Route, parts: &http::request::Parts) -> server::Answer {
+        self.0.answer(route, parts)
+    }
+}
+
+/// Takes definitions from the files into the catalog.
+struct Definitions {
+    catalog: Arc<Catalog>,
+    namespaces: Arc<Namespaces>,
+    health: Arc<Health>,
+}
+
+impl file_watch::Apply for Definitions {
+    fn apply(&self, entries: Vec<Entry>, problems: Vec<Problem>) {
+        if entries.iter().any(|entry| matches!(entry.scope, Scope::Selected(_))) {
+            self.namespaces.require();
+        }
+        self.catalog.apply_files(entries, problems);
+        let snapshot = self.catalog.snapshot();
+        for conflict in snapshot.conflicts() {
+            tracing::warn!("{conflict}");
+        }
+        tracing::info!(
+            served = snapshot.served().count(),
+            problems = snapshot.problems().len(),
+            "definitions loaded"
+        );
+        self.health.definitions_loaded();
+    }
+}

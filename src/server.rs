@@ -82,6 +82,7 @@ pub trait Service: Send + Sync + 'static {
 #[derive(Debug)]
 pub struct Server {
     address: SocketAddr,
+    serving_names: Vec<String>,
     stage: Arc<watch::Sender<Stage>>,
     connections: TaskTracker,
 }
@@ -114,6 +115,7 @@ impl Server {
         check(settings.auth, &authentication, &authorization)?;
         let metrics = Arc::new(ConnectionMetrics::register(telemetry));
         let certificates = Certificates::load(&settings, Arc::clone(&metrics))?;
+        let serving_names = certificates.names().to_vec();
         let listener =
             Listener::bind(settings.listen, settings.limits.connections, Arc::clone(&metrics))
                 .await?;
@@ -142,13 +144,19 @@ impl Server {
         });
         let connections = TaskTracker::new();
         tasks.service("accept", accept(listener, acceptor, connections.clone(), tasks.clone()));
-        Ok(Self { address, stage, connections })
+        Ok(Self { address, serving_names, stage, connections })
     }
 
     /// The address it listens on.
     #[must_use]
     pub fn local_addr(&self) -> SocketAddr {
         self.address
+    }
+
+    /// The DNS names that the serving certificate was valid for at the start.
+    #[must_use]
+    pub fn serving_names(&self) -> &[String] {
+        &self.serving_names
     }
 
     /// Asks the connections that are there to end: HTTP/2 by GOAWAY, HTTP/1 with the next answer.

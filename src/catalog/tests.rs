@@ -1,5 +1,4 @@
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -53,7 +52,7 @@ fn conflicts(catalog: &Catalog) -> Vec<(String, bool)> {
 
 #[test]
 fn definitions_with_other_labels_share_a_name() {
-    let catalog = Catalog::new(|_| ());
+    let catalog = Catalog::new();
     catalog.apply_files(
         vec![
             entry("a", in_namespace("default"), &[("queue", "a")], 1),
@@ -70,7 +69,7 @@ fn definitions_with_other_labels_share_a_name() {
 
 #[test]
 fn of_two_equals_the_older_stays_and_the_other_is_reported() {
-    let catalog = Catalog::new(|_| ());
+    let catalog = Catalog::new();
     catalog.apply_files(
         vec![
             entry("old", in_namespace("default"), &[], 1),
@@ -89,7 +88,7 @@ fn of_two_equals_the_older_stays_and_the_other_is_reported() {
 
 #[test]
 fn a_namespaced_definition_shadows_a_cluster_wide_one_only_at_home() {
-    let catalog = Catalog::new(|_| ());
+    let catalog = Catalog::new();
     catalog.apply_files(
         vec![
             entry("wide", Scope::All, &[], 1),
@@ -111,9 +110,8 @@ fn a_namespaced_definition_shadows_a_cluster_wide_one_only_at_home() {
 
 #[test]
 fn a_query_keeps_its_value_across_a_change_and_a_dropped_one_is_retired() {
-    let changes = Arc::new(AtomicU64::new(0));
-    let counted = Arc::clone(&changes);
-    let catalog = Catalog::new(move |s| counted.store(s.generation(), Ordering::SeqCst));
+    let catalog = Catalog::new();
+    let changes = catalog.subscribe();
     catalog.apply_files(
         vec![
             entry("a", in_namespace("default"), &[("n", "1")], 1),
@@ -137,5 +135,5 @@ fn a_query_keeps_its_value_across_a_change_and_a_dropped_one_is_retired() {
     assert_eq!(one.refresh(), Duration::from_secs(5));
     assert!(!one.is_retired());
     assert!(two.is_retired());
-    assert_eq!(changes.load(Ordering::SeqCst), 2);
+    assert_eq!(*changes.borrow(), 2);
 }

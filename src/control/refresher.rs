@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::mpsc;
 
 use crate::cache::{Admission, Demand, QueryCell};
 use crate::catalog::Catalog;
@@ -47,7 +47,6 @@ const WARM_UP_PACE: Duration = Duration::from_millis(1);
 /// The refresher's front: what readers ask for.
 pub struct Refresher {
     queue: mpsc::Sender<Arc<QueryCell>>,
-    changed: Arc<Notify>,
     clock: Arc<dyn Clock>,
 }
 
@@ -55,14 +54,13 @@ impl Refresher {
     /// Starts the refresher's task on `tasks`' runtime.
     pub fn start(
         sources: BTreeMap<SourceName, Arc<dyn Source>>,
-        catalog: impl Fn() -> Arc<Catalog> + Send + 'static,
+        catalog: Arc<Catalog>,
         clock: Arc<dyn Clock>,
         tasks: &TaskSet,
         telemetry: &Telemetry,
     ) -> Arc<Self> {
         let (queue, admissions) = mpsc::channel(ADMISSION_QUEUE);
         let (ended_sender, ended) = mpsc::unbounded_channel();
-        let changed = Arc::new(Notify::new());
         let metrics = RefreshMetrics::register(telemetry);
         let lanes = sources
             .into_iter()
@@ -77,20 +75,13 @@ impl Refresher {
             metrics,
         };
         let shutdown = tasks.shutdown_token().clone();
-        let wake = Arc::clone(&changed);
         tasks.service("refresher", async move {
             tokio::select! {
                 () = shutdown.cancelled() => {}
-                () = engine.run(admissions, ended, wake, catalog) => {}
+                () = engine.run(admissions, ended, catalog) => {}
             }
         });
-        Arc::new(Self { queue, changed, clock })
-    }
-
-    /// Tells the refresher that definitions changed: `keepWarm` queries are taken in, paces are
-    /// taken over.
-    pub fn definitions_changed(&self) {
-        self.changed.notify_one();
+        Arc::new(Self { queue, clock })
     }
 }
 
@@ -148,9 +139,11 @@ impl Engine {
         mut self,
         mut admissions: mpsc::Receiver<Arc<QueryCell>>,
         mut ended: mpsc::UnboundedReceiver<Ended>,
-        changed: Arc<Notify>,
-        catalog: impl Fn() -> Arc<Catalog>,
+        catalog: Arc<Catalog>,
     ) {
+        let mut changed = catalog.subscribe();
+        // Whatever was there before we listened counts as a change.
+        changed.mark_changed();
         loop {
             self.start_due();
             self.fill_lanes();
@@ -165,7 +158,7 @@ impl Engine {
                     None => return,
                 },
                 Some(end) = ended.recv() => self.note_end(&end),
-                () = changed.notified() => self.take_over(&catalog()),
+                Ok(()) = changed.changed() => self.take_over(&catalog),
                 () = tokio::time::sleep(pause) => {}
             }
             // Take in what else is there, so that a burst costs one round.

@@ -34,6 +34,8 @@ pub(super) struct Certificates {
     /// What the files held when last looked at, good or bad, so that one bad state is reported
     /// once.
     seen: Mutex<Option<Contents>>,
+    /// The DNS names of the pair that was there at the start.
+    names: Vec<String>,
     metrics: Arc<ConnectionMetrics>,
 }
 
@@ -51,9 +53,16 @@ impl Certificates {
             None => (Pair::self_signed()?, None),
         };
         let not_after = pair.not_after();
+        let names = pair.dns_names();
         let current = ArcSwap::new(pair.into_config(settings)?);
         metrics.certificate_not_after(not_after);
-        Ok(Arc::new(Self { current, settings: settings.clone(), seen: Mutex::new(seen), metrics }))
+        let seen = Mutex::new(seen);
+        Ok(Arc::new(Self { current, settings: settings.clone(), seen, names, metrics }))
+    }
+
+    /// The DNS names of the pair that was there at the start.
+    pub(super) fn names(&self) -> &[String] {
+        &self.names
     }
 
     /// The configuration for the next connection.

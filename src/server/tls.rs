@@ -19,6 +19,8 @@ use rustls::{
     SupportedProtocolVersion,
 };
 
+use x509_parser::extensions::GeneralName;
+
 use super::settings::{MinTls, ServerError, Settings, TlsFiles};
 
 /// The one crypto provider.
@@ -67,6 +69,18 @@ impl Pair {
     pub(super) fn not_after(&self) -> Option<i64> {
         let (_, leaf) = x509_parser::parse_x509_certificate(self.chain.first()?).ok()?;
         Some(leaf.validity().not_after.timestamp())
+    }
+
+    /// The leaf's DNS names; none when it cannot be parsed.
+    pub(super) fn dns_names(&self) -> Vec<String> {
+        let parsed = self.chain.first().map(|leaf| x509_parser::parse_x509_certificate(leaf));
+        let Some(Ok((_, leaf))) = parsed else { return Vec::new() };
+        let Ok(Some(names)) = leaf.subject_alternative_name() else { return Vec::new() };
+        let dns = |name: &GeneralName<'_>| match name {
+            GeneralName::DNSName(name) => Some((*name).to_owned()),
+            _ => None,
+        };
+        names.value.general_names.iter().filter_map(dns).collect()
     }
 
     /// The complete TLS configuration; fails when the key is not the certificate's. The whole

@@ -171,6 +171,10 @@ impl AwsSource {
 }
 
 impl Source for AwsSource {
+    fn concurrency(&self) -> usize {
+        self.sqs_gate.width()
+    }
+
     fn fetch<'a>(
         &'a self,
         queries: &'a [Arc<Query>],

@@ -47,6 +47,11 @@ impl Gate {
         }
     }
 
+    /// How many calls may run at once.
+    pub(super) fn width(&self) -> usize {
+        self.limit.max(1)
+    }
+
     /// How long one fetch may take.
     pub(super) fn timeout(&self) -> Duration {
         self.timeout

@@ -132,6 +132,10 @@ impl PrometheusSource {
 }
 
 impl Source for PrometheusSource {
+    fn concurrency(&self) -> usize {
+        self.gate.width()
+    }
+
     fn fetch<'a>(
         &'a self,
         queries: &'a [Arc<Query>],

@@ -55,6 +55,11 @@ impl SimulatedSource {
 }
 
 impl Source for SimulatedSource {
+    /// A fetch is a few arithmetic operations; the bound only keeps bursts in order.
+    fn concurrency(&self) -> usize {
+        64
+    }
+
     fn fetch<'a>(
         &'a self,
         queries: &'a [Arc<Query>],

@@ -99,8 +99,6 @@ pub fn check_filter(filter: &str) -> Result<(), LoggingError> {
 fn parse_filter(flag: Option<&str>, variable: Option<&str>) -> Result<EnvFilter, LoggingError> {
     let wanted =
         [flag, variable].into_iter().flatten().map(str::trim).find(|text| !text.is_empty());
-    let wanted =
-        [flag, variable].into_iter().flatten().map(str::trim).find(|text| !text.is_empty());
     let wanted = wanted.unwrap_or("info");
     let directives = match wanted.to_ascii_lowercase().as_str() {
         // A bare chatty level means this program's own events: the HTTP stack's would bury them.

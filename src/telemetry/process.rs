@@ -179,10 +179,6 @@ mod tests {
                 "Name:\ttidepole\nVmSize:\t  87890 kB\nVmRSS:\t   16000 kB\nThreads:\t6\n",
             ),
             (
-                "self/status",
-                "Name:\ttidepole\nVmSize:\t  87890 kB\nVmRSS:\t   16000 kB\nThreads:\t6\n",
-            ),
-            (
                 "self/limits",
                 "Limit  Soft Limit  Hard Limit  Units\nMax open files            1024                 4096                 files\n",
             ),
@@ -211,8 +207,6 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let figures = ProcessCollector { proc: dir.path().to_owned() }.read();
         assert_eq!(figures, Figures::default());
-        let dir =
-            folder(&[("self/stat", "no brackets"), ("self/limits", "Max open files unlimited")]);
         let dir =
             folder(&[("self/stat", "no brackets"), ("self/limits", "Max open files unlimited")]);
         let figures = ProcessCollector { proc: dir.path().to_owned() }.read();

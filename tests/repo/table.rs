@@ -23,7 +23,8 @@ pub(crate) const LAYERS: &[Layer] = &[
     Layer { level: "L1", module: "definition", imports: &["model"] },
     Layer { level: "L1", module: "source", imports: &["model"] },
     Layer { level: "L1", module: "cache", imports: &["model"] },
-    Layer { level: "L1", module: "catalog", imports: &["model"] },
+    Layer { level: "L1", module: "catalog", imports: &["model", "cache"] },
+    Layer { level: "L1", module: "objects", imports: &["model"] },
     Layer { level: "L1", module: "api", imports: &["model", "status"] },
     Layer { level: "L1", module: "server", imports: &["model", "status"] },
     Layer { level: "L2", module: "lookup", imports: &["model", "cache", "catalog"] },
@@ -45,7 +46,7 @@ pub(crate) struct Home {
 #[rustfmt::skip]
 pub(crate) const HOMES: &[Home] = &[
     Home {
-        crates: &["http", "http_body", "http_body_util", "hyper", "hyper_util", "axum", "tower", "tower_http"],
+        crates: &["http", "http_body", "hyper", "hyper_util", "axum", "tower", "tower_http"],
         modules: &["api", "server", "status", "runtime"],
     },
     Home { crates: &["maud"], modules: &["runtime"] },
@@ -61,7 +62,7 @@ pub(crate) const HOMES: &[Home] = &[
     Home { crates: &["moka"], modules: &["cache", "server::authn", "server::authz"] },
     Home {
         crates: &["kube", "k8s_openapi"],
-        modules: &["control", "server::authn", "server::authz", "runtime"],
+        modules: &["control", "objects", "server::authn", "server::authz", "runtime"],
     },
     Home { crates: &["clap", "clap_complete"], modules: &["cli"] },
     Home { crates: &["serde_saphyr"], modules: &["config", "control", "definition"] },

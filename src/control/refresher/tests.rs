@@ -69,13 +69,12 @@ fn house(takes: Duration, width: usize) -> House {
         clock: Arc::clone(&clock),
     });
     let (tasks, _died) = TaskSet::new(Handle::current());
-    let catalog = Arc::new(Catalog::new(|_| ()));
+    let catalog = Arc::new(Catalog::new());
     let sources: BTreeMap<_, Arc<dyn Source>> =
         BTreeMap::from([(SourceName::new("slow"), source.clone() as Arc<dyn Source>)]);
-    let of_refresher = Arc::clone(&catalog);
     let refresher = Refresher::start(
         sources,
-        move || Arc::clone(&of_refresher),
+        Arc::clone(&catalog),
         Arc::clone(&clock),
         &tasks,
         &Telemetry::new(),
@@ -186,7 +185,6 @@ async fn keep_warm_queries_refresh_unread_until_their_definition_goes() {
         transform: Transform::default(),
     };
     house.catalog.apply_files(vec![entry], Vec::new());
-    house.refresher.definitions_changed();
     sleep(Duration::from_mins(10)).await;
     let calls = house.calls();
     assert!((39..=42).contains(&calls), "{calls} calls in ten minutes at 15 s");

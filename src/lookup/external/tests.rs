@@ -44,7 +44,7 @@ struct House {
 }
 
 fn house(entries: Vec<Entry>) -> House {
-    let catalog = Arc::new(Catalog::new(|_| ()));
+    let catalog = Arc::new(Catalog::new());
     catalog.apply_files(entries, Vec::new());
     let (wanted, clock) = (Arc::new(Wanted::default()), Arc::new(ManualClock::default()));
     let lookup = ExternalLookup::new(

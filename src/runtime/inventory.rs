@@ -1,0 +1,271 @@
+//! What the process tells about its metrics: the status page's rows and the gauges.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::gauge::ConstGauge;
+
+use crate::cache::{EntryState, OnDemand, QueryCell, View};
+use crate::catalog::{Catalog, Served};
+use crate::model::{
+    Aggregate, Clock, Entry, Problem, Quantity, Query, QueryTemplate, Sample, Scope, Tick,
+};
+use crate::runtime::admin::{Inventory, MetricRow, MetricState};
+
+/// How many namespaces of a scope a row names.
+const MAX_NAMESPACES_SHOWN: usize = 5;
+
+/// The catalog and the on-demand store, as people look at them.
+#[derive(Clone)]
+pub struct House {
+    catalog: Arc<Catalog>,
+    on_demand: Arc<OnDemand>,
+    clock: Arc<dyn Clock>,
+    started: Tick,
+}
+
+impl House {
+    /// A view that starts counting its uptime now.
+    #[must_use]
+    pub fn new(catalog: Arc<Catalog>, on_demand: Arc<OnDemand>, clock: Arc<dyn Clock>) -> Self {
+        let started = clock.tick();
+        Self { catalog, on_demand, clock, started }
+    }
+
+    fn row(&self, entry: &Entry, scope: String, cell: Option<&QueryCell>) -> MetricRow {
+        let now = self.clock.tick();
+        let mut row = MetricRow {
+            metric: entry.metric.to_string(),
+            scope,
+            labels: entry.labels.clone(),
+            definition: entry.id.to_string(),
+            origin: entry.origin.to_string(),
+            source: entry.query.source().to_string(),
+            source_kind: match &entry.query {
+                QueryTemplate::Fixed(query) => query.spec.kind(),
+                QueryTemplate::PerNamespace { .. } => "prometheus",
+            },
+            query: match &entry.query {
+                QueryTemplate::Fixed(query) => query.spec.to_string(),
+                QueryTemplate::PerNamespace { query, .. } => query.to_string(),
+            },
+            state: MetricState::Idle,
+            value: None,
+            sample_age: None,
+            timestamp: None,
+            last_error: None,
+            last_error_age: None,
+            refresh: entry.policy.refresh,
+            max_age: entry.policy.max_age,
+            wanted: false,
+            last_read_age: None,
+        };
+        let Some(cell) = cell else { return row };
+        let state = cell.state();
+        row.query = cell.query().spec.to_string();
+        row.wanted = cell.is_scheduled();
+        row.last_read_age = cell.last_read().map(|read| now.since(read));
+        row.state = state_of(&state, entry, row.wanted, now);
+        if let Some((text, at)) = state.trouble() {
+            row.last_error = Some(text.to_owned());
+            row.last_error_age = Some(now.since(at));
+        }
+        match state.view(&entry.policy, now) {
+            View::Chosen(number, no_data) => {
+                row.value = Some(Quantity::from_decimal(number).to_string());
+                row.timestamp = Some(no_data.timestamp);
+                row.sample_age = Some(now.since(no_data.at));
+            }
+            _ => {
+                if let Some(sample) = state.last_sample() {
+                    row.value = Some(show_value(entry, sample));
+                    row.timestamp = Some(sample.timestamp);
+                    row.sample_age = Some(now.since(sample.observed));
+                }
+            }
+        }
+        row
+    }
+}
+
+/// The cells that answer for a definition: one, or one for each namespace that has read it.
+fn cells(served: &Served, all: &[Arc<QueryCell>]) -> Vec<(String, Arc<QueryCell>)> {
+    let scope = show_scope(&served.entry.scope);
+    match (&served.cell, &served.entry.query) {
+        (Some(cell), _) => vec![(scope, Arc::clone(cell))],
+        (None, template @ QueryTemplate::PerNamespace { .. }) => all
+            .iter()
+            .filter_map(|cell| {
+                let namespace = namespace_of(template, cell.query())?;
+                Some((namespace, Arc::clone(cell)))
+            })
+            .collect(),
+        (None, QueryTemplate::Fixed(_)) => Vec::new(),
+    }
+}
+
+impl Inventory for House {
+    fn metrics(&self) -> Vec<MetricRow> {
+        let snapshot = self.catalog.snapshot();
+        let on_demand = self.on_demand.all();
+        let mut rows = Vec::new();
+        for served in snapshot.served() {
+            let cells = cells(served, &on_demand);
+            if cells.is_empty() {
+                rows.push(self.row(&served.entry, show_scope(&served.entry.scope), None));
+            }
+            for (scope, cell) in cells {
+                rows.push(self.row(&served.entry, scope, Some(&cell)));
+            }
+        }
+        rows
+    }
+
+    fn problems(&self) -> Vec<Problem> {
+        self.catalog.snapshot().problems().to_vec()
+    }
+
+    fn conflicts(&self) -> Vec<String> {
+        self.catalog.snapshot().conflicts().iter().map(ToString::to_string).collect()
+    }
+
+    fn uptime(&self) -> Duration {
+        self.clock.tick().since(self.started)
+    }
+}
+
+impl fmt::Debug for House {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("House")
+    }
+}
+
+fn state_of(state: &EntryState, entry: &Entry, wanted: bool, now: Tick) -> MetricState {
+    match state.view(&entry.policy, now) {
+        View::Waiting if wanted => MetricState::Waiting,
+        View::Waiting => MetricState::Idle,
+        View::Fresh(_) => MetricState::Fresh,
+        View::Servable(_) | View::Chosen(..) => MetricState::Servable,
+        View::NoData(_) | View::Failed(_) => MetricState::Failed,
+        View::Expired => MetricState::Expired,
+    }
+}
+
+fn show_scope(scope: &Scope) -> String {
+    match scope {
+        Scope::Namespace(namespace) => namespace.to_string(),
+        Scope::All => MetricRow::ALL_NAMESPACES.to_owned(),
+        Scope::Listed(list) => {
+            let shown: Vec<&str> = list.iter().take(MAX_NAMESPACES_SHOWN).map(|n| &**n).collect();
+            let more = if list.len() > MAX_NAMESPACES_SHOWN { ", …" } else { "" };
+            format!("{}{more}", shown.join(", "))
+        }
+        Scope::Selected(selector) => format!("namespaces with {selector}"),
+    }
+}
+
+/// The value as the API would give it: the number of the only series, or how many there are.
+fn show_value(entry: &Entry, sample: &Sample) -> String {
+    let transform = &entry.transform;
+    let only = match (&sample.series[..], transform.aggregate) {
+        ([one], Aggregate::None) => Some(one.value.clone()),
+        (series, _) => transform.fold(series),
+    };
+    match only {
+        Some(value) => Quantity::from_decimal(&transform.apply(&value)).to_string(),
+        None => format!("{} series", sample.series.len()),
+    }
+}
+
+/// The namespace for which `template` gives exactly `query`, if there is one. The placeholder's
+/// text is cut out of the query by the parts around it and checked by resolving again.
+fn namespace_of(template: &QueryTemplate, query: &Query) -> Option<String> {
+    let QueryTemplate::PerNamespace { query: text, .. } = template else { return None };
+    let crate::model::QuerySpec::Prometheus(asked) = &query.spec else { return None };
+    let (before, _) = text.split_once(crate::model::query::NAMESPACE_PLACEHOLDER)?;
+    let placeholder = crate::model::query::NAMESPACE_PLACEHOLDER;
+    let places = text.matches(placeholder).count();
+    let fixed = text.len() - places * placeholder.len();
+    // Every place holds the same text, so its length follows from the lengths of the two.
+    let length = asked.query.len().checked_sub(fixed)? / places;
+    let namespace = asked.query.get(before.len()..before.len() + length)?;
+    (*template.resolve(namespace) == *query).then(|| namespace.to_owned())
+}
+
+/// Gauges that are counted when somebody looks: metrics by state, definitions, problems.
+#[derive(Debug)]
+pub struct HouseGauges(pub House);
+
+impl Collector for HouseGauges {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let mut by_state: BTreeMap<MetricState, i64> =
+            MetricState::ALL.into_iter().map(|state| (state, 0)).collect();
+        let snapshot = self.0.catalog.snapshot();
+        let now = self.0.clock.tick();
+        let on_demand = self.0.on_demand.all();
+        for served in snapshot.served() {
+            for (_, cell) in cells(served, &on_demand) {
+                let wanted = cell.is_scheduled();
+                let state = state_of(&cell.state(), &served.entry, wanted, now);
+                *by_state.entry(state).or_default() += 1;
+            }
+        }
+        let mut states = encoder.encode_descriptor(
+            "metrics",
+            "Metrics that definitions serve, by the state of their value",
+            None,
+            MetricType::Gauge,
+        )?;
+        for (state, count) in by_state {
+            let labels = [("state", state.as_str())];
+            ConstGauge::new(count).encode(states.encode_family(&labels)?)?;
+        }
+        for (name, help, count) in [
+            ("definitions", "Definitions that are served", snapshot.served().count()),
+            ("definition_problems", "Mistakes in definition files", snapshot.problems().len()),
+            (
+                "definition_conflicts",
+                "Definitions that lost against another with the same name and labels",
+                snapshot.conflicts().len(),
+            ),
+            ("on_demand_queries", "Queries kept because somebody read them", on_demand.len()),
+        ] {
+            let gauge = ConstGauge::new(i64::try_from(count).unwrap_or(i64::MAX));
+            gauge.encode(encoder.encode_descriptor(name, help, None, MetricType::Gauge)?)?;
+        }
+        let generation = i64::try_from(snapshot.generation()).unwrap_or(i64::MAX);
+        ConstGauge::new(generation).encode(encoder.encode_descriptor(
+            "definition_generation",
+            "How often the set of served definitions has changed since the start",
+            None,
+            MetricType::Gauge,
+        )?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::SourceName;
+
+    fn template(text: &str) -> QueryTemplate {
+        QueryTemplate::PerNamespace {
+            source: SourceName::new("main"),
+            query: text.into(),
+            lookback_delta: None,
+        }
+    }
+
+    #[test]
+    fn a_resolved_query_gives_its_namespace_back() {
+        let two = template("a{ns=\"$namespace\"} / b{ns=\"$namespace\"}");
+        assert_eq!(namespace_of(&two, &two.resolve("team-a")).as_deref(), Some("team-a"));
+        let other = template("c{ns=\"$namespace\"}");
+        assert_eq!(namespace_of(&two, &other.resolve("team-a")), None);
+    }
+}
