@@ -20,7 +20,7 @@ use serde::de::{
 use serde::forward_to_deserialize_any;
 
 use crate::definition::field::{Field, closest};
-use crate::definition::report::Report;
+use crate::definition::report::{MAX_PROBLEMS, Report};
 use crate::definition::yaml::{Key, Node, Scalar, Value, resolve};
 
 /// Reads the part of the report's document below `field`. What does not fit goes into the report
@@ -28,7 +28,8 @@ use crate::definition::yaml::{Key, Node, Scalar, Value, resolve};
 pub fn decode<T: DeserializeOwned>(report: &mut Report<'_>, field: &Field) -> Option<T> {
     let node = report.root().find(field)?;
     let state = State::default();
-    loop {
+    // Each round leaves out one more value; beyond what is reported there is no use in more.
+    for _ in 0..=MAX_PROBLEMS {
         let decoder = Decoder { node, field: field.clone(), state: &state };
         let outcome = T::deserialize(decoder);
         for (parent, key, message) in state.unknown.borrow_mut().drain(..) {
@@ -42,9 +43,10 @@ pub fn decode<T: DeserializeOwned>(report: &mut Report<'_>, field: &Field) -> Op
         report.add(&place, error.message);
         // Nothing more to leave out, or (a defect) no progress: stop.
         if place == *field || !state.left_out.borrow_mut().insert(place) {
-            return None;
+            break;
         }
     }
+    None
 }
 
 #[derive(Default)]
@@ -371,11 +373,11 @@ impl<'de> MapAccess<'de> for Pairs<'_, '_> {
             if let Some(fields) = self.fields
                 && !fields.contains(&key.text.as_str())
             {
-                self.decoder.state.unknown.borrow_mut().push((
-                    self.decoder.field.clone(),
-                    key.text.clone(),
-                    unknown_field(&key.text, fields),
-                ));
+                let mut unknown = self.decoder.state.unknown.borrow_mut();
+                if unknown.len() < MAX_PROBLEMS {
+                    let message = unknown_field(&key.text, fields);
+                    unknown.push((self.decoder.field.clone(), key.text.clone(), message));
+                }
                 continue;
             }
             // In a struct, null is the same as nothing, as everywhere in Kubernetes.
@@ -480,6 +482,15 @@ mod tests {
     fn a_document_of_the_wrong_kind_is_one_problem() {
         assert_eq!(read("[1]"), (None, vec!["f:1:1: expected a mapping, found a list".into()]));
         assert_eq!(read("x"), (None, vec!["f:1:1: expected a mapping, found \"x\"".into()]));
+    }
+
+    #[test]
+    fn very_many_mistakes_end_soon() {
+        let keys: Vec<String> = (0..20_000).map(|i| format!("bad{i}: 1\n")).collect();
+        let (_, problems) = read(&keys.concat());
+        assert_eq!(problems.len(), MAX_PROBLEMS);
+        let (thing, problems) = read(&format!("words: [{}]", "bad,".repeat(20_000)));
+        assert_eq!((thing, problems.len()), (None, MAX_PROBLEMS));
     }
 
     proptest! {

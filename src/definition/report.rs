@@ -10,7 +10,7 @@ use crate::definition::yaml::{Document, Mistake, Node, Place, Value};
 use crate::model::Problem;
 
 /// Most problems reported about one document; more help nobody.
-const MAX_PROBLEMS: usize = 100;
+pub const MAX_PROBLEMS: usize = 100;
 
 /// The problems of one document.
 #[derive(Debug)]
@@ -44,12 +44,18 @@ impl<'a> Report<'a> {
     /// Adds a problem with the value of a field, or with its absence: the place is the value's,
     /// or that of the nearest part of the document around it.
     pub fn add(&mut self, field: &Field, message: impl Into<String>) {
+        if self.is_full() {
+            return;
+        }
         let place = self.place_of(field);
         self.add_at(place, field.clone(), message.into());
     }
 
     /// Adds a problem with a key rather than with its value.
     pub fn add_key(&mut self, parent: &Field, key: &str, message: impl Into<String>) {
+        if self.is_full() {
+            return;
+        }
         let place = match self.root.find(parent).map(|node| &node.value) {
             Some(Value::Map(pairs)) => {
                 pairs.iter().find(|(k, _)| k.text == key).map(|(k, _)| k.place)
@@ -142,8 +148,14 @@ impl<'a> Report<'a> {
             .collect()
     }
 
+    /// Whether nothing more is reported. Asked first: looking up places takes time, and a document
+    /// can have very many mistakes.
+    fn is_full(&self) -> bool {
+        self.found.len() >= MAX_PROBLEMS
+    }
+
     fn add_at(&mut self, place: Place, field: Field, message: String) {
-        if self.found.len() < MAX_PROBLEMS && !self.has_problem(&field) {
+        if !self.is_full() && !self.has_problem(&field) {
             self.found.push(Mistake { place, field, message });
         }
     }

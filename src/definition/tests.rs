@@ -75,7 +75,8 @@ fn cluster(spec: &str) -> String {
 }
 
 fn indent(spec: &str) -> String {
-    spec.lines().map(|line| format!("  {line}\n")).collect()
+    let lines: Vec<String> = spec.lines().map(|line| format!("  {line}")).collect();
+    lines.join("\n") + "\n"
 }
 
 fn entry(text: &str) -> Entry {
@@ -103,12 +104,12 @@ fn a_prometheus_definition_becomes_an_entry() {
     assert_eq!(entry.scope, Scope::Namespace("team-a".into()));
     let expected = PrometheusQuery {
         query: "sum(x{ns=\"team-a\"})".into(),
-        lookback_delta: Some(Duration::from_secs(60)),
+        lookback_delta: Some(Duration::from_mins(1)),
     };
     assert_eq!(fixed(&entry).spec, QuerySpec::Prometheus(expected));
     assert_eq!(fixed(&entry).source.as_str(), "main");
     assert_eq!(entry.policy.refresh, Duration::from_secs(30));
-    assert_eq!(entry.policy.max_age, Duration::from_secs(300));
+    assert_eq!(entry.policy.max_age, Duration::from_mins(5));
     assert_eq!(entry.policy.on_no_data, OnNoData::Value(Decimal::ZERO));
     assert!(entry.policy.keep_warm);
     assert_eq!(entry.transform.scale, "0.5".parse().unwrap());
@@ -125,7 +126,7 @@ fn what_is_not_said_takes_the_defaults() {
     assert_eq!(entry.metric.as_str(), "jobs");
     assert_eq!(entry.scope, Scope::All);
     assert_eq!(entry.policy.refresh, Duration::from_secs(15));
-    assert_eq!(entry.policy.max_age, Duration::from_secs(120));
+    assert_eq!(entry.policy.max_age, Duration::from_mins(2));
     assert_eq!(entry.policy.on_no_data, OnNoData::Hold);
     assert_eq!(entry.policy.first_read_timeout, Duration::from_secs(2));
     assert_eq!((entry.transform.min, entry.transform.max), (None, None));
@@ -225,247 +226,245 @@ fn simulated_signals() {
     }
 }
 
+/// Specs that begin in line 5, and what is wrong with each.
+const SPEC_MISTAKES: &[(&str, &[&str])] = &[
+    // Shape
+    (
+        "refesh: 5s\nsimulated: {constant: 1}",
+        &["5:3: spec.refesh: unknown field; did you mean `refresh`?"],
+    ),
+    (
+        "simulated: {constant: 1, bananas: 1}",
+        &[
+            "5:28: spec.simulated.bananas: unknown field; the fields here are constant, ramp, steps, wave, noise, csv",
+        ],
+    ),
+    (
+        "cloudwatch: {}",
+        &[
+            "5:3: spec.cloudwatch: unknown field; the fields here are metric, labels, namespaces, namespaceSelector, source, prometheus, sqs, simulated, refresh, maxAge, onNoData, scale, offset, min, max, allowNegative, aggregate, keepWarm",
+        ],
+    ),
+    ("metric: a", &["5:3: spec: exactly one of prometheus, sqs, simulated is needed"]),
+    (
+        "prometheus: {query: up}\nsimulated: {constant: 1}",
+        &[
+            "6:3: spec.simulated: exactly one of prometheus, sqs, simulated is allowed, here are prometheus and simulated",
+        ],
+    ),
+    ("prometheus: up", &["5:15: spec.prometheus: expected a mapping, found \"up\""]),
+    ("prometheus: {}", &["5:15: spec.prometheus.query: this field is missing"]),
+    ("prometheus: {query: ' '}", &["5:23: spec.prometheus.query: the query is empty"]),
+    (
+        "prometheus: {query: up, lookbackDelta: 0s}",
+        &["5:42: spec.prometheus.lookbackDelta: the duration must be above zero"],
+    ),
+    // Names and labels
+    (
+        "metric: a/b\nsimulated: {constant: 1}",
+        &[
+            "5:11: spec.metric: a metric name must not be \".\" or \"..\" and must not contain \"/\", \"%\", white space or control characters: \"a/b\"",
+        ],
+    ),
+    (
+        "labels: {queue: 5, -a: x, b: 'a b'}\nsimulated: {constant: 1}",
+        &[
+            "5:19: spec.labels.queue: expected text, found 5; write it as \"5\"",
+            "5:22: spec.labels.-a: \"-a\" is not a valid label key, so no selector could name it: letters, digits, \"-\", \"_\" and \".\", at most 63, beginning and ending with a letter or digit, after an optional DNS prefix and \"/\"",
+            "5:32: spec.labels.b: \"a b\" is not a valid label value, so no selector could match it: at most 63 letters, digits, \"-\", \"_\" and \".\", beginning and ending with a letter or digit",
+        ],
+    ),
+    // Sources
+    (
+        "source: mian\nprometheus: {query: up}",
+        &["5:11: spec.source: there is no source \"mian\"; did you mean `main`?"],
+    ),
+    (
+        "source: elsewhere\nprometheus: {query: up}",
+        &["5:11: spec.source: there is no source \"elsewhere\"; the sources are aws, main, sim"],
+    ),
+    (
+        "source: aws\nprometheus: {query: up}",
+        &[
+            "5:11: spec.source: source aws is of kind aws, but prometheus needs one of kind prometheus; there is main",
+        ],
+    ),
+    // Durations and numbers
+    (
+        "refresh: 15\nmaxAge: -2m\nsimulated: {constant: many}",
+        &[
+            "5:12: spec.refresh: the duration 15 has no unit; write it like 15s, 2m or 1h30m",
+            "6:11: spec.maxAge: the duration -2m is negative",
+            "7:25: spec.simulated.constant: \"many\" is not a number; write it like 42, 0.5, 1e3, 500m, 2k or 1Gi",
+        ],
+    ),
+    (
+        "refresh: 500ms\nsimulated: {constant: .inf}",
+        &[
+            "5:12: spec.refresh: refresh 500ms is below the floor of 1s",
+            "6:25: spec.simulated.constant: inf is not a finite number",
+        ],
+    ),
+    (
+        "refresh: 1m\nmaxAge: 30s\nsimulated: {constant: 1}",
+        &[
+            "6:11: spec.maxAge: maxAge 30s is below refresh 1m: every sample would be too old before the next is read; set maxAge to 2m or more",
+        ],
+    ),
+    (
+        "maxAge: 10s\nsimulated: {constant: 1}",
+        &[
+            "5:11: spec.maxAge: maxAge 10s is below refresh 15s (the default): every sample would be too old before the next is read; set maxAge to 30s or more",
+        ],
+    ),
+    (
+        "refresh: 5m\nsimulated: {constant: 1}",
+        &[
+            "5:12: spec.refresh: maxAge 2m (the default) is below refresh 5m: every sample would be too old before the next is read; set maxAge to 10m or more",
+        ],
+    ),
+    (
+        "onNoData: skip\nsimulated: {constant: 1}",
+        &["5:13: spec.onNoData: expected error, hold or a number, found \"skip\""],
+    ),
+    (
+        "onNoData: -1\nmin: -5\nsimulated: {constant: 1}",
+        &[
+            "5:13: spec.onNoData: -1 is below 0; set allowNegative: true if that is meant",
+            "6:8: spec.min: min -5 is below 0; set allowNegative: true if that is meant",
+        ],
+    ),
+    ("min: 5\nmax: 4\nsimulated: {constant: 1}", &["6:8: spec.max: max 4 is below min 5"]),
+    ("max: -4\nsimulated: {constant: 1}", &["5:8: spec.max: max -4 is below min 0"]),
+    (
+        "aggregate: median\nkeepWarm: 1\nsimulated: {constant: 1}",
+        &[
+            "5:14: spec.aggregate: expected one of none, sum, avg, max, min, found \"median\"",
+            "6:13: spec.keepWarm: expected true or false, found the number 1",
+        ],
+    ),
+    // Scope
+    (
+        "namespaces: [a]\nnamespaceSelector: {}\nsimulated: {constant: 1}",
+        &[
+            "5:3: spec.namespaces: only ClusterExternalMetric has this field; an ExternalMetric is seen in its own namespace",
+            "6:3: spec.namespaceSelector: only ClusterExternalMetric has this field; an ExternalMetric is seen in its own namespace",
+        ],
+    ),
+    // SQS
+    ("sqs: {}", &["5:8: spec.sqs.queues: this field is missing"]),
+    ("sqs: {queues: []}", &["5:17: spec.sqs.queues: at least one queue is needed"]),
+    ("sqs: {queues: jobs}", &["5:17: spec.sqs.queues: expected a list, found \"jobs\""]),
+    (
+        "sqs: {queues: [a b, 'arn:aws:sqs:x', 'https://x/y', jobs, jobs]}",
+        &[
+            "5:18: spec.sqs.queues[0]: \"a b\" is not a queue name: 1 to 80 letters, digits, \"-\" and \"_\", for a FIFO queue with \".fifo\" at the end",
+            "5:23: spec.sqs.queues[1]: \"arn:aws:sqs:x\" is not a queue's ARN; one looks like arn:aws:sqs:eu-west-1:111122223333:jobs",
+            "5:40: spec.sqs.queues[2]: \"https://x/y\" is not a queue's URL; one looks like https://sqs.eu-west-1.amazonaws.com/111122223333/jobs",
+            "5:61: spec.sqs.queues[4]: this queue is listed twice; its messages would count twice",
+        ],
+    ),
+    (
+        "sqs: {queues: [jobs], region: Ireland}",
+        &["5:33: spec.sqs.region: \"Ireland\" is not an AWS region; one looks like eu-west-1"],
+    ),
+    (
+        "sqs: {queues: [jobs], region: ap-south-1}",
+        &[
+            "5:33: spec.sqs.region: source aws does not allow the region ap-south-1; it allows eu-west-1, us-east-1",
+        ],
+    ),
+    (
+        "sqs: {queues: ['arn:aws:sqs:ap-south-1:111122223333:a', 'arn:aws:sqs:us-east-1:111122223333:a'], region: eu-west-1}",
+        &[
+            "5:18: spec.sqs.queues[0]: this queue is in ap-south-1, but spec.sqs.region says eu-west-1",
+            "5:59: spec.sqs.queues[1]: this queue is in us-east-1, but spec.sqs.region says eu-west-1",
+        ],
+    ),
+    (
+        "sqs: {queues: ['arn:aws:sqs:ap-south-1:111122223333:a']}",
+        &[
+            "5:18: spec.sqs.queues[0]: source aws does not allow the region ap-south-1; it allows eu-west-1, us-east-1",
+        ],
+    ),
+    (
+        "sqs: {queues: [jobs], count: [visible, visble]}",
+        &[
+            "5:42: spec.sqs.count[1]: expected one of visible, inFlight, delayed, found \"visble\"; did you mean `visible`?",
+        ],
+    ),
+    (
+        "sqs: {queues: [jobs], count: [visible, visible]}",
+        &["5:32: spec.sqs.count: the same count is listed twice"],
+    ),
+    (
+        "sqs: {queues: [jobs], count: []}",
+        &["5:32: spec.sqs.count: at least one of visible, inFlight, delayed is needed"],
+    ),
+    (
+        "sqs: {queues: [jobs], roleArn: admin}",
+        &[
+            "5:34: spec.sqs.roleArn: \"admin\" is not a role's ARN; one looks like arn:aws:iam::111122223333:role/metrics",
+        ],
+    ),
+    (
+        "sqs: {queues: [jobs], roleArn: 'arn:aws:iam::111122223333:role/admin'}",
+        &[
+            "5:34: spec.sqs.roleArn: source aws does not allow this role; it allows arn:aws:iam::*:role/metrics-*",
+        ],
+    ),
+    // Simulated
+    (
+        "simulated: {}",
+        &["5:14: spec.simulated: exactly one of constant, ramp, steps, wave, noise, csv is needed"],
+    ),
+    (
+        "simulated: {constant: 1, csv: x}",
+        &[
+            "5:28: spec.simulated.csv: exactly one of constant, ramp, steps, wave, noise, csv is allowed, here are constant and csv",
+        ],
+    ),
+    (
+        "simulated: {wave: {min: 5, max: 1, period: 0s}}",
+        &[
+            "5:35: spec.simulated.wave.max: max 1 is below min 5",
+            "5:46: spec.simulated.wave.period: the duration must be above zero",
+        ],
+    ),
+    (
+        "simulated: {ramp: {from: 1}}",
+        &[
+            "5:21: spec.simulated.ramp.over: this field is missing",
+            "5:21: spec.simulated.ramp.to: this field is missing",
+        ],
+    ),
+    ("simulated: {steps: []}", &["5:22: spec.simulated.steps: 1 to 1000 steps are needed"]),
+    (
+        "simulated: {steps: [{value: 1}, {value: x, for: 1s}]}",
+        &[
+            "5:23: spec.simulated.steps[0].for: this field is missing",
+            "5:43: spec.simulated.steps[1].value: \"x\" is not a number; write it like 42, 0.5, 1e3, 500m, 2k or 1Gi",
+        ],
+    ),
+    (
+        "simulated: {noise: {seed: -1, min: 0, max: 1}}",
+        &[
+            "5:29: spec.simulated.noise.seed: expected a whole number, not negative, found the number -1",
+        ],
+    ),
+    (
+        "simulated: {csv: none.csv}",
+        &["5:20: spec.simulated.csv: dir/none.csv cannot be read: entity not found"],
+    ),
+    (
+        "simulated: {csv: bad.csv}",
+        &["dir/bad.csv:2: \"x y\" is not an offset; write seconds (90) or a duration (1m30s)"],
+    ),
+];
+
 #[test]
 fn every_mistake_in_a_spec_is_named_with_its_place() {
-    let cases: &[(&str, &[&str])] = &[
-        // Shape
-        (
-            "refesh: 5s\nsimulated: {constant: 1}",
-            &["5:3: spec.refesh: unknown field; did you mean `refresh`?"],
-        ),
-        (
-            "simulated: {constant: 1, bananas: 1}",
-            &[
-                "5:28: spec.simulated.bananas: unknown field; the fields here are constant, ramp, steps, wave, noise, csv",
-            ],
-        ),
-        (
-            "cloudwatch: {}",
-            &[
-                "5:3: spec.cloudwatch: unknown field; the fields here are metric, labels, namespaces, namespaceSelector, source, prometheus, sqs, simulated, refresh, maxAge, onNoData, scale, offset, min, max, allowNegative, aggregate, keepWarm",
-            ],
-        ),
-        ("metric: a", &["5:3: spec: exactly one of prometheus, sqs, simulated is needed"]),
-        (
-            "prometheus: {query: up}\nsimulated: {constant: 1}",
-            &[
-                "6:3: spec.simulated: exactly one of prometheus, sqs, simulated is allowed, here are prometheus and simulated",
-            ],
-        ),
-        ("prometheus: up", &["5:15: spec.prometheus: expected a mapping, found \"up\""]),
-        ("prometheus: {}", &["5:15: spec.prometheus.query: this field is missing"]),
-        ("prometheus: {query: ' '}", &["5:23: spec.prometheus.query: the query is empty"]),
-        (
-            "prometheus: {query: up, lookbackDelta: 0s}",
-            &["5:42: spec.prometheus.lookbackDelta: the duration must be above zero"],
-        ),
-        // Names and labels
-        (
-            "metric: a/b\nsimulated: {constant: 1}",
-            &[
-                "5:11: spec.metric: a metric name must not be \".\" or \"..\" and must not contain \"/\", \"%\", white space or control characters: \"a/b\"",
-            ],
-        ),
-        (
-            "labels: {queue: 5, -a: x, b: 'a b'}\nsimulated: {constant: 1}",
-            &[
-                "5:19: spec.labels.queue: expected text, found 5; write it as \"5\"",
-                "5:22: spec.labels.-a: \"-a\" is not a valid label key, so no selector could name it: letters, digits, \"-\", \"_\" and \".\", at most 63, beginning and ending with a letter or digit, after an optional DNS prefix and \"/\"",
-                "5:32: spec.labels.b: \"a b\" is not a valid label value, so no selector could match it: at most 63 letters, digits, \"-\", \"_\" and \".\", beginning and ending with a letter or digit",
-            ],
-        ),
-        // Sources
-        (
-            "source: mian\nprometheus: {query: up}",
-            &["5:11: spec.source: there is no source \"mian\"; did you mean `main`?"],
-        ),
-        (
-            "source: elsewhere\nprometheus: {query: up}",
-            &[
-                "5:11: spec.source: there is no source \"elsewhere\"; the sources are aws, main, sim",
-            ],
-        ),
-        (
-            "source: aws\nprometheus: {query: up}",
-            &[
-                "5:11: spec.source: source aws is of kind aws, but prometheus needs one of kind prometheus; there is main",
-            ],
-        ),
-        // Durations and numbers
-        (
-            "refresh: 15\nmaxAge: -2m\nsimulated: {constant: many}",
-            &[
-                "5:12: spec.refresh: the duration 15 has no unit; write it like 15s, 2m or 1h30m",
-                "6:11: spec.maxAge: the duration -2m is negative",
-                "7:25: spec.simulated.constant: \"many\" is not a number; write it like 42, 0.5, 1e3, 500m, 2k or 1Gi",
-            ],
-        ),
-        (
-            "refresh: 500ms\nsimulated: {constant: .inf}",
-            &[
-                "5:12: spec.refresh: refresh 500ms is below the floor of 1s",
-                "6:25: spec.simulated.constant: inf is not a finite number",
-            ],
-        ),
-        (
-            "refresh: 1m\nmaxAge: 30s\nsimulated: {constant: 1}",
-            &[
-                "6:11: spec.maxAge: maxAge 30s is below refresh 1m: every sample would be too old before the next is read; set maxAge to 2m or more",
-            ],
-        ),
-        (
-            "maxAge: 10s\nsimulated: {constant: 1}",
-            &[
-                "5:11: spec.maxAge: maxAge 10s is below refresh 15s (the default): every sample would be too old before the next is read; set maxAge to 30s or more",
-            ],
-        ),
-        (
-            "refresh: 5m\nsimulated: {constant: 1}",
-            &[
-                "5:12: spec.refresh: maxAge 2m (the default) is below refresh 5m: every sample would be too old before the next is read; set maxAge to 10m or more",
-            ],
-        ),
-        (
-            "onNoData: skip\nsimulated: {constant: 1}",
-            &["5:13: spec.onNoData: expected error, hold or a number, found \"skip\""],
-        ),
-        (
-            "onNoData: -1\nmin: -5\nsimulated: {constant: 1}",
-            &[
-                "5:13: spec.onNoData: -1 is below 0; set allowNegative: true if that is meant",
-                "6:8: spec.min: min -5 is below 0; set allowNegative: true if that is meant",
-            ],
-        ),
-        ("min: 5\nmax: 4\nsimulated: {constant: 1}", &["6:8: spec.max: max 4 is below min 5"]),
-        ("max: -4\nsimulated: {constant: 1}", &["5:8: spec.max: max -4 is below min 0"]),
-        (
-            "aggregate: median\nkeepWarm: 1\nsimulated: {constant: 1}",
-            &[
-                "5:14: spec.aggregate: expected one of none, sum, avg, max, min, found \"median\"",
-                "6:13: spec.keepWarm: expected true or false, found the number 1",
-            ],
-        ),
-        // Scope
-        (
-            "namespaces: [a]\nnamespaceSelector: {}\nsimulated: {constant: 1}",
-            &[
-                "5:3: spec.namespaces: only ClusterExternalMetric has this field; an ExternalMetric is seen in its own namespace",
-                "6:3: spec.namespaceSelector: only ClusterExternalMetric has this field; an ExternalMetric is seen in its own namespace",
-            ],
-        ),
-        // SQS
-        ("sqs: {}", &["5:8: spec.sqs.queues: this field is missing"]),
-        ("sqs: {queues: []}", &["5:17: spec.sqs.queues: at least one queue is needed"]),
-        ("sqs: {queues: jobs}", &["5:17: spec.sqs.queues: expected a list, found \"jobs\""]),
-        (
-            "sqs: {queues: [a b, 'arn:aws:sqs:x', 'https://x/y', jobs, jobs]}",
-            &[
-                "5:18: spec.sqs.queues[0]: \"a b\" is not a queue name: 1 to 80 letters, digits, \"-\" and \"_\", for a FIFO queue with \".fifo\" at the end",
-                "5:23: spec.sqs.queues[1]: \"arn:aws:sqs:x\" is not a queue's ARN; one looks like arn:aws:sqs:eu-west-1:111122223333:jobs",
-                "5:40: spec.sqs.queues[2]: \"https://x/y\" is not a queue's URL; one looks like https://sqs.eu-west-1.amazonaws.com/111122223333/jobs",
-                "5:61: spec.sqs.queues[4]: this queue is listed twice; its messages would count twice",
-            ],
-        ),
-        (
-            "sqs: {queues: [jobs], region: Ireland}",
-            &["5:33: spec.sqs.region: \"Ireland\" is not an AWS region; one looks like eu-west-1"],
-        ),
-        (
-            "sqs: {queues: [jobs], region: ap-south-1}",
-            &[
-                "5:33: spec.sqs.region: source aws does not allow the region ap-south-1; it allows eu-west-1, us-east-1",
-            ],
-        ),
-        (
-            "sqs: {queues: ['arn:aws:sqs:ap-south-1:111122223333:a', 'arn:aws:sqs:us-east-1:111122223333:a'], region: eu-west-1}",
-            &[
-                "5:18: spec.sqs.queues[0]: this queue is in ap-south-1, but spec.sqs.region says eu-west-1",
-                "5:59: spec.sqs.queues[1]: this queue is in us-east-1, but spec.sqs.region says eu-west-1",
-            ],
-        ),
-        (
-            "sqs: {queues: ['arn:aws:sqs:ap-south-1:111122223333:a']}",
-            &[
-                "5:18: spec.sqs.queues[0]: source aws does not allow the region ap-south-1; it allows eu-west-1, us-east-1",
-            ],
-        ),
-        (
-            "sqs: {queues: [jobs], count: [visible, visble]}",
-            &[
-                "5:42: spec.sqs.count[1]: expected one of visible, inFlight, delayed, found \"visble\"; did you mean `visible`?",
-            ],
-        ),
-        (
-            "sqs: {queues: [jobs], count: [visible, visible]}",
-            &["5:32: spec.sqs.count: the same count is listed twice"],
-        ),
-        (
-            "sqs: {queues: [jobs], count: []}",
-            &["5:32: spec.sqs.count: at least one of visible, inFlight, delayed is needed"],
-        ),
-        (
-            "sqs: {queues: [jobs], roleArn: admin}",
-            &[
-                "5:34: spec.sqs.roleArn: \"admin\" is not a role's ARN; one looks like arn:aws:iam::111122223333:role/metrics",
-            ],
-        ),
-        (
-            "sqs: {queues: [jobs], roleArn: 'arn:aws:iam::111122223333:role/admin'}",
-            &[
-                "5:34: spec.sqs.roleArn: source aws does not allow this role; it allows arn:aws:iam::*:role/metrics-*",
-            ],
-        ),
-        // Simulated
-        (
-            "simulated: {}",
-            &[
-                "5:14: spec.simulated: exactly one of constant, ramp, steps, wave, noise, csv is needed",
-            ],
-        ),
-        (
-            "simulated: {constant: 1, csv: x}",
-            &[
-                "5:28: spec.simulated.csv: exactly one of constant, ramp, steps, wave, noise, csv is allowed, here are constant and csv",
-            ],
-        ),
-        (
-            "simulated: {wave: {min: 5, max: 1, period: 0s}}",
-            &[
-                "5:35: spec.simulated.wave.max: max 1 is below min 5",
-                "5:46: spec.simulated.wave.period: the duration must be above zero",
-            ],
-        ),
-        (
-            "simulated: {ramp: {from: 1}}",
-            &[
-                "5:21: spec.simulated.ramp.over: this field is missing",
-                "5:21: spec.simulated.ramp.to: this field is missing",
-            ],
-        ),
-        ("simulated: {steps: []}", &["5:22: spec.simulated.steps: 1 to 1000 steps are needed"]),
-        (
-            "simulated: {steps: [{value: 1}, {value: x, for: 1s}]}",
-            &[
-                "5:23: spec.simulated.steps[0].for: this field is missing",
-                "5:43: spec.simulated.steps[1].value: \"x\" is not a number; write it like 42, 0.5, 1e3, 500m, 2k or 1Gi",
-            ],
-        ),
-        (
-            "simulated: {noise: {seed: -1, min: 0, max: 1}}",
-            &[
-                "5:29: spec.simulated.noise.seed: expected a whole number, not negative, found the number -1",
-            ],
-        ),
-        (
-            "simulated: {csv: none.csv}",
-            &["5:20: spec.simulated.csv: dir/none.csv cannot be read: entity not found"],
-        ),
-        (
-            "simulated: {csv: bad.csv}",
-            &["dir/bad.csv:2: \"x y\" is not an offset; write seconds (90) or a duration (1m30s)"],
-        ),
-    ];
-    for (spec, expected) in cases {
+    for (spec, expected) in SPEC_MISTAKES {
         assert_eq!(one(&namespaced(spec)).unwrap_err(), *expected, "{spec}");
     }
 }

@@ -318,17 +318,18 @@ impl Builder {
                     field,
                     message: "merge keys (`<<`) are not supported; repeat the fields".to_owned(),
                 }),
-                Some(key) => match seen.get(&key.text) {
-                    Some(line) => self.mistakes.push(Mistake {
-                        place: key.place,
-                        field,
-                        message: format!("this key is written twice, first in line {line}"),
-                    }),
-                    None => {
+                Some(key) => {
+                    if let Some(line) = seen.get(&key.text) {
+                        self.mistakes.push(Mistake {
+                            place: key.place,
+                            field,
+                            message: format!("this key is written twice, first in line {line}"),
+                        });
+                    } else {
                         seen.insert(key.text.clone(), key.place.line);
                         pairs.push((key, node));
                     }
-                },
+                }
             },
         }
         Ok(())
@@ -476,7 +477,7 @@ mod tests {
         let mut text = String::from("a0: &a0 [x,x,x,x,x,x,x,x,x,x]\n");
         for i in 1..12 {
             let aliases = vec![format!("*a{}", i - 1); 10].join(",");
-            text.push_str(&format!("a{i}: &a{i} [{aliases}]\n"));
+            text += &["a", &i.to_string(), ": &a", &i.to_string(), " [", &aliases, "]\n"].concat();
         }
         let found = mistakes(&text);
         assert_eq!(found.len(), 1);

@@ -84,13 +84,13 @@ impl FileSet {
         }
         // A file with problems is read again even when it has not changed: what it refers to may
         // have.
-        let context = Context {
+        let against = Context {
             sources: self.sources.as_ref(),
             defaults: &self.defaults,
             author: Author::Operator,
             read_file: &*self.read_file,
         };
-        let outcome = definition::read(path, &text, &context);
+        let outcome = definition::read(path, &text, &against);
         let file = self.files.entry(path.to_owned()).or_default();
         let same_text = file.text.as_deref() == Some(&text);
         file.text = Some(text);
