@@ -45,7 +45,7 @@ impl Server {
                     Some(found) => return found,
                     None => seen.push(line),
                 },
-                Err(_) => panic!("the server did not say what was expected: {seen:#?}"),
+                Err(error) => panic!("the server did not say what was expected ({error}): {seen:#?}"),
             }
         }
     }
