@@ -41,7 +41,7 @@ use crate::api::accept::{Chosen, Format, negotiate};
 use crate::api::discovery::Discovery;
 use crate::api::external::Reads;
 use crate::api::group::{GroupVersion, MetricPath};
-use crate::api::health::HealthQuery;
+use crate::api::health::{HealthQuery, Reasons};
 use crate::api::metrics::ReadMetrics;
 use crate::api::openapi::OpenApi;
 use crate::api::route::Target;
@@ -226,7 +226,8 @@ impl Api {
             Target::Metrics => Ok(body::answer(OPENMETRICS, self.state.metrics_text())),
             Target::Health(probe) => {
                 let query = HealthQuery::read(parts.uri.query());
-                let answer = health::render(probe, &self.state.probe(probe), &query);
+                let answer =
+                    health::render(probe, &self.state.probe(probe), &query, Reasons::Withheld);
                 Ok(body::text(answer.passed, answer.text))
             }
             Target::HealthCheck(probe) => {

@@ -112,6 +112,7 @@ pub async fn start(config: Config, serve: Handle, refresh: Handle) -> anyhow::Re
         ),
         _ => (Authentication::none(), Authorization::none()),
     };
+    health.authenticating(authentication.settled());
     let api_settings = api::Settings::default();
     let group_versions = api_settings.group_versions();
     let front = Front(Api::new(

@@ -45,7 +45,9 @@ impl Server {
                     Some(found) => return found,
                     None => seen.push(line),
                 },
-                Err(error) => panic!("the server did not say what was expected ({error}): {seen:#?}"),
+                Err(error) => {
+                    panic!("the server did not say what was expected ({error}): {seen:#?}")
+                }
             }
         }
     }

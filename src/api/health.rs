@@ -1,13 +1,19 @@
 //! Texts of the health endpoints, as Go's API servers write them.
 //!
-//! Pure: checks in, text out. The API listener and the admin listener both use it; the status is
-//! chosen by [`crate::status::of_health`].
+//! Pure: checks in, text out. The API listener and the admin listener both use it; they differ in
+//! whether a failing check says why ([`Reasons`]). The status is chosen by
+//! [`crate::status::of_health`] and by the admin listener.
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
 
 use crate::api::params::pairs;
 use crate::model::{Probe, ProbeReport};
+
+/// Most unknown names of checks that are named back, and how much of each: an echo of a long
+/// query helps nobody.
+const MAX_ECHOED: usize = 10;
+const MAX_ECHOED_CHARS: usize = 60;
 
 /// What a health endpoint answers.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,6 +22,15 @@ pub struct HealthText {
     pub passed: bool,
     /// The text.
     pub text: String,
+}
+
+/// Whether the list of checks says why one fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reasons {
+    /// No: anonymous clients may ask. [`render_check`] tells, as in Go.
+    Withheld,
+    /// Yes: the clients are operators.
+    Shown,
 }
 
 /// What a health endpoint is asked for.
@@ -43,10 +58,14 @@ impl HealthQuery {
     }
 }
 
-/// The answer of a health endpoint. Why a check fails is withheld, because anonymous clients may
-/// ask; [`render_check`] tells.
+/// The answer of a health endpoint. A failure is always verbose.
 #[must_use]
-pub fn render(probe: Probe, reports: &[ProbeReport], query: &HealthQuery) -> HealthText {
+pub fn render(
+    probe: Probe,
+    reports: &[ProbeReport],
+    query: &HealthQuery,
+    reasons: Reasons,
+) -> HealthText {
     let name = probe.as_str();
     let mut excludes: BTreeSet<&str> = query.excludes.iter().map(String::as_str).collect();
     let mut text = String::new();
@@ -55,15 +74,22 @@ pub fn render(probe: Probe, reports: &[ProbeReport], query: &HealthQuery) -> Hea
         // Writing to a String cannot fail.
         let _ = if excludes.remove(report.name) {
             writeln!(text, "[+]{} excluded: ok", report.name)
-        } else if report.failure.is_some() {
+        } else if let Some(reason) = &report.failure {
             passed = false;
-            writeln!(text, "[-]{} failed: reason withheld", report.name)
+            match reasons {
+                Reasons::Withheld => writeln!(text, "[-]{} failed: reason withheld", report.name),
+                Reasons::Shown => {
+                    writeln!(text, "[-]{} failed: {}", report.name, one_line(reason))
+                }
+            }
         } else {
             writeln!(text, "[+]{} ok", report.name)
         };
     }
     if !excludes.is_empty() {
-        let unknown: Vec<String> = excludes.iter().map(|name| format!("{name:?}")).collect();
+        let echo =
+            |name: &&str| format!("{:?}", name.chars().take(MAX_ECHOED_CHARS).collect::<String>());
+        let unknown: Vec<String> = excludes.iter().take(MAX_ECHOED).map(echo).collect();
         let _ = writeln!(
             text,
             "warn: some health checks cannot be excluded: no matches for {}",
@@ -87,8 +113,16 @@ pub fn render_check(reports: &[ProbeReport], name: &str) -> Option<HealthText> {
     let report = reports.iter().find(|r| r.name == name)?;
     Some(match &report.failure {
         None => HealthText { passed: true, text: "ok".to_owned() },
-        Some(why) => HealthText { passed: false, text: format!("internal server error: {why}\n") },
+        Some(why) => HealthText {
+            passed: false,
+            text: format!("internal server error: {}\n", one_line(why)),
+        },
     })
+}
+
+/// A reason must not look like the next check.
+fn one_line(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
 #[cfg(test)]
@@ -103,8 +137,31 @@ mod tests {
     }
 
     fn shown(query: &str, failure: Option<&str>) -> (bool, String) {
-        let answer = render(Probe::Ready, &reports(failure), &HealthQuery::read(Some(query)));
+        texts(query, failure, Reasons::Withheld)
+    }
+
+    fn texts(query: &str, failure: Option<&str>, reasons: Reasons) -> (bool, String) {
+        let query = HealthQuery::read(Some(query));
+        let answer = render(Probe::Ready, &reports(failure), &query, reasons);
         (answer.passed, answer.text)
+    }
+
+    #[test]
+    fn operators_see_why_on_one_line() {
+        let text = "[+]ping ok\n[-]first-refresh failed: 3 of 7 queries\nreadyz check failed\n";
+        assert_eq!(texts("", Some("3 of 7\nqueries"), Reasons::Shown), (false, text.to_owned()));
+        assert_eq!(texts("exclude=first-refresh", Some("x"), Reasons::Shown), (true, "ok".into()));
+    }
+
+    #[test]
+    fn a_check_that_does_not_exist_cannot_be_excluded() {
+        let expected = "[+]ping ok\n[+]first-refresh ok\n\
+            warn: some health checks cannot be excluded: no matches for \"a\",\"b c\"\n\
+            readyz check passed\n";
+        assert_eq!(shown("verbose=1&exclude=b+c&exclude=a", None), (true, expected.to_owned()));
+        let many = (0..50)
+            .fold("verbose".to_owned(), |all, i| format!("{all}&exclude={i}{}", "x".repeat(500)));
+        assert!(shown(&many, None).1.len() < 1000);
     }
 
     #[test]
@@ -143,5 +200,7 @@ mod tests {
             })
         );
         assert_eq!(render_check(&reports, "nope"), None);
+        let answer = render_check(&self::reports(Some("a\nb")), "first-refresh").unwrap();
+        assert_eq!(answer.text, "internal server error: a b\n");
     }
 }

@@ -9,7 +9,6 @@
 //! Invariants: read-only; every answer is bounded; nothing here waits for an upstream; everything
 //! that a user wrote is escaped, and the page runs no script and loads nothing.
 
-mod health;
 mod inventory;
 mod json;
 mod listener;
@@ -30,6 +29,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use tokio::sync::Semaphore;
 
+use crate::api::health::{self, HealthQuery, Reasons};
 use crate::model::{Probe, ServerState};
 use crate::telemetry;
 
@@ -80,12 +80,13 @@ impl Admin {
     }
 
     fn probe(&self, probe: Probe, query: Option<&str>) -> Response {
-        let answer = health::render(probe, &self.state.probe(probe), query.unwrap_or_default());
+        let reports = self.state.probe(probe);
+        let answer = health::render(probe, &reports, &HealthQuery::read(query), Reasons::Shown);
         respond(status(answer.passed), TEXT, answer.text)
     }
 
     fn check(&self, probe: Probe, name: &str) -> Response {
-        match health::render_one(&self.state.probe(probe), name) {
+        match health::render_check(&self.state.probe(probe), name) {
             Some(answer) => respond(status(answer.passed), TEXT, answer.text),
             None => respond(StatusCode::NOT_FOUND, TEXT, "404 page not found\n".to_owned()),
         }

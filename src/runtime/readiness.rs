@@ -6,8 +6,8 @@
 //! at once. Live depends on nothing outside the process.
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use crate::catalog::Catalog;
@@ -15,9 +15,12 @@ use crate::model::{Clock, Probe, ProbeReport, ServerState, Tick};
 use crate::objects::Namespaces;
 use crate::telemetry::Telemetry;
 
-/// How long readiness waits for the first refresh of `keepWarm` queries and for watches: a start
-/// must not hang on an upstream or a permission that is missing.
+/// How long readiness waits for the first refresh of `keepWarm` queries, for watches and for the
+/// trust data: a start must not hang on an upstream or a permission that is missing.
 const START_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Tells, whenever asked, whether something has come to rest.
+type Settled = Box<dyn Fn() -> bool + Send + Sync>;
 
 /// The health of this process.
 pub struct Health {
@@ -27,6 +30,8 @@ pub struct Health {
     clock: Arc<dyn Clock>,
     started: Tick,
     definitions_loaded: AtomicBool,
+    /// Whether the trust data for authentication was looked for; absent before somebody looks.
+    authentication: OnceLock<Settled>,
     serving: AtomicBool,
     stopping: AtomicBool,
     warm: AtomicBool,
@@ -49,6 +54,7 @@ impl Health {
             clock,
             started,
             definitions_loaded: AtomicBool::new(false),
+            authentication: OnceLock::new(),
             serving: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
             warm: AtomicBool::new(false),
@@ -58,6 +64,12 @@ impl Health {
     /// The definition files have been read once.
     pub fn definitions_loaded(&self) {
         self.definitions_loaded.store(true, Ordering::SeqCst);
+    }
+
+    /// Authentication is being set up, and this tells whether its trust data was read, or is known
+    /// to be absent or forbidden. The first call counts.
+    pub fn authenticating(&self, settled: impl Fn() -> bool + Send + Sync + 'static) {
+        let _ = self.authentication.set(Box::new(settled));
     }
 
     /// The API listener accepts connections.
@@ -105,10 +117,13 @@ impl ServerState for Health {
             Probe::Ready => {
                 let loaded = self.definitions_loaded.load(Ordering::SeqCst);
                 let watching = self.namespaces.is_ready() || self.patience_is_over();
+                let trusting = self.authentication.get().is_some_and(|settled| settled())
+                    || self.patience_is_over();
                 reports.extend([
                     report("listener", self.serving.load(Ordering::SeqCst), "not listening yet"),
                     report("definitions", loaded, "definition files have not been read yet"),
                     report("watches", watching, "namespaces have not been listed yet"),
+                    report("authentication", trusting, "trust data has not been read yet"),
                     report("warm-up", self.is_warm(), "keepWarm queries have not been tried yet"),
                     report("shutdown", !self.stopping.load(Ordering::SeqCst), "shutting down"),
                 ]);
@@ -125,5 +140,46 @@ impl ServerState for Health {
 impl fmt::Debug for Health {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Health")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::ManualClock;
+    use crate::task::TaskSet;
+
+    fn failing(health: &Health) -> Vec<&'static str> {
+        let reports = health.probe(Probe::Ready);
+        reports.into_iter().filter(|r| r.failure.is_some()).map(|r| r.name).collect()
+    }
+
+    #[tokio::test]
+    async fn a_start_waits_for_everything_but_not_for_ever() {
+        let clock = Arc::new(ManualClock::at(jiff::Timestamp::UNIX_EPOCH));
+        let (tasks, _died) = TaskSet::new(tokio::runtime::Handle::current());
+        let health = Health::new(
+            Arc::default(),
+            Arc::new(Namespaces::new(None, &tasks)),
+            Arc::new(Telemetry::new()),
+            Arc::clone(&clock) as _,
+        );
+        let all = ["listener", "definitions", "authentication", "warm-up"];
+        assert_eq!(failing(&health), all);
+        health.serving();
+        health.definitions_loaded();
+        assert_eq!(failing(&health), ["authentication"]);
+        let settled = Arc::new(AtomicBool::new(false));
+        let seen = Arc::clone(&settled);
+        health.authenticating(move || seen.load(Ordering::SeqCst));
+        assert_eq!(failing(&health), ["authentication"]);
+        settled.store(true, Ordering::SeqCst);
+        assert!(failing(&health).is_empty());
+        settled.store(false, Ordering::SeqCst);
+        clock.advance(START_PATIENCE + Duration::from_millis(1));
+        assert!(failing(&health).is_empty());
+        health.stopping();
+        assert_eq!(failing(&health), ["shutdown"]);
+        assert!(health.probe(Probe::Live).iter().all(|r| r.failure.is_none()));
     }
 }
