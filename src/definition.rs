@@ -81,6 +81,9 @@ pub struct Context<'a> {
     pub sources: Option<&'a SourceDirectory>,
     /// What definitions say nothing about.
     pub defaults: &'a Defaults,
+    /// Whether there is a cluster whose namespaces a selector can match; true where that is not
+    /// known.
+    pub cluster: bool,
     /// Who wrote them.
     pub author: Author,
     /// Reads the recordings that simulated metrics name.

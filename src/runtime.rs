@@ -154,6 +154,7 @@ async fn watch_definitions(
         paths: config.definition_paths.clone(),
         sources: config.source_directory(),
         defaults: config.defaults.clone(),
+        cluster: config.kubernetes.enabled,
     };
     let mut watch = FileWatch::new(settings, Arc::new(definitions), telemetry);
     let watch = tokio::task::spawn_blocking(move || {

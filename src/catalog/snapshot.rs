@@ -84,14 +84,33 @@ pub struct Conflict {
     pub total: bool,
 }
 
+impl Conflict {
+    /// The mistake that this is, at the loser. None when the loser is served somewhere: a
+    /// definition of a namespace that goes before a cluster-wide one is how precedence is used.
+    #[must_use]
+    pub fn problem(&self) -> Option<Problem> {
+        let Origin::File { path, line } = &self.loser_origin;
+        self.total.then(|| Problem {
+            path: path.clone(),
+            line: *line,
+            column: 0,
+            field: String::new(),
+            message: self.sentence(),
+        })
+    }
+
+    fn sentence(&self) -> String {
+        let extent = if self.total { "is not served" } else { "is not served where both are seen" };
+        format!(
+            "{} defines metric {} with the same labels as {} ({}) and {extent}",
+            self.loser, self.metric, self.winner, self.winner_origin
+        )
+    }
+}
+
 impl fmt::Display for Conflict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let extent = if self.total { "is not served" } else { "is not served where both are seen" };
-        write!(
-            f,
-            "{}: {} defines metric {} with the same labels as {} ({}) and {extent}",
-            self.loser_origin, self.loser, self.metric, self.winner, self.winner_origin
-        )
+        write!(f, "{}: {}", self.loser_origin, self.sentence())
     }
 }
 

@@ -4,16 +4,15 @@
 //! names against its sources, and conflicts between metrics. Not responsible for: whether the files
 //! and secrets that a config names exist on this machine.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use crate::catalog::{Conflict, Snapshot};
 use crate::config::{Config, KIND, Overrides};
 use crate::control::file_watch::{Content, FileSet, read, scan};
 use crate::definition::field::Field;
 use crate::definition::{Defaults, read_bounded, yaml};
-use crate::model::{
-    DefinitionKind, Entry, Labels, MetricName, Origin, Problem, Scope, SourceDirectory,
-};
+use crate::model::{Problem, SourceDirectory};
 
 /// Checks server configs, definitions, and folders of both. What a config names in
 /// `definitions.paths` is checked with it, against its sources; other definitions against the
@@ -50,15 +49,14 @@ pub fn check(paths: &[PathBuf]) -> Vec<Problem> {
         problems.extend(found.problems);
         let contents = found.files.iter().map(|path| (path.clone(), read(path))).collect();
         covered.extend(found.files.iter().map(|path| real(path)));
-        let sources = Some(config.source_directory());
-        check_definitions(&mut problems, sources, config.defaults.clone(), contents);
+        check_definitions(&mut problems, Against::of(config), contents);
     }
     rest.retain(|path, _| !covered.contains(&real(path)));
-    let (sources, defaults) = match &configs[..] {
-        [only] if broken == 0 => (Some(only.source_directory()), only.defaults.clone()),
-        _ => (None, Defaults::default()),
+    let against = match &configs[..] {
+        [only] if broken == 0 => Against::of(only),
+        _ => Against { sources: None, defaults: Defaults::default(), cluster: true },
     };
-    check_definitions(&mut problems, sources, defaults, rest);
+    check_definitions(&mut problems, against, rest);
     problems.into_iter().collect()
 }
 
@@ -74,58 +72,38 @@ fn real(path: &Path) -> PathBuf {
     path.canonicalize().unwrap_or_else(|_| path.to_owned())
 }
 
-fn check_definitions(
-    problems: &mut BTreeSet<Problem>,
+/// What definitions are checked against.
+struct Against {
+    /// None: not known, and not complained about.
     sources: Option<SourceDirectory>,
     defaults: Defaults,
+    cluster: bool,
+}
+
+impl Against {
+    fn of(config: &Config) -> Self {
+        Self {
+            sources: Some(config.source_directory()),
+            defaults: config.defaults.clone(),
+            cluster: config.kubernetes.enabled,
+        }
+    }
+}
+
+fn check_definitions(
+    problems: &mut BTreeSet<Problem>,
+    against: Against,
     contents: BTreeMap<PathBuf, Content>,
 ) {
-    let mut set = FileSet::new(sources, defaults, Box::new(read_bounded));
+    let Against { sources, defaults, cluster } = against;
+    let mut set = FileSet::new(sources, defaults, cluster, Box::new(read_bounded));
     for (path, content) in contents {
         set.update(&path, content);
     }
     let (entries, found) = set.collect();
     problems.extend(found);
-    problems.extend(conflicts(&entries));
-}
-
-/// Entries that some namespace would see under a name and label set that is already taken. A
-/// namespaced definition over a cluster-wide one is an override, not a conflict.
-fn conflicts(entries: &[Entry]) -> Vec<Problem> {
-    let mut kept: HashMap<(DefinitionKind, &MetricName, &Labels), Vec<&Entry>> = HashMap::new();
-    let mut problems = Vec::new();
-    for entry in entries {
-        let group = kept.entry((entry.id.kind, &entry.metric, &entry.labels)).or_default();
-        match group.iter().find(|first| overlap(&first.scope, &entry.scope)) {
-            None => group.push(entry),
-            Some(first) => {
-                let Origin::File { path, line } = &entry.origin;
-                problems.push(Problem {
-                    path: path.clone(),
-                    line: *line,
-                    column: 0,
-                    field: "spec".to_owned(),
-                    message: format!(
-                        "metric {} with labels {} is already defined by {} at {}, which stays",
-                        entry.metric, entry.labels, first.id, first.origin
-                    ),
-                });
-            }
-        }
-    }
-    problems
-}
-
-/// Whether one namespace certainly sees both.
-fn overlap(a: &Scope, b: &Scope) -> bool {
-    match (a, b) {
-        (Scope::Namespace(a), Scope::Namespace(b)) => a == b,
-        (Scope::Listed(a), Scope::Listed(b)) => !a.is_disjoint(b),
-        (Scope::Selected(a), Scope::Selected(b)) => a == b,
-        (Scope::All, other) | (other, Scope::All) => !matches!(other, Scope::Namespace(_)),
-        // Which namespaces carry which labels is known to the cluster alone.
-        _ => false,
-    }
+    let snapshot = Snapshot::build(entries, Vec::new(), 0, |_| None);
+    problems.extend(snapshot.conflicts().iter().filter_map(Conflict::problem));
 }
 
 #[cfg(test)]
@@ -238,9 +216,39 @@ mod tests {
         assert_eq!(
             check_in(&files, &["a.yaml", "b.yaml"]),
             [
-                "b.yaml:2: spec: metric m with labels {} is already defined by ClusterExternalMetric one at a.yaml:2, which stays",
-                "b.yaml:17: spec: metric m with labels {} is already defined by ClusterExternalMetric one at a.yaml:2, which stays",
+                "b.yaml:2: ClusterExternalMetric two defines metric m with the same labels as ClusterExternalMetric one (a.yaml:2) and is not served",
+                "b.yaml:17: ClusterExternalMetric four defines metric m with the same labels as ClusterExternalMetric one (a.yaml:2) and is not served",
                 "b.yaml:25: metadata.name: ClusterExternalMetric one is already defined at a.yaml:2; this one is left out",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_namespace_may_override_a_cluster_wide_metric() {
+        let own = document("own", "m", "simulated: {constant: 1}")
+            .replace("ClusterExternalMetric", "ExternalMetric")
+            .replace("{name: own}", "{name: own, namespace: a}");
+        let files = [("a.yaml", document("all", "m", "simulated: {constant: 2}") + &own)];
+        assert_eq!(check_in(&files, &["a.yaml"]), [""; 0]);
+    }
+
+    #[test]
+    fn selecting_namespaces_takes_a_cluster() {
+        let spec = "namespaceSelector: {matchLabels: {team: a}}\n  simulated: {constant: 1}";
+        let alone =
+            "server: {listen: '127.0.0.1:6443', auth: none}\nkubernetes: {enabled: false}\n";
+        let rest = "sources: [{name: sim, simulated: {}}]\ndefinitions: {paths: [d]}";
+        let files = [
+            ("with.yaml", server(rest)),
+            ("without.yaml", server(&format!("{alone}{rest}"))),
+            ("d/a.yaml", document("a", "a", spec)),
+        ];
+        assert_eq!(check_in(&files, &["with.yaml"]), [""; 0]);
+        assert_eq!(check_in(&files, &["d"]), [""; 0]);
+        assert_eq!(
+            check_in(&files, &["without.yaml"]),
+            [
+                "d/a.yaml:7:3: spec.namespaceSelector: namespaceSelector needs a cluster, and kubernetes.enabled is false in the server config; list the namespaces in spec.namespaces"
             ]
         );
     }

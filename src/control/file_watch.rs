@@ -57,6 +57,8 @@ pub struct Settings {
     pub sources: SourceDirectory,
     /// What definitions say nothing about.
     pub defaults: Defaults,
+    /// Whether there is a cluster whose namespaces definitions can select.
+    pub cluster: bool,
 }
 
 /// The watch. [`FileWatch::load`] first, then [`FileWatch::run`].
@@ -137,9 +139,10 @@ impl FileWatch {
                 tracing::warn!(%error, "no file events here; definition files are looked at every minute");
             })
             .ok();
-        let set = FileSet::new(Some(settings.sources), settings.defaults, Box::new(read_bounded));
+        let Settings { paths, sources, defaults, cluster } = settings;
+        let set = FileSet::new(Some(sources), defaults, cluster, Box::new(read_bounded));
         let state = State {
-            paths: settings.paths,
+            paths,
             set,
             apply,
             metrics: Metrics::register(telemetry),

@@ -47,7 +47,8 @@ fn recording(path: &Path, _limit: usize) -> io::Result<Vec<u8>> {
 
 fn read_with(sources: Option<&SourceDirectory>, author: Author, text: &str) -> Vec<Definition> {
     let defaults = Defaults::default();
-    let context = Context { sources, defaults: &defaults, author, read_file: &recording };
+    let context =
+        Context { sources, defaults: &defaults, cluster: true, author, read_file: &recording };
     read(Path::new("dir/f.yaml"), text, &context).unwrap()
 }
 
@@ -138,6 +139,7 @@ fn a_default_below_the_floor_is_raised() {
     let context = Context {
         sources: None,
         defaults: &defaults,
+        cluster: true,
         author: Author::Operator,
         read_file: &recording,
     };
@@ -645,6 +647,7 @@ fn a_file_that_is_no_yaml_is_one_problem() {
     let context = Context {
         sources: None,
         defaults: &defaults,
+        cluster: true,
         author: Author::Operator,
         read_file: &recording,
     };
@@ -668,6 +671,7 @@ proptest! {
         let context = Context {
             sources: Some(&sources),
             defaults: &defaults,
+        cluster: true,
             author: Author::Operator,
             read_file: &recording,
         };

@@ -87,7 +87,7 @@ pub(super) fn translate(
     let spec = &document.spec;
     let metric = metric(report, spec, &document.metadata);
     let labels = labels(report, spec);
-    let scope = scope(report, kind, spec, namespace);
+    let scope = scope(report, context, kind, spec, namespace);
     let query = question(report, context, spec, namespace);
     let policy = policy(report, context, spec);
     let transform = transform(report, spec);
@@ -161,6 +161,7 @@ fn check_labels<'a>(
 
 fn scope(
     report: &mut Report<'_>,
+    context: &Context<'_>,
     kind: DefinitionKind,
     spec: &Spec,
     namespace: Option<&str>,
@@ -196,7 +197,13 @@ fn scope(
         return Some(Scope::Listed(set));
     }
     match &spec.namespace_selector {
-        Some(selector) => selector_of(report, &selected, selector).map(Scope::Selected),
+        Some(selector) => {
+            if !context.cluster {
+                let message = "namespaceSelector needs a cluster, and kubernetes.enabled is false in the server config; list the namespaces in spec.namespaces";
+                report.add_key(&base, "namespaceSelector", message);
+            }
+            selector_of(report, &selected, selector).map(Scope::Selected)
+        }
         None => Some(Scope::All),
     }
 }

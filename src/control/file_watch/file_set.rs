@@ -27,6 +27,7 @@ pub enum Content {
 pub struct FileSet {
     sources: Option<SourceDirectory>,
     defaults: Defaults,
+    cluster: bool,
     read_file: Box<ReadFile>,
     files: BTreeMap<PathBuf, File>,
 }
@@ -46,13 +47,15 @@ struct Document {
 }
 
 impl FileSet {
-    /// An empty set. Without `sources`, definitions are checked for themselves only.
+    /// An empty set. Without `sources`, definitions are checked for themselves only; without a
+    /// `cluster`, they cannot select namespaces.
     pub fn new(
         sources: Option<SourceDirectory>,
         defaults: Defaults,
+        cluster: bool,
         read_file: Box<ReadFile>,
     ) -> Self {
-        Self { sources, defaults, read_file, files: BTreeMap::new() }
+        Self { sources, defaults, cluster, read_file, files: BTreeMap::new() }
     }
 
     /// Takes in what is now at a path, and tells whether that changed anything.
@@ -87,6 +90,7 @@ impl FileSet {
         let against = Context {
             sources: self.sources.as_ref(),
             defaults: &self.defaults,
+            cluster: self.cluster,
             author: Author::Operator,
             read_file: &*self.read_file,
         };
@@ -191,7 +195,7 @@ mod tests {
 
     fn set() -> FileSet {
         let read = |_: &Path, _: usize| Err(std::io::ErrorKind::NotFound.into());
-        FileSet::new(None, Defaults::default(), Box::new(read))
+        FileSet::new(None, Defaults::default(), true, Box::new(read))
     }
 
     fn document(name: &str, value: &str) -> String {

@@ -45,6 +45,7 @@ impl Fixture {
             paths: vec![dir.path().join("root")],
             sources: SourceDirectory::new([simulated]),
             defaults: Defaults::default(),
+            cluster: true,
         };
         let mut watch = FileWatch::new(settings, Arc::new(Sink(sender)), &telemetry);
         watch.load();
