@@ -98,7 +98,7 @@ async fn run(folder: &Path, tls: Arc<rustls::ClientConfig>, duration: Duration) 
 
     // Every metric once, so that each has a value and its authorization is cached.
     warm(&target).await;
-    println!("Tidepole's memory with {METRICS} metrics: {:.1} MiB", tidepole.resident_mib());
+    println!("Tidepole's memory with {METRICS} metrics: {}", tidepole.memory());
 
     let closed = |connections, streams| Shape { connections, streams, rate: None };
     let mut half = 0.0;
@@ -114,7 +114,7 @@ async fn run(folder: &Path, tls: Arc<rustls::ClientConfig>, duration: Duration) 
         let (b, t) = pair(&bare, &bare_target, &tidepole, &target, shape, duration).await;
         report(name, &b, &t);
     }
-    println!("Tidepole's memory after the load: {:.1} MiB", tidepole.resident_mib());
+    println!("Tidepole's memory after the load: {}", tidepole.memory());
 }
 
 /// An outcome and the server's CPU time per read.

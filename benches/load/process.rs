@@ -63,12 +63,15 @@ impl Server {
         Duration::from_millis(ticks * 10)
     }
 
-    /// Resident memory in MiB.
-    pub(crate) fn resident_mib(&self) -> f64 {
+    /// Resident memory, now and at most so far.
+    pub(crate) fn memory(&self) -> String {
         let status =
             std::fs::read_to_string(format!("/proc/{}/status", self.0.id())).expect("/proc");
-        let line = status.lines().find(|l| l.starts_with("VmRSS:")).expect("VmRSS");
-        let kib: f64 = line.split_whitespace().nth(1).expect("a number").parse().expect("KiB");
-        kib / 1024.0
+        let mib = |name: &str| {
+            let line = status.lines().find_map(|l| l.strip_prefix(name)).expect("a known field");
+            let kib = line.split_whitespace().next().expect("a number");
+            kib.parse::<f64>().expect("KiB") / 1024.0
+        };
+        format!("{:.1} MiB (peak {:.1} MiB)", mib("VmRSS:"), mib("VmHWM:"))
     }
 }

@@ -38,12 +38,13 @@ const ALLOW_REFRESH: Duration = Duration::from_secs(45);
 /// A denial is served for so long; the Go server's value.
 const DENY: Duration = Duration::from_secs(10);
 
-/// Answers remembered at once; the Go server's value.
-const ENTRIES: u64 = 8192;
+/// What the remembered answers may weigh in all. About 30,000 of the usual kind: the Go server's
+/// 8192 would be too few for 10,000 HPAs that read a metric each, because here the metric's name is
+/// part of the question.
+const CACHE_BYTES: u64 = 32 << 20;
 
-/// What one answer may weigh on average. Together with [`ENTRIES`] it bounds the cache to 32 MiB,
-/// should somebody come with a thousand groups.
-const ENTRY_BYTES: u64 = 4096;
+/// What one answer weighs beside its texts: the question, its slot and their place in the cache.
+const ENTRY_BYTES: u64 = 1024;
 
 /// Requests whose attributes are longer are not remembered; the Go server's value.
 const MAX_ATTRIBUTE_BYTES: usize = 10_000;
@@ -110,7 +111,7 @@ impl Question {
 
     fn weight(&self) -> u64 {
         let bytes = self.caller.size() + size(&self.attributes);
-        u64::try_from(bytes).unwrap_or(u64::MAX).max(ENTRY_BYTES)
+        u64::try_from(bytes).unwrap_or(u64::MAX).saturating_add(ENTRY_BYTES)
     }
 }
 
@@ -151,7 +152,7 @@ impl Authorization {
         let desk = Desk::new(tasks, clock, ReviewMetrics::register(telemetry, "access"));
         let cache = Cache::builder()
             .weigher(|_, q: &Arc<Question>| u32::try_from(q.weight()).unwrap_or(u32::MAX))
-            .max_capacity(ENTRIES * ENTRY_BYTES)
+            .max_capacity(CACHE_BYTES)
             // Without use an allow is worthless after a minute; this only frees memory.
             .time_to_idle(ALLOW * 2)
             .build_with_hasher(ahash::RandomState::new());

@@ -176,3 +176,15 @@ async fn masters_and_servers_without_authorization_ask_nobody() {
     assert_eq!(desk.reviewer.asked(), 0);
     desk.has(r#"authorizations_total{by="masters",outcome="allowed"} 1"#);
 }
+
+#[tokio::test(start_paused = true)]
+async fn ten_thousand_metrics_are_remembered_at_once() {
+    let desk = Desk::new();
+    let hpa = caller("system:serviceaccount:kube-system:horizontal-pod-autoscaler");
+    let metrics: Vec<_> = (0..10_000).map(|n| metric(&format!("metric_{n:05}"))).collect();
+    for metric in &metrics {
+        assert_eq!(desk.ask(&hpa, metric).await, Ok(()));
+    }
+    desk.authz.0.as_ref().expect("a reviewer").cache.run_pending_tasks();
+    assert!(metrics.iter().all(|metric| desk.ready(&hpa, metric)));
+}
