@@ -165,6 +165,7 @@ impl ControlPlane {
         // Discovery is cached on disk by server address, and ports come round again.
         let cache = kubeconfig.with_extension("cache");
         command.arg(flag("--kubeconfig", kubeconfig)).arg(flag("--cache-dir", &cache));
+        command.arg("--request-timeout=20s");
         command
     }
 

@@ -170,10 +170,15 @@ pub(crate) fn eventually<T>(
     within: Duration,
     mut check: impl FnMut() -> Result<T, String>,
 ) -> T {
-    let deadline = Instant::now() + within;
+    let begin = Instant::now();
+    let deadline = begin + within;
     loop {
         match check() {
-            Ok(value) => return value,
+            Ok(value) => {
+                // Shown for failed tests, and for all with `--nocapture`.
+                println!("{:6.1} s: {what}", begin.elapsed().as_secs_f64());
+                return value;
+            }
             Err(last) => assert!(
                 Instant::now() < deadline,
                 "{what}: not within {within:?}; last seen: {last}"

@@ -160,9 +160,12 @@ impl World {
         self.adapter().as_ref().map(|adapter| adapter.process.log()).unwrap_or_default()
     }
 
-    /// Waits for a future on the harness's own runtime.
-    pub(crate) fn wait<F: Future>(&self, future: F) -> F::Output {
-        self.runtime.block_on(future)
+    /// Waits for an answer of the API server on the harness's own runtime, not for ever.
+    pub(crate) fn wait<F: Future>(&self, answer: F) -> F::Output {
+        // A call through the aggregator may hang as long as the adapter does.
+        let bound = Duration::from_secs(20);
+        let answer = self.runtime.block_on(async { tokio::time::timeout(bound, answer).await });
+        answer.unwrap_or_else(|_| panic!("the API server did not answer within {bound:?}"))
     }
 
     /// `kubectl get --raw PATH` as an administrator, through the aggregator.
@@ -171,15 +174,19 @@ impl World {
     }
 
     /// Status and body of a GET, as they are: kubectl hides the body of a 503 that is not JSON.
-    pub(crate) fn get_body(&self, path: &str) -> (u16, String) {
+    pub(crate) fn get_body(&self, path: &str) -> Result<(u16, String), String> {
         let request = http::Request::get(path).body(kube::client::Body::empty());
         let request = request.expect("paths of tests are well-formed");
-        self.wait(async {
-            let answer = self.client.send(request).await.expect("the API server answers");
+        let read = async {
+            let answer = self.client.send(request).await.map_err(|error| error.to_string())?;
             let status = answer.status().as_u16();
-            let body = answer.into_body().collect().await.expect("the body ends").to_bytes();
-            (status, String::from_utf8_lossy(&body).into_owned())
-        })
+            let body = answer.into_body().collect().await.map_err(|error| error.to_string())?;
+            Ok((status, String::from_utf8_lossy(&body.to_bytes()).into_owned()))
+        };
+        // Shorter than `wait`'s own: a hanging read is an answer, too.
+        let bound = Duration::from_secs(10);
+        let read = self.wait(async { tokio::time::timeout(bound, read).await });
+        read.unwrap_or_else(|_| Err(format!("no answer within {bound:?}")))
     }
 
     /// The values that one read of an external metric returns, by `labelSelector`.

@@ -94,7 +94,7 @@ fn wrong_certificate_is_mended_without_a_restart() {
     };
     let seen = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
         eventually("reads fail on the certificate", SOON, || match world.get_body(path) {
-            (503, body) if body.contains("x509") => Ok(()),
+            Ok((503, body)) if body.contains("x509") => Ok(()),
             other => Err(format!("{other:?}")),
         });
         web.expect_scaling("FailedGetExternalMetric");
@@ -140,7 +140,7 @@ fn rotating_the_authority_fails_no_read() {
     for (what, change) in steps {
         change();
         always(what, A_WHILE, || match world.get_body(path) {
-            (200, _) => Ok(()),
+            Ok((200, _)) => Ok(()),
             other => Err(format!("{other:?}")),
         });
     }
