@@ -5,4 +5,13 @@ mod support;
 
 mod admin;
 mod client;
+mod crowd;
+mod delegated;
+mod faults;
+mod http;
 mod metrics;
+mod readiness;
+mod reload;
+mod semantics;
+mod shutdown;
+mod sqs;

@@ -24,9 +24,14 @@ pub(crate) enum Protocol {
 
 /// One connection. Requests go over it and no other, so a test sees when the server ends it.
 pub(crate) struct Connection {
-    sender: Sender,
-    authority: String,
+    requests: Requests,
     driver: JoinHandle<Result<(), hyper::Error>>,
+}
+
+/// Sends requests over a connection; on HTTP/2 many may do so at once.
+pub(crate) struct Requests {
+    sender: Sender,
+    authority: Arc<str>,
 }
 
 enum Sender {
@@ -88,9 +93,50 @@ impl Connection {
                 (Sender::Http2(sender), spawn(connection))
             }
         };
-        Ok(Self { sender, authority: authority.to_owned(), driver })
+        Ok(Self { requests: Requests { sender, authority: authority.into() }, driver })
     }
 
+    /// Another sender over the same connection.
+    ///
+    /// # Panics
+    /// On HTTP/1.1, where requests come one after the other.
+    pub(crate) fn share(&self) -> Requests {
+        let Sender::Http2(sender) = &self.requests.sender else {
+            panic!("HTTP/1.1 has no concurrent requests")
+        };
+        let authority = Arc::clone(&self.requests.authority);
+        Requests { sender: Sender::Http2(sender.clone()), authority }
+    }
+
+    /// `GET` with headers.
+    pub(crate) async fn get(
+        &mut self,
+        path: &str,
+        headers: &[(&str, &str)],
+    ) -> Result<Answer, Failure> {
+        self.requests.get(path, headers).await
+    }
+
+    /// Sends a request and reads the whole answer.
+    pub(crate) async fn send(
+        &mut self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Bytes,
+    ) -> Result<Answer, Failure> {
+        self.requests.send(method, path, headers, body).await
+    }
+
+    /// Waits until the server ends the connection; an orderly end is `Ok`.
+    pub(crate) async fn closed(self) -> Result<(), Failure> {
+        // Held until the end: a connection without a sender closes by itself.
+        let _requests = self.requests;
+        Ok(self.driver.await??)
+    }
+}
+
+impl Requests {
     /// `GET` with headers.
     pub(crate) async fn get(
         &mut self,
@@ -116,7 +162,7 @@ impl Connection {
         if matches!(self.sender, Sender::Http1(_)) {
             request
                 .headers_mut()
-                .insert(http::header::HOST, HeaderValue::try_from(&self.authority)?);
+                .insert(http::header::HOST, HeaderValue::try_from(&*self.authority)?);
         }
         for (name, value) in headers {
             let name = HeaderName::try_from(*name)?;
@@ -133,13 +179,6 @@ impl Connection {
             }
         };
         Answer::read(response).await
-    }
-
-    /// Waits until the server ends the connection; an orderly end is `Ok`.
-    pub(crate) async fn closed(self) -> Result<(), Failure> {
-        // Held until the end: a connection without a sender closes by itself.
-        let _sender = self.sender;
-        Ok(self.driver.await??)
     }
 }
 
