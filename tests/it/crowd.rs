@@ -16,7 +16,12 @@ const PAUSE: Duration = Duration::from_millis(100);
 const LENGTH: Duration = Duration::from_mins(1);
 
 fn runtime(name: &str) -> Runtime {
-    Builder::new_multi_thread().worker_threads(1).thread_name(name).enable_all().build().unwrap()
+    Builder::new_multi_thread()
+        .worker_threads(1)
+        .thread_name(name)
+        .enable_all()
+        .build()
+        .expect("a runtime starts")
 }
 
 /// The readers' threads are not the server's, and refreshing has its own, as in the real process:

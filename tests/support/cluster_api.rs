@@ -13,7 +13,7 @@ use futures::StreamExt;
 use futures::stream;
 use http::{Response, StatusCode};
 use http_body_util::combinators::BoxBody;
-use http_body_util::{BodyExt, Full, StreamBody};
+use http_body_util::{BodyExt, Collected, Full, StreamBody};
 use hyper::Request;
 use hyper::body::{Frame, Incoming};
 use hyper::service::service_fn;
@@ -186,7 +186,7 @@ impl State {
                 .find(|(key, _)| key == name)
                 .map(|(_, value)| value.into_owned())
         };
-        let body = request.into_body().collect().await.map(|b| b.to_bytes()).unwrap_or_default();
+        let body = request.into_body().collect().await.map(Collected::to_bytes).unwrap_or_default();
         let body: Value = serde_json::from_slice(&body).unwrap_or_default();
         match path.as_str() {
             "/api/v1/namespaces/kube-system/configmaps" => {

@@ -13,7 +13,7 @@ pub(crate) struct Family {
 }
 
 /// One line with a value.
-#[derive(Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Sample {
     pub(crate) name: String,
     pub(crate) labels: BTreeMap<String, String>,

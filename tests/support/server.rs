@@ -177,11 +177,16 @@ impl Tidepole {
         .await;
     }
 
-    /// Stops the server and checks that nothing had died in it.
-    pub(crate) async fn stop(mut self) {
+    /// Checks that nothing has died in the server.
+    pub(crate) fn check(&mut self) {
         use futures::FutureExt;
         let died = self.running.died().now_or_never();
         assert!(died.is_none(), "a background task died: {}", died.expect("checked"));
+    }
+
+    /// Checks that nothing has died, and stops the server.
+    pub(crate) async fn stop(mut self) {
+        self.check();
         let limit = Duration::from_secs(10);
         self.running.stop(limit, limit).await;
     }
@@ -254,8 +259,8 @@ pub(crate) fn metric(name: &str, spec: &str) -> String {
 }
 
 /// A link named `..data` in `folder` that points to a new folder with these files, swapped in one
-/// step, and for each file a link to it through `..data`: how kubelet brings ConfigMaps and
-/// Secrets into pods.
+/// step, and for each file a link to it through `..data`: how kubelet brings configuration and
+/// certificates into pods.
 pub(crate) fn kubelet_swap(folder: &Path, generation: u32, files: &[(&str, &str)]) {
     use std::os::unix::fs::symlink;
     let real = folder.join(format!("..generation_{generation}"));
