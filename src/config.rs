@@ -1,7 +1,8 @@
 //! The server config: one file, read at start.
 //!
-//! Responsible for: reading `ServerConfig` strictly, saying everything that is wrong with it at
-//! once and where, resolving its paths, and its defaults. Not responsible for: whether the files
+//! Responsible for: reading `ServerConfig` strictly into the settings of the components, saying
+//! everything that is wrong with it at once and where, and resolving its paths. What a component's
+//! setting may be, and its default, is the component's own rule; here are the rules between them. Not responsible for: whether the files
 //! and secrets it names can be read (the components that read them say so when the server starts;
 //! `tidepole check` runs where no secret is), metric definitions (`definition`).
 //!
@@ -10,22 +11,19 @@
 
 use std::net::{Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::definition::field::Field;
 use crate::definition::yaml::{self, MAX_FILE_BYTES};
 use crate::definition::{Defaults, read_bounded, report};
-use crate::model::Problem;
+use crate::model::{Problem, SourceDirectory};
+use crate::server;
 
-mod connect;
 mod document;
-mod settings;
 mod source;
 mod validate;
 
-pub use source::{
-    AwsSource, BasicAuth, ClientTls, HeaderValues, HttpMethod, PrometheusSource, SourceConfig,
-    SourceSettings,
-};
+pub use source::SourceConfig;
 
 /// The config's `kind`.
 pub const KIND: &str = "ServerConfig";
@@ -33,8 +31,13 @@ pub const KIND: &str = "ServerConfig";
 /// The whole server config.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// The API listener.
-    pub server: ServerSection,
+    /// The API listener. Default address `[::]:6443`: an unprivileged port, free in a pod. Default
+    /// authentication: by the cluster, safe unless said otherwise.
+    pub server: server::Settings,
+    /// How long the API listener stays open once readiness is red. Default 5 s: kubelet probes
+    /// every few seconds, and kube-proxy or the aggregator need a moment to hear of it. Without a
+    /// cluster nobody routes to us, and the default is 0.
+    pub shutdown_grace: Duration,
     /// The admin listener's address. Default `[::]:8080`, the port of most such pages.
     pub admin_listen: SocketAddr,
     /// The cluster.
@@ -45,35 +48,6 @@ pub struct Config {
     pub definition_paths: Vec<PathBuf>,
     /// What definitions say nothing about; their own defaults are told there.
     pub defaults: Defaults,
-}
-
-/// The API listener.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ServerSection {
-    /// Its address. Default `[::]:6443`: an unprivileged port, free in a pod.
-    pub listen: SocketAddr,
-    /// Its certificate and key; none means a self-signed pair made at start.
-    pub tls: Option<TlsFiles>,
-    /// Who may read. Default [`Auth::Delegated`]: safe unless said otherwise.
-    pub auth: Auth,
-}
-
-/// A certificate and its key, PEM.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TlsFiles {
-    /// The certificate chain.
-    pub cert_file: PathBuf,
-    /// Its private key.
-    pub key_file: PathBuf,
-}
-
-/// How readers are authenticated and authorized.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Auth {
-    /// By the cluster: front proxy, client certificates, `TokenReview`, `SubjectAccessReview`.
-    Delegated,
-    /// Not at all; on a loopback address only.
-    None,
 }
 
 /// The cluster.
@@ -105,6 +79,7 @@ const DEFAULT_LISTEN: SocketAddr =
     SocketAddr::new(std::net::IpAddr::V6(Ipv6Addr::UNSPECIFIED), 6443);
 const DEFAULT_ADMIN_LISTEN: SocketAddr =
     SocketAddr::new(std::net::IpAddr::V6(Ipv6Addr::UNSPECIFIED), 8080);
+const DEFAULT_SHUTDOWN_GRACE: Duration = Duration::from_secs(5);
 
 impl Config {
     /// Reads the config file.
@@ -160,6 +135,12 @@ impl Config {
                 Err(vec![problem(second.root.place, message.to_owned())])
             }
         }
+    }
+
+    /// What definitions may know about the sources.
+    #[must_use]
+    pub fn source_directory(&self) -> SourceDirectory {
+        SourceDirectory::new(self.sources.iter().map(SourceConfig::profile))
     }
 }
 

@@ -22,6 +22,7 @@ pub mod problem;
 pub mod provider;
 pub mod quantity;
 pub mod query;
+pub mod region;
 pub mod sample;
 pub mod selector;
 pub mod source;

@@ -37,11 +37,6 @@ use crate::source;
 use crate::task::{TaskDied, TaskSet};
 use crate::telemetry::Telemetry;
 
-/// New connections are still accepted for this long after readiness turned red: kubelet probes
-/// every few seconds and kube-proxy or the aggregator need a moment to hear of it. Without a
-/// cluster nobody routes to us and there is nothing to wait for.
-const SHUTDOWN_GRACE: Duration = Duration::from_secs(5);
-
 /// A running server.
 pub struct Running {
     api: Server,
@@ -65,7 +60,6 @@ pub async fn start(config: Config, serve: Handle, refresh: Handle) -> anyhow::Re
     } else {
         None
     };
-    let server_settings = config.server_settings()?;
 
     let catalog = Arc::new(Catalog::new());
     let on_demand = Arc::new(OnDemand::new());
@@ -106,7 +100,7 @@ pub async fn start(config: Config, serve: Handle, refresh: Handle) -> anyhow::Re
     watch_definitions(&config, definitions, &tasks, &telemetry).await?;
 
     let (authentication, authorization) = match &client {
-        Some(client) if server_settings.auth() == server::AuthMode::Delegated => (
+        Some(client) if config.server.auth() == server::AuthMode::Delegated => (
             Authentication::delegated(client.clone(), &tasks, &telemetry, Arc::clone(&clock)).await,
             Authorization::delegated(client.clone(), &tasks, &telemetry, Arc::clone(&clock)),
         ),
@@ -123,7 +117,7 @@ pub async fn start(config: Config, serve: Handle, refresh: Handle) -> anyhow::Re
         &telemetry,
     ));
     let api = Server::start(
-        server_settings,
+        config.server,
         authentication,
         authorization,
         Arc::new(front),
@@ -134,13 +128,12 @@ pub async fn start(config: Config, serve: Handle, refresh: Handle) -> anyhow::Re
     .await?;
     health.serving();
     tracing::info!(api = %api.local_addr(), admin = %admin_address, "serving");
-    if let Some(client) = client.clone() {
+    if let Some(client) = client {
         let names = api.serving_names().to_vec();
         let check = kubernetes::warn_of_foreign_api_services(client, group_versions, names);
         tasks.job("APIService check", check);
     }
-    let grace = if client.is_some() { SHUTDOWN_GRACE } else { Duration::ZERO };
-    Ok(Running { api, admin_address, health, tasks, died, grace })
+    Ok(Running { api, admin_address, health, tasks, died, grace: config.shutdown_grace })
 }
 
 /// Reads the definition files once and follows them from then on.
@@ -176,8 +169,7 @@ fn sources(
     let metrics = source::Metrics::register(telemetry);
     let mut built = BTreeMap::new();
     for source in &config.sources {
-        let settings = source.settings.connection();
-        let connected = source::build(&source.name, &settings, Arc::clone(clock), &metrics)?;
+        let connected = source::build(&source.name, &source.settings, Arc::clone(clock), &metrics)?;
         built.insert(source.name.clone(), connected);
     }
     Ok(built)

@@ -8,7 +8,7 @@
 //! # Shape
 //!
 //! Settings and data are apart from I/O: [`Settings`] are plain values that the server config fills
-//! in, decoders are pure functions of bytes, and one [`Source`] per kind does the calls.
+//! in and that know their own rules, decoders are pure functions of bytes, and one [`Source`] per kind does the calls.
 //!
 //! | kind | module | an answer is |
 //! |---|---|---|
@@ -35,6 +35,7 @@ pub mod aws;
 mod gate;
 mod metrics;
 pub mod prometheus;
+pub mod settings;
 pub mod simulated;
 pub mod sqs;
 mod tls;
@@ -52,56 +53,9 @@ use std::sync::Arc;
 pub use aws::AwsSettings;
 pub use metrics::Metrics;
 pub use prometheus::PrometheusSettings;
+pub use settings::{Settings, SettingsProblem};
 
 use crate::model::{self, Clock, FetchError, Query, Source, SourceKind, SourceName};
-
-/// What one source needs to connect, by kind. `Debug` shows no secret.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Settings {
-    /// A Prometheus-compatible HTTP API.
-    Prometheus(Box<PrometheusSettings>),
-    /// One AWS identity.
-    Aws(Box<AwsSettings>),
-    /// Made-up signals; needs nothing.
-    Simulated,
-}
-
-impl Settings {
-    /// The kind.
-    #[must_use]
-    pub fn kind(&self) -> SourceKind {
-        match self {
-            Self::Prometheus(_) => SourceKind::Prometheus,
-            Self::Aws(_) => SourceKind::Aws,
-            Self::Simulated => SourceKind::Simulated,
-        }
-    }
-
-    /// What is wrong with the settings, found without any input or output. Empty means fine.
-    #[must_use]
-    pub fn problems(&self) -> Vec<SettingsProblem> {
-        match self {
-            Self::Prometheus(settings) => settings.problems(),
-            Self::Aws(settings) => settings.problems(),
-            Self::Simulated => Vec::new(),
-        }
-    }
-}
-
-/// A mistake in the settings of a source.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SettingsProblem {
-    /// The field as the server config names it, below the kind's key: `url`, `tls.certFile`.
-    pub field: &'static str,
-    /// What is wrong and what would be right.
-    pub message: String,
-}
-
-impl std::fmt::Display for SettingsProblem {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}: {}", self.field, self.message)
-    }
-}
 
 /// Why a source could not be built. All of these need a person.
 #[derive(Debug, thiserror::Error)]

@@ -31,6 +31,15 @@ pub(super) struct Server {
     pub(super) listen: Option<String>,
     pub(super) tls: Option<KeyPair>,
     pub(super) auth: Option<AuthName>,
+    pub(super) shutdown_grace: Option<GoDuration>,
+    pub(super) limits: Limits,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default, expecting = "a mapping")]
+pub(super) struct Limits {
+    pub(super) connections: Option<Number>,
+    pub(super) recycle_after: Option<GoDuration>,
 }
 
 #[derive(Debug, Default, Deserialize)]

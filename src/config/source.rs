@@ -1,145 +1,298 @@
-//! The sources of a server config.
+//! The sources of a server config: from the document to the settings of the source clients.
+//!
+//! What a setting may be is the client's own rule ([`source::Settings::problems`]); this module
+//! finds the place for what it says, and knows who may use a source for what.
 
-mod check;
-
-use std::collections::BTreeMap;
-use std::fmt;
-use std::path::PathBuf;
+use std::collections::HashMap;
+use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use url::Url;
 
-use crate::model::{Pattern, SourceKind, SourceName};
+use crate::config::document::{self, Header, MethodName};
+use crate::config::validate::{file, whole};
+use crate::definition::field::Field;
+use crate::definition::names;
+use crate::definition::report::Report;
+use crate::definition::scalar::GoDuration;
+use crate::model::region::check_region;
+use crate::model::{Pattern, SourceName, SourceProfile};
+use crate::source::prometheus::{Authentication, HeaderValues, Method, TlsSettings};
+use crate::source::{self, AwsSettings, PrometheusSettings, SettingsProblem};
 
-pub(super) use check::sources;
+/// Stands for a URL that is missing or none, so that the rest is checked, too.
+const STAND_IN: &str = "https://localhost";
 
 /// One source.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct SourceConfig {
     /// Its name, unique; a DNS label, so that it can stand in labels and paths.
     pub name: SourceName,
     /// The namespaces whose definitions may use it. Default empty: all.
     pub allowed_namespaces: Vec<Pattern>,
-    /// How to reach it.
-    pub settings: SourceSettings,
-}
-
-/// How to reach a source, by kind.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum SourceSettings {
-    /// A Prometheus-compatible HTTP API.
-    Prometheus(Box<PrometheusSource>),
-    /// One AWS identity.
-    Aws(AwsSource),
-    /// Made-up signals; nothing to set.
-    Simulated,
-}
-
-/// A Prometheus-compatible HTTP API.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PrometheusSource {
-    /// Its address, http or https, with the path under which `/api/v1` is; no user, no query.
-    pub url: Url,
-    /// Further request headers, names in lower case. Default none.
-    pub headers: BTreeMap<String, HeaderValues>,
-    /// User and password. Default none; excludes `bearer_token_file`.
-    pub basic_auth: Option<BasicAuth>,
-    /// File of a bearer token. Default none.
-    pub bearer_token_file: Option<PathBuf>,
-    /// How queries are sent. Default GET: caches and read-only proxies let it pass.
-    pub method: HttpMethod,
-    /// TLS beyond the system's roots. Default none.
-    pub tls: ClientTls,
-    /// Longest wait for one answer. Default 5 s: a third of the default refresh.
-    pub timeout: Duration,
-    /// Most queries at a time. Default 16: Prometheus itself runs 20 (`--query.max-concurrency`).
-    pub max_concurrent: usize,
-    /// Largest answer. Default 8 MiB: about 80,000 series, far beyond what the HPA can use.
-    pub max_response_bytes: usize,
-    /// Most series in one answer. Default 1000: more is nearly always a forgotten `sum`.
-    pub max_series: usize,
-}
-
-/// The values of one header.
-#[derive(Clone, PartialEq, Eq)]
-pub enum HeaderValues {
-    /// As written in the config.
-    Values(Vec<String>),
-    /// Read from a file, re-read when it changes.
-    File(PathBuf),
-}
-
-impl fmt::Debug for HeaderValues {
-    /// Without the values, which may be keys.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Values(values) => write!(f, "{} value(s)", values.len()),
-            Self::File(path) => write!(f, "file {}", path.display()),
-        }
-    }
-}
-
-/// User and password.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BasicAuth {
-    /// The user.
-    pub username: String,
-    /// File of the password.
-    pub password_file: PathBuf,
-}
-
-/// How queries are sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum HttpMethod {
-    /// In the URL.
-    Get,
-    /// As a form: for queries beyond what proxies allow in a URL.
-    Post,
-}
-
-/// TLS towards a source.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ClientTls {
-    /// Roots to trust instead of the system's.
-    pub ca_file: Option<PathBuf>,
-    /// Our certificate chain and its key.
-    pub identity: Option<(PathBuf, PathBuf)>,
-    /// The name that the server's certificate must have, when it is not the URL's host.
-    pub server_name: Option<String>,
-    /// Trust every certificate.
-    pub insecure_skip_verify: bool,
-}
-
-/// One AWS identity; the credentials come from the SDK's default chain.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AwsSource {
-    /// Its region.
-    pub region: Arc<str>,
-    /// The SQS endpoint, when it is not the region's own: `sqsEndpointUrl`, else `endpointUrl`.
-    pub sqs_endpoint: Option<Url>,
-    /// Roles that definitions may name. Default none.
+    /// AWS roles that definitions may name. Default none.
     pub allowed_roles: Vec<Pattern>,
-    /// Regions that definitions may name, `region` among them. Default `region` alone.
+    /// AWS regions that definitions may name, the source's own among them. Default that one alone.
     pub allowed_regions: Vec<Arc<str>>,
-    /// Longest wait for one answer, retries included. Default 5 s: a third of the default refresh.
-    pub timeout: Duration,
-    /// Most calls at a time. Default 16: at 20 ms a call, 800 queues a second.
-    pub max_concurrent: usize,
-    /// Use FIPS endpoints. Default false.
-    pub fips: bool,
-    /// Use dual-stack endpoints. Default false.
-    pub dual_stack: bool,
+    /// How to reach it; without [problems](source::Settings::problems).
+    pub settings: source::Settings,
 }
 
-impl SourceSettings {
-    /// The source's kind.
+impl SourceConfig {
+    /// What definitions may know about this source.
     #[must_use]
-    pub fn kind(&self) -> SourceKind {
-        match self {
-            Self::Prometheus(_) => SourceKind::Prometheus,
-            Self::Aws(_) => SourceKind::Aws,
-            Self::Simulated => SourceKind::Simulated,
+    pub fn profile(&self) -> SourceProfile {
+        let region = match &self.settings {
+            source::Settings::Aws(aws) => Some(aws.region.as_str().into()),
+            source::Settings::Prometheus(_) | source::Settings::Simulated => None,
+        };
+        SourceProfile {
+            name: self.name.clone(),
+            kind: self.settings.kind(),
+            region,
+            allowed_regions: self.allowed_regions.clone(),
+            allowed_roles: self.allowed_roles.clone(),
+            allowed_namespaces: self.allowed_namespaces.clone(),
         }
     }
+}
+
+/// The sources of the document. One that is here although something is wrong with it never gets
+/// out: the report is not clean then.
+pub(super) fn sources(
+    report: &mut Report<'_>,
+    specs: &[document::Source],
+    base: &Path,
+) -> Vec<SourceConfig> {
+    let list = Field::of("sources");
+    // With an item left out, positions are no longer those of the document.
+    if report.root().find(&list).is_none_or(|node| node.child_count() != specs.len()) {
+        return Vec::new();
+    }
+    let mut seen: HashMap<&str, usize> = HashMap::new();
+    let mut sources = Vec::new();
+    for (index, spec) in specs.iter().enumerate() {
+        let item = list.index(index);
+        let name = report.require(&item.key("name"), spec.name.as_deref());
+        if let Some(name) = name {
+            report.check(&item.key("name"), names::dns_label(name));
+            if let Some(first) = seen.insert(name, index) {
+                report.add(&item.key("name"), format!("sources[{first}] has the same name"));
+            }
+        }
+        let settings = settings(report, &item, spec, base);
+        let is_pattern = |text: &str| {
+            text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-*".contains(&b))
+        };
+        let allowed_namespaces = patterns(
+            report,
+            &item.key("allowedNamespaces"),
+            &spec.allowed_namespaces,
+            is_pattern,
+            "a namespace; write it like team-a or team-*",
+        );
+        let (allowed_roles, allowed_regions) = match &spec.aws {
+            Some(aws) => allowed(report, &item.key("aws"), aws),
+            None => (Vec::new(), Vec::new()),
+        };
+        if let (Some(name), Some(settings)) = (name, settings) {
+            sources.push(SourceConfig {
+                name: SourceName::new(name),
+                allowed_namespaces,
+                allowed_roles,
+                allowed_regions,
+                settings,
+            });
+        }
+    }
+    sources
+}
+
+fn patterns(
+    report: &mut Report<'_>,
+    field: &Field,
+    texts: &[String],
+    fits: impl Fn(&str) -> bool,
+    what: &str,
+) -> Vec<Pattern> {
+    if !report.has_problem(field) {
+        for (index, text) in texts.iter().enumerate() {
+            if text.is_empty() || !fits(text) {
+                report.add(&field.index(index), format!("{text:?} can never match {what}"));
+            }
+        }
+    }
+    texts.iter().map(|text| Pattern::new(text)).collect()
+}
+
+/// The settings of the source's client; `None` when the report says why there are none.
+fn settings(
+    report: &mut Report<'_>,
+    item: &Field,
+    spec: &document::Source,
+    base: &Path,
+) -> Option<source::Settings> {
+    let kind = report.exactly_one(item, &["prometheus", "aws", "simulated"])?;
+    let field = item.key(kind);
+    let settings = match kind {
+        "prometheus" => {
+            let settings = prometheus(report, &field, spec.prometheus.as_ref()?, base);
+            source::Settings::Prometheus(Box::new(settings))
+        }
+        "aws" => source::Settings::Aws(Box::new(aws(report, &field, spec.aws.as_ref()?))),
+        _ => spec.simulated.as_ref().map(|_| source::Settings::Simulated)?,
+    };
+    for SettingsProblem { field: keys, at_key, message } in settings.problems() {
+        let Some((last, parents)) = keys.split_last() else { continue };
+        let parent = parents.iter().fold(field.clone(), |field, key| field.key(key));
+        if at_key {
+            report.add_key(&parent, last, message);
+        } else {
+            report.add(&parent.key(last), message);
+        }
+    }
+    // Written, even if nothing is in it, TLS is wanted.
+    if let source::Settings::Prometheus(settings) = &settings
+        && settings.url.scheme() == "http"
+        && spec.prometheus.as_ref().is_some_and(|spec| spec.tls.is_some())
+    {
+        report.add_key(&field, "tls", "the url is http; TLS needs https");
+    }
+    Some(settings)
+}
+
+fn prometheus(
+    report: &mut Report<'_>,
+    field: &Field,
+    spec: &document::Prometheus,
+    base: &Path,
+) -> PrometheusSettings {
+    let key = field.key("url");
+    let url = report
+        .require(&key, spec.url.as_deref())
+        .and_then(|text| url(report, &key, text))
+        .unwrap_or_else(|| Url::parse(STAND_IN).expect("the stand-in is a URL"));
+    let mut settings = PrometheusSettings::new(url);
+    for (name, spec) in &spec.headers {
+        let values = match spec {
+            Header::Values(values) => HeaderValues::Fixed(values.clone()),
+            Header::File(path) => {
+                let key = field.key("headers").key(name).key("file");
+                HeaderValues::File(file(report, &key, Some(path), base).unwrap_or_default())
+            }
+        };
+        settings.headers.push((name.clone(), values));
+    }
+    settings.authentication = authentication(report, field, spec, base);
+    settings.method = match spec.method {
+        Some(MethodName::Post) => Method::Post,
+        Some(MethodName::Get) | None => Method::Get,
+    };
+    if let Some(spec) = &spec.tls {
+        let field = field.key("tls");
+        let mut file =
+            |key: &str, name: &Option<String>| file(report, &field.key(key), name.as_deref(), base);
+        settings.tls = TlsSettings {
+            ca_file: file("caFile", &spec.ca_file),
+            cert_file: file("certFile", &spec.cert_file),
+            key_file: file("keyFile", &spec.key_file),
+            server_name: spec.server_name.clone(),
+            insecure_skip_verify: spec.insecure_skip_verify,
+        };
+    }
+    if let Some(GoDuration(timeout)) = spec.timeout {
+        settings.timeout = timeout;
+    }
+    whole(&mut settings.max_concurrent, spec.max_concurrent.as_ref());
+    whole(&mut settings.max_response_bytes, spec.max_response_bytes.as_ref());
+    whole(&mut settings.max_series, spec.max_series.as_ref());
+    settings
+}
+
+fn authentication(
+    report: &mut Report<'_>,
+    field: &Field,
+    spec: &document::Prometheus,
+    base: &Path,
+) -> Authentication {
+    let key = field.key("bearerTokenFile");
+    let token_file = file(report, &key, spec.bearer_token_file.as_deref(), base);
+    let Some(basic) = &spec.basic_auth else {
+        return token_file
+            .map_or(Authentication::None, |token_file| Authentication::Bearer { token_file });
+    };
+    if spec.bearer_token_file.is_some() {
+        let message = "basicAuth already says who we are; only one way to do so is allowed";
+        report.add_key(field, "bearerTokenFile", message);
+    }
+    let field = field.key("basicAuth");
+    let username = report.require(&field.key("username"), basic.username.as_deref());
+    let key = field.key("passwordFile");
+    let password = report.require(&key, basic.password_file.as_deref());
+    let password_file = file(report, &key, password, base);
+    Authentication::Basic {
+        username: username.unwrap_or_default().to_owned(),
+        password_file: password_file.unwrap_or_default(),
+    }
+}
+
+fn aws(report: &mut Report<'_>, field: &Field, spec: &document::Aws) -> AwsSettings {
+    let region = report.require(&field.key("region"), spec.region.as_deref());
+    let mut settings = AwsSettings::new(region.unwrap_or_default());
+    let mut endpoint = |key: &str, text: &Option<String>| {
+        text.as_deref().and_then(|text| url(report, &field.key(key), text))
+    };
+    settings.endpoint_url = endpoint("endpointUrl", &spec.endpoint_url);
+    settings.sqs_endpoint_url = endpoint("sqsEndpointUrl", &spec.sqs_endpoint_url);
+    if let Some(GoDuration(timeout)) = spec.timeout {
+        settings.timeout = timeout;
+    }
+    whole(&mut settings.max_concurrent, spec.max_concurrent.as_ref());
+    settings.fips = spec.fips;
+    settings.dual_stack = spec.dual_stack;
+    settings
+}
+
+/// The roles and regions that definitions may name.
+fn allowed(
+    report: &mut Report<'_>,
+    field: &Field,
+    spec: &document::Aws,
+) -> (Vec<Pattern>, Vec<Arc<str>>) {
+    let region = spec.region.as_deref();
+    let key = &field.key("allowedRegions");
+    if let Some(allowed) = &spec.allowed_regions
+        && !report.has_problem(key)
+    {
+        for (index, text) in allowed.iter().enumerate() {
+            report.check(&key.index(index), check_region(text));
+        }
+        if let Some(region) = region
+            && !allowed.iter().any(|allowed| allowed == region)
+            && !report.has_problem(key)
+        {
+            report.add(key, format!("the source's own region {region} must be among these"));
+        }
+    }
+    let regions = match &spec.allowed_regions {
+        Some(allowed) => allowed.iter().map(|text| text.as_str().into()).collect(),
+        None => region.into_iter().map(Into::into).collect(),
+    };
+    let is_role = |text: &str| {
+        text.starts_with("arn:") && text.contains(":role/") && text.matches(':').count() == 5
+    };
+    let roles = patterns(
+        report,
+        &field.key("allowedRoles"),
+        &spec.allowed_roles,
+        is_role,
+        "a role's ARN; write it like arn:aws:iam::*:role/metrics-*",
+    );
+    (roles, regions)
+}
+
+/// Reads a URL. Its text is in no message: a password may be in it.
+fn url(report: &mut Report<'_>, field: &Field, text: &str) -> Option<Url> {
+    let explain = |error| format!("not a URL ({error}); write it like https://prometheus:9090");
+    report.check(field, Url::parse(text).map_err(explain))
 }

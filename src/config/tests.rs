@@ -6,6 +6,9 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::model::{OnNoData, SourceKind};
+use crate::server::AuthMode;
+use crate::source::Settings;
+use crate::source::prometheus::{Authentication, HeaderValues, Method};
 
 const HEAD: &str = "apiVersion: tidepole.dev/v1alpha1\nkind: ServerConfig\n";
 
@@ -24,9 +27,11 @@ fn config(body: &str) -> Config {
 #[test]
 fn an_empty_config_takes_every_default() {
     let config = config("");
-    assert_eq!(config.server.listen.to_string(), "[::]:6443");
-    assert_eq!(config.server.auth, Auth::Delegated);
+    assert_eq!(config.server.listen().to_string(), "[::]:6443");
+    assert_eq!(config.server.auth(), AuthMode::Delegated);
     assert_eq!(config.server.tls, None);
+    assert_eq!(config.server.limits, server::Limits::default());
+    assert_eq!(config.shutdown_grace, Duration::from_secs(5));
     assert_eq!(config.admin_listen.to_string(), "[::]:8080");
     assert_eq!(config.kubernetes, KubernetesSection { enabled: true, kubeconfig: None });
     assert_eq!((config.sources.len(), config.definition_paths.len()), (0, 0));
@@ -41,6 +46,8 @@ server:
   listen: 127.0.0.1:6443
   tls: { certFile: tls.crt, keyFile: /certs/tls.key }
   auth: none
+  shutdownGrace: 0s
+  limits: { connections: 64, recycleAfter: 1m }
 apis: { external: true, custom: false }
 admin: { listen: "127.0.0.1:8080" }
 kubernetes: { enabled: false, kubeconfig: null }
@@ -69,24 +76,30 @@ definitions: { paths: [metrics.d, /abs] }
 defaults: { refresh: 30s, maxAge: 5m, onNoData: 0, firstReadTimeout: 1s }
 "#,
     );
+    let limits = &config.server.limits;
+    assert_eq!((limits.connections, limits.recycle_after), (64, Duration::from_mins(1)));
+    assert_eq!(config.shutdown_grace, Duration::ZERO);
     let tls = config.server.tls.unwrap();
-    assert_eq!(tls.cert_file, Path::new("etc/tls.crt"));
-    assert_eq!(tls.key_file, Path::new("/certs/tls.key"));
+    assert_eq!(tls.certificate, Path::new("etc/tls.crt"));
+    assert_eq!(tls.key, Path::new("/certs/tls.key"));
     assert_eq!(config.definition_paths, [Path::new("etc/metrics.d"), Path::new("/abs")]);
     assert_eq!(config.defaults.on_no_data, OnNoData::Value(0_u64.into()));
-    let SourceSettings::Prometheus(main) = &config.sources[0].settings else { panic!() };
+    let Settings::Prometheus(main) = &config.sources[0].settings else { panic!() };
     assert_eq!(main.url.as_str(), "https://prometheus.monitoring:9090/prefix");
-    assert_eq!(main.headers["x-scope-orgid"], HeaderValues::Values(vec!["team-a".into()]));
-    assert_eq!(main.headers["x-many"], HeaderValues::Values(vec!["a".into(), "b".into()]));
-    assert_eq!(main.headers["x-key"], HeaderValues::File("/secrets/key".into()));
-    assert_eq!(main.bearer_token_file.as_deref(), Some(Path::new("etc/token")));
-    assert_eq!(main.method, HttpMethod::Post);
-    assert_eq!(main.tls.identity, Some(("etc/c.crt".into(), "etc/c.key".into())));
+    let header = |name: &str| &main.headers.iter().find(|(known, _)| known == name).unwrap().1;
+    assert_eq!(header("X-Scope-OrgID"), &HeaderValues::Fixed(vec!["team-a".into()]));
+    assert_eq!(header("X-Many"), &HeaderValues::Fixed(vec!["a".into(), "b".into()]));
+    assert_eq!(header("X-Key"), &HeaderValues::File("/secrets/key".into()));
+    let token_file = "etc/token".into();
+    assert_eq!(main.authentication, Authentication::Bearer { token_file });
+    assert_eq!(main.method, Method::Post);
+    let tls = (main.tls.cert_file.as_deref(), main.tls.key_file.as_deref());
+    assert_eq!(tls, (Some(Path::new("etc/c.crt")), Some(Path::new("etc/c.key"))));
     assert_eq!(main.timeout, Duration::from_secs(2));
     let bounds = (main.max_concurrent, main.max_response_bytes, main.max_series);
     assert_eq!(bounds, (4, 1 << 20, 10));
-    let SourceSettings::Aws(aws) = &config.sources[1].settings else { panic!() };
-    assert_eq!(aws.sqs_endpoint.as_ref().map(url::Url::as_str), Some("http://127.0.0.1:9324/"));
+    let Settings::Aws(aws) = &config.sources[1].settings else { panic!() };
+    assert_eq!(aws.endpoint_url.as_ref().map(url::Url::as_str), Some("http://127.0.0.1:9324/"));
     assert_eq!((aws.timeout, aws.max_concurrent), (Duration::from_secs(5), 16));
 }
 
@@ -115,9 +128,9 @@ fn flags_win_and_are_checked_with_the_rest() {
     };
     let body = "server: {auth: none}\nkubernetes: {kubeconfig: other}\n";
     let config = parse(body, &overrides).unwrap();
-    assert_eq!(config.server.listen.to_string(), "127.0.0.1:7443");
+    assert_eq!(config.server.listen().to_string(), "127.0.0.1:7443");
     assert_eq!(config.admin_listen.to_string(), "127.0.0.1:0");
-    assert_eq!(config.server.tls.unwrap().cert_file, Path::new("c"));
+    assert_eq!(config.server.tls.unwrap().certificate, Path::new("c"));
     assert_eq!(config.kubernetes.kubeconfig.as_deref(), Some(Path::new("kc")));
     let open = Overrides { listen: Some("0.0.0.0:1".parse().unwrap()), ..Overrides::default() };
     assert_eq!(
@@ -175,6 +188,14 @@ fn every_mistake_is_named_with_its_place() {
         (
             "server: {tls: {certFile: '', keyFile: b}}",
             &["3:26: server.tls.certFile: the file's name is empty"],
+        ),
+        (
+            "server: {shutdownGrace: -1s, limits: {connections: 1.5, recycleAfter: 0s}}",
+            &[
+                "3:25: server.shutdownGrace: the duration -1s is negative",
+                "3:52: server.limits.connections: expected a whole number from 16 to 65536",
+                "3:71: server.limits.recycleAfter: expected a duration from 1s to 24h",
+            ],
         ),
         (
             "admin: {listen: '[::]:6443'}",
@@ -366,9 +387,9 @@ fn every_config_of_the_repository_loads() {
             .unwrap_or_else(|problems| panic!("{problems:#?}"))
     };
     let demo = load("demo.yaml");
-    assert_eq!(demo.server.listen.to_string(), "127.0.0.1:6443");
+    assert_eq!(demo.server.listen().to_string(), "127.0.0.1:6443");
     assert_eq!(demo.admin_listen.to_string(), "127.0.0.1:8080");
-    assert_eq!((demo.server.auth, demo.kubernetes.enabled), (Auth::None, false));
+    assert_eq!((demo.server.auth(), demo.kubernetes.enabled), (AuthMode::None, false));
     assert_eq!(load("minimal.yaml").sources.len(), 1);
     assert_eq!(load("full.yaml").sources.len(), 3);
 }

@@ -6,15 +6,17 @@ use std::time::Duration;
 
 use crate::config::document::{AuthName, DefaultsSpec, Document, KeyPair};
 use crate::config::{
-    Auth, Config, DEFAULT_ADMIN_LISTEN, DEFAULT_LISTEN, KIND, KubernetesSection, Overrides,
-    ServerSection, TlsFiles, source,
+    Config, DEFAULT_ADMIN_LISTEN, DEFAULT_LISTEN, DEFAULT_SHUTDOWN_GRACE, KIND, KubernetesSection,
+    Overrides, source,
 };
 use crate::definition::Defaults;
 use crate::definition::decode::decode;
 use crate::definition::document::API_VERSION;
 use crate::definition::field::Field;
 use crate::definition::report::Report;
-use crate::definition::scalar::GoDuration;
+use crate::definition::scalar::{GoDuration, Number};
+use crate::model::Decimal;
+use crate::server::{self, AuthMode, TlsFiles};
 
 /// Longest wait for a first value. The aggregator gives up after 60 s, the HPA's own client
 /// earlier; a longer wait would only hold connections.
@@ -36,18 +38,20 @@ pub(super) fn config(report: &mut Report<'_>, overrides: &Overrides) -> Option<C
         DEFAULT_ADMIN_LISTEN,
     );
     if let (Some(server), Some(admin)) = (&server, admin_listen)
-        && server.listen == admin
+        && server.listen() == admin
         && admin.port() != 0
     {
         report.add(&Field::of("admin.listen"), "both listeners have the same address");
     }
     let field = Field::of("kubernetes.kubeconfig");
     let kubeconfig = file(report, &field, document.kubernetes.kubeconfig.as_deref(), &base);
+    let grace = if enabled { DEFAULT_SHUTDOWN_GRACE } else { Duration::ZERO };
     let sources = source::sources(report, &document.sources, &base);
     let definition_paths = definition_paths(report, &document, &base);
     let defaults = defaults(report, &document.defaults);
     Some(Config {
         server: server?,
+        shutdown_grace: document.server.shutdown_grace.map_or(grace, |grace| grace.0),
         admin_listen: admin_listen?,
         kubernetes: KubernetesSection {
             enabled,
@@ -91,33 +95,35 @@ fn server(
     overrides: &Overrides,
     base: &Path,
     kubernetes: bool,
-) -> Option<ServerSection> {
-    let auth_field = Field::of("server.auth");
-    let listen = listen(
-        report,
-        &Field::of("server.listen"),
-        document.server.listen.as_deref(),
-        overrides.listen,
-        DEFAULT_LISTEN,
-    );
-    let auth = match document.server.auth {
-        Some(AuthName::None) => Auth::None,
-        Some(AuthName::Delegated) | None => Auth::Delegated,
+) -> Option<server::Settings> {
+    let spec = &document.server;
+    let base_field = Field::of("server");
+    let auth_field = base_field.key("auth");
+    let listen_field = base_field.key("listen");
+    let listen =
+        listen(report, &listen_field, spec.listen.as_deref(), overrides.listen, DEFAULT_LISTEN);
+    let auth = match spec.auth {
+        Some(AuthName::None) => AuthMode::None,
+        Some(AuthName::Delegated) | None => AuthMode::Delegated,
     };
-    let known = report.has_problem(&auth_field);
-    match (auth, listen) {
-        (Auth::Delegated, _) if !kubernetes && !known => report.add(
+    if auth == AuthMode::Delegated && !kubernetes && !report.has_problem(&auth_field) {
+        report.add(
             &auth_field,
             "delegated needs a cluster, and kubernetes.enabled is false; set auth: none and listen on a loopback address",
-        ),
-        (Auth::None, Some(listen)) if !listen.ip().to_canonical().is_loopback() => report.add(
-            &auth_field,
-            format!("none is allowed on a loopback address only, and the server listens on {listen}"),
-        ),
-        _ => {}
+        );
     }
-    let tls = tls_files(report, document.server.tls.as_ref(), overrides, base);
-    Some(ServerSection { listen: listen?, tls, auth })
+    let tls = tls_files(report, spec.tls.as_ref(), overrides, base);
+    let mut limits = server::Limits::default();
+    whole(&mut limits.connections, spec.limits.connections.as_ref());
+    if let Some(GoDuration(after)) = spec.limits.recycle_after {
+        limits.recycle_after = after;
+    }
+    for (key, message) in limits.problems() {
+        report.add(&base_field.key("limits").key(key), message);
+    }
+    let mut settings = report.check(&auth_field, server::Settings::new(listen?, auth, tls))?;
+    settings.limits = limits;
+    Some(settings)
 }
 
 fn tls_files(
@@ -136,7 +142,7 @@ fn tls_files(
     let cert = overrides.tls_cert_file.clone().or(cert);
     let key = overrides.tls_private_key_file.clone().or(key);
     match (cert, key) {
-        (Some(cert_file), Some(key_file)) => Some(TlsFiles { cert_file, key_file }),
+        (Some(certificate), Some(key)) => Some(TlsFiles { certificate, key }),
         (None, None) => None,
         (cert, _) => {
             let missing = if cert.is_some() { "keyFile" } else { "certFile" };
@@ -180,6 +186,20 @@ pub(super) fn file(
         return None;
     }
     Some(base.join(name))
+}
+
+/// Takes a number over. What is no whole number becomes 0, which is within the bounds of no setting,
+/// so that the setting's own check says what the bounds are.
+pub(super) fn whole(setting: &mut usize, given: Option<&Number>) {
+    let Some(Number(number)) = given else { return };
+    let milli = number.to_milli().and_then(|milli| u64::try_from(milli).ok());
+    *setting = milli
+        .filter(|milli| milli % 1000 == 0)
+        .map(|milli| milli / 1000)
+        // Rounding at milli must not turn a fraction into a whole number.
+        .filter(|whole| Decimal::from(*whole) == *number)
+        .and_then(|whole| usize::try_from(whole).ok())
+        .unwrap_or(0);
 }
 
 fn definition_paths(report: &mut Report<'_>, document: &Document, base: &Path) -> Vec<PathBuf> {

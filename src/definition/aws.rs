@@ -1,8 +1,10 @@
-//! The forms that AWS gives to regions, accounts, roles and queues.
+//! The forms that AWS gives to accounts, roles and queues.
 
 use std::sync::Arc;
 
 use url::{Host, Url};
+
+use crate::model::region::is_region;
 
 /// Longest queue name, `.fifo` included (SQS quotas).
 const MAX_QUEUE_NAME: usize = 80;
@@ -34,9 +36,6 @@ pub enum InvalidAws {
         "{0:?} is not a queue's URL; one looks like https://sqs.eu-west-1.amazonaws.com/111122223333/jobs"
     )]
     QueueUrl(String),
-    /// Not a region.
-    #[error("{0:?} is not an AWS region; one looks like eu-west-1")]
-    Region(String),
     /// Not a role's ARN.
     #[error("{0:?} is not a role's ARN; one looks like arn:aws:iam::111122223333:role/metrics")]
     Role(String),
@@ -56,14 +55,6 @@ pub fn queue(text: &str) -> Result<NamedQueue, InvalidAws> {
     } else {
         Err(InvalidAws::QueueName(crop(text)))
     }
-}
-
-/// Checks a region's form: words of letters joined by `-`, a number at the end.
-///
-/// # Errors
-/// When it does not have it.
-pub fn region(text: &str) -> Result<(), InvalidAws> {
-    if is_region(text) { Ok(()) } else { Err(InvalidAws::Region(crop(text))) }
 }
 
 /// Checks the form of a role's ARN.
@@ -139,19 +130,6 @@ fn is_queue_name(text: &str) -> bool {
     !body.is_empty()
         && text.len() <= MAX_QUEUE_NAME
         && body.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
-}
-
-fn is_region(text: &str) -> bool {
-    let mut parts = text.split('-');
-    let number = parts.next_back().unwrap_or_default();
-    let words: Vec<&str> = parts.collect();
-    // `vpce-0123-1` and the like begin with a word as well; regions have two-letter countries or
-    // the longer `eusc`, then at least one direction.
-    (1..=2).contains(&number.len())
-        && number.bytes().all(|b| b.is_ascii_digit())
-        && (2..=4).contains(&words.len())
-        && (2..=4).contains(&words[0].len())
-        && words.iter().all(|w| !w.is_empty() && w.bytes().all(|b| b.is_ascii_lowercase()))
 }
 
 fn is_account(text: &str) -> bool {
@@ -253,17 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn regions_and_roles() {
-        for good in
-            ["eu-west-1", "us-gov-east-1", "us-iso-west-1", "eusc-de-east-1", "mx-central-1"]
-        {
-            assert_eq!(region(good), Ok(()));
-        }
-        for bad in
-            ["", "eu", "eu-1", "eu-west", "EU-west-1", "eu-west-1a", "eu_west_1", "vpce-0a-1"]
-        {
-            assert_eq!(region(bad), Err(InvalidAws::Region(bad.to_owned())), "{bad}");
-        }
+    fn roles() {
         for good in ["arn:aws:iam::111122223333:role/a", "arn:aws-cn:iam::111122223333:role/p/a"] {
             assert_eq!(role_arn(good), Ok(()));
         }
@@ -283,7 +251,7 @@ mod tests {
     proptest! {
         #[test]
         fn never_panics(text in "(arn:|https?://)?[-a-z0-9:/.]{0,60}|.{0,30}") {
-            let _ = (queue(&text), region(&text), role_arn(&text));
+            let _ = (queue(&text), role_arn(&text));
         }
     }
 }

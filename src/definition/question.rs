@@ -11,6 +11,8 @@ use crate::definition::field::{Field, closest};
 use crate::definition::report::Report;
 use crate::definition::signal;
 use crate::model::query::NAMESPACE_PLACEHOLDER;
+use crate::model::region;
+
 use crate::model::{
     PrometheusQuery, Query, QuerySpec, QueryTemplate, QueueCount, QueueRef, SourceDirectory,
     SourceKind, SourceName, SourceProfile, SqsQuery,
@@ -186,7 +188,7 @@ fn sqs_query(
     let base = Field::of("spec.sqs");
     let region = spec.region.as_deref().and_then(|region| {
         let field = base.key("region");
-        report.check(&field, aws::region(region))?;
+        report.check(&field, region::check_region(region))?;
         check_region(report, &field, region, profile).then_some(region)
     });
     let default = region

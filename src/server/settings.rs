@@ -74,6 +74,34 @@ pub struct PeerLimits {
     pub resets: usize,
 }
 
+/// Fewer would leave nothing for probes beside a few kube-apiservers: a quarter is for peers whose
+/// certificate holds.
+const MIN_CONNECTIONS: usize = 16;
+/// A process rarely has more file descriptors.
+const MAX_CONNECTIONS: usize = 65_536;
+/// More often, handshakes would cost more than the load they spread.
+const MIN_RECYCLE: Duration = Duration::from_secs(1);
+/// A connection that lives longer was never meant to be ended.
+const MAX_RECYCLE: Duration = Duration::from_hours(24);
+
+impl Limits {
+    /// What is wrong with the limits that operators may set: the setting, as the server config
+    /// names it, and why it cannot be.
+    #[must_use]
+    pub fn problems(&self) -> Vec<(&'static str, String)> {
+        let mut found = Vec::new();
+        if !(MIN_CONNECTIONS..=MAX_CONNECTIONS).contains(&self.connections) {
+            let message =
+                format!("expected a whole number from {MIN_CONNECTIONS} to {MAX_CONNECTIONS}");
+            found.push(("connections", message));
+        }
+        if !(MIN_RECYCLE..=MAX_RECYCLE).contains(&self.recycle_after) {
+            found.push(("recycleAfter", "expected a duration from 1s to 24h".to_owned()));
+        }
+        found
+    }
+}
+
 impl Default for Limits {
     fn default() -> Self {
         Self {
@@ -150,11 +178,9 @@ impl Settings {
 /// Why the server cannot start, or why a certificate cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ServerError {
-    /// Without authentication only loopback will do.
-    #[error(
-        "auth: none on {0} would serve everybody who can reach it: listen on 127.0.0.1 or [::1], \
-         or use auth: delegated"
-    )]
+    /// Without authentication only loopback will do: everybody who can reach the address would be
+    /// served.
+    #[error("none is allowed on a loopback address only, and the server listens on {0}")]
     OpenToTheWorld(SocketAddr),
     /// The settings say one thing and the given authentication or authorization another.
     #[error("settings ask for auth: {asked}, but {given} was given")]

@@ -21,8 +21,10 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use url::Url;
 
+use crate::model::region::check_region;
 use crate::model::{Clock, FetchError, Query, QuerySpec, Sample, Source, SourceKind, SourceName};
 use crate::source::gate::Gate;
+use crate::source::settings::{DEFAULT_CONCURRENT, DEFAULT_TIMEOUT, check_calls, url_problem};
 use crate::source::sqs::Queues;
 use crate::source::{BuildError, Metrics, SettingsProblem, sqs, tls, wrong_kind};
 use clients::Clients;
@@ -55,8 +57,8 @@ impl AwsSettings {
             region: region.to_owned(),
             endpoint_url: None,
             sqs_endpoint_url: None,
-            timeout: Duration::from_secs(5),
-            max_concurrent: 16,
+            timeout: DEFAULT_TIMEOUT,
+            max_concurrent: DEFAULT_CONCURRENT,
             fips: false,
             dual_stack: false,
         }
@@ -66,43 +68,24 @@ impl AwsSettings {
     #[must_use]
     pub fn problems(&self) -> Vec<SettingsProblem> {
         let mut found = Vec::new();
-        let mut refuse = |field: &'static str, wrong: bool, message: &str| {
-            if wrong {
-                found.push(SettingsProblem { field, message: message.to_owned() });
-            }
-        };
-        // Regions become a part of host names; AWS' own are like eu-west-1 or us-gov-east-1.
-        let in_region = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-        refuse(
-            "region",
-            self.region.is_empty() || !self.region.chars().all(in_region),
-            "must be the name of a region, like eu-west-1",
-        );
+        if let Err(error) = check_region(&self.region) {
+            found.push(SettingsProblem::value(&["region"], error.to_string()));
+        }
         let urls =
             [("endpointUrl", &self.endpoint_url), ("sqsEndpointUrl", &self.sqs_endpoint_url)];
         for (field, url) in urls {
-            let Some(url) = url else { continue };
-            refuse(
-                field,
-                !matches!(url.scheme(), "http" | "https") || !url.has_host(),
-                "must be an http:// or https:// URL",
-            );
-            refuse(
-                field,
-                !url.username().is_empty() || url.password().is_some(),
-                "must not contain a user name or password",
-            );
-            refuse(
-                field,
-                url.query().is_some() || url.fragment().is_some(),
-                "must not contain a query or fragment",
-            );
+            let instead = "credentials come from the AWS SDK's default chain";
+            let wrong = url.as_ref().and_then(|url| url_problem(url, instead));
+            found.extend(wrong.map(|message| SettingsProblem::value(&[field], message)));
         }
         let own_endpoint = self.endpoint_url.is_some() || self.sqs_endpoint_url.is_some();
-        refuse("fips", self.fips && own_endpoint, "contradicts an endpoint URL");
-        refuse("dualStack", self.dual_stack && own_endpoint, "contradicts an endpoint URL");
-        refuse("timeout", self.timeout.is_zero(), "must be longer than zero");
-        refuse("maxConcurrent", self.max_concurrent == 0, "must be at least 1");
+        for (field, set) in [("fips", self.fips), ("dualStack", self.dual_stack)] {
+            if set && own_endpoint {
+                let message = "an endpoint is named; this would have no effect on it";
+                found.push(SettingsProblem::value(&[field], message));
+            }
+        }
+        check_calls(&mut found, self.timeout, self.max_concurrent);
         found
     }
 }

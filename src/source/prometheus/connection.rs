@@ -84,7 +84,7 @@ impl Connection {
             }
             MakeError::Tls(message) => BuildError::Settings {
                 name: name.clone(),
-                problem: SettingsProblem { field: "tls", message },
+                problem: SettingsProblem::value(&["tls"], message),
             },
             MakeError::Client(cause) => BuildError::Client { name: name.clone(), cause },
         })?;

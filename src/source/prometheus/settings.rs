@@ -1,25 +1,42 @@
 //! What a Prometheus source needs to connect, and what is wrong with it.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use reqwest::header::{HeaderName, HeaderValue};
+use reqwest::header::HeaderName;
+use rustls_pki_types::ServerName;
 use url::Url;
 
 use crate::source::SettingsProblem;
+use crate::source::settings::{
+    DEFAULT_CONCURRENT, DEFAULT_TIMEOUT, check_calls, check_range, url_problem,
+};
 
-/// Headers that belong to the HTTP connection or to us; a custom value would break requests.
-const RESERVED_HEADERS: [&str; 8] = [
+/// Headers that belong to the HTTP client; a custom value would break requests.
+const OWN_HEADERS: [&str; 10] = [
+    "accept",
     "accept-encoding",
     "connection",
     "content-length",
     "content-type",
+    "host",
     "proxy-authorization",
     "te",
     "transfer-encoding",
     "upgrade",
 ];
+
+/// About 80,000 series, far beyond what the HPA can use.
+const DEFAULT_RESPONSE_BYTES: usize = 8 << 20;
+/// Room for an error message, at least.
+const MIN_RESPONSE_BYTES: usize = 1 << 10;
+/// An answer's decoded form is a few times its size; beyond this a pod's memory is at stake.
+const MAX_RESPONSE_BYTES: usize = 256 << 20;
+/// More is nearly always a forgotten `sum`.
+const DEFAULT_SERIES: usize = 1000;
+const MAX_SERIES: usize = 1_000_000;
 
 /// The HTTP method of queries.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -119,10 +136,10 @@ impl PrometheusSettings {
             authentication: Authentication::None,
             method: Method::Get,
             tls: TlsSettings::default(),
-            timeout: Duration::from_secs(5),
-            max_concurrent: 16,
-            max_response_bytes: 8 * 1024 * 1024,
-            max_series: 1000,
+            timeout: DEFAULT_TIMEOUT,
+            max_concurrent: DEFAULT_CONCURRENT,
+            max_response_bytes: DEFAULT_RESPONSE_BYTES,
+            max_series: DEFAULT_SERIES,
         }
     }
 
@@ -130,84 +147,94 @@ impl PrometheusSettings {
     #[must_use]
     pub fn problems(&self) -> Vec<SettingsProblem> {
         let mut found = Vec::new();
-        let mut refuse = |field: &'static str, wrong: bool, message: &str| {
-            if wrong {
-                found.push(SettingsProblem { field, message: message.to_owned() });
-            }
-        };
-        let url = &self.url;
-        refuse(
-            "url",
-            !matches!(url.scheme(), "http" | "https") || !url.has_host(),
-            "must be an http:// or https:// URL",
-        );
-        refuse(
-            "url",
-            !url.username().is_empty() || url.password().is_some(),
-            "must not contain a user name or password; use basicAuth",
-        );
-        refuse(
-            "url",
-            url.query().is_some() || url.fragment().is_some(),
-            "must not contain a query or fragment",
-        );
-        refuse(
-            "url",
-            url.path().trim_end_matches('/').ends_with("/api/v1/query"),
-            "is the part before /api/v1/query",
-        );
-        refuse("timeout", self.timeout.is_zero(), "must be longer than zero");
-        refuse("maxConcurrent", self.max_concurrent == 0, "must be at least 1");
-        refuse("maxResponseBytes", self.max_response_bytes == 0, "must be at least 1");
-        refuse("maxSeries", self.max_series == 0, "must be at least 1");
-        let tls = &self.tls;
-        refuse(
-            "tls.certFile",
-            tls.cert_file.is_some() != tls.key_file.is_some(),
-            "certFile and keyFile belong together; one is missing",
-        );
-        refuse(
-            "tls.insecureSkipVerify",
-            tls.insecure_skip_verify && (tls.ca_file.is_some() || tls.server_name.is_some()),
-            "contradicts caFile and serverName, which only matter when certificates are verified",
-        );
-        if let Authentication::Basic { username, .. } = &self.authentication {
-            // RFC 7617: the first colon ends the user name.
-            let bad = |c: char| c == ':' || c.is_control();
-            refuse(
-                "basicAuth.username",
-                username.is_empty() || username.contains(bad),
-                "must not be empty or contain a colon or control characters",
-            );
+        let instead = "use basicAuth, which reads a file";
+        if let Some(message) = url_problem(&self.url, instead) {
+            found.push(SettingsProblem::value(&["url"], message));
         }
-        for (name, values) in &self.headers {
-            for message in self.header_problems(name, values) {
-                refuse("headers", true, &message);
-            }
+        if self.url.path().trim_end_matches('/').ends_with("/api/v1/query") {
+            let message = "the URL is the part before /api/v1/query";
+            found.push(SettingsProblem::value(&["url"], message));
         }
+        self.check_headers(&mut found);
+        self.check_authentication(&mut found);
+        self.tls.check(&mut found);
+        check_calls(&mut found, self.timeout, self.max_concurrent);
+        let bytes = (MIN_RESPONSE_BYTES, MAX_RESPONSE_BYTES);
+        check_range(&mut found, "maxResponseBytes", self.max_response_bytes, bytes);
+        check_range(&mut found, "maxSeries", self.max_series, (1, MAX_SERIES));
         found
     }
 
-    fn header_problems(&self, name: &str, values: &HeaderValues) -> Vec<String> {
-        let mut found = Vec::new();
-        let Ok(parsed) = HeaderName::try_from(name) else {
-            return vec![format!("{name:?} is not a header name")];
+    fn check_headers(&self, found: &mut Vec<SettingsProblem>) {
+        let mut seen = HashSet::new();
+        for (name, values) in &self.headers {
+            let field = ["headers", name];
+            match HeaderName::try_from(name) {
+                Err(_) => found.push(SettingsProblem::key(&field, "not a valid header name")),
+                Ok(parsed) if OWN_HEADERS.contains(&parsed.as_str()) => {
+                    let message = "this header is set by the client itself";
+                    found.push(SettingsProblem::key(&field, message));
+                }
+                Ok(parsed) => {
+                    if !seen.insert(parsed) {
+                        let message = "this header is set twice; case makes no difference";
+                        found.push(SettingsProblem::key(&field, message));
+                    }
+                }
+            }
+            let is_clean =
+                |text: &String| text.bytes().all(|b| b == b'\t' || (32..127).contains(&b));
+            if let HeaderValues::Fixed(values) = values
+                && (values.is_empty() || !values.iter().all(is_clean))
+            {
+                let message = "a header's value is one line of printable ASCII characters";
+                found.push(SettingsProblem::value(&field, message));
+            }
+        }
+    }
+
+    fn check_authentication(&self, found: &mut Vec<SettingsProblem>) {
+        if let Authentication::Basic { username, .. } = &self.authentication {
+            let field = ["basicAuth", "username"];
+            // RFC 7617: the first colon ends the user name.
+            if username.contains(':') || username.contains(char::is_control) {
+                let message = "a user name has no colon and no control characters";
+                found.push(SettingsProblem::value(&field, message));
+            } else if username.is_empty() {
+                found.push(SettingsProblem::value(&field, "the user name is empty"));
+            }
+        }
+        if !self.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("authorization")) {
+            return;
+        }
+        let (first, second) = match self.authentication {
+            Authentication::None => return,
+            Authentication::Basic { .. } => ("basicAuth", "headers"),
+            Authentication::Bearer { .. } => ("headers", "bearerTokenFile"),
         };
-        if RESERVED_HEADERS.contains(&parsed.as_str()) {
-            found.push(format!("{name} is set by the HTTP client and cannot be changed"));
+        let message = format!("{first} already says who we are; only one way to do so is allowed");
+        found.push(SettingsProblem::key(&[second], message));
+    }
+}
+
+impl TlsSettings {
+    fn check(&self, found: &mut Vec<SettingsProblem>) {
+        if self.cert_file.is_some() != self.key_file.is_some() {
+            let missing = if self.key_file.is_some() { "certFile" } else { "keyFile" };
+            let message = "certFile and keyFile belong together";
+            found.push(SettingsProblem::value(&["tls", missing], message));
         }
-        if parsed.as_str() == "authorization" && self.authentication != Authentication::None {
-            found.push(format!("{name} contradicts basicAuth or bearerTokenFile"));
+        if self.insecure_skip_verify && (self.ca_file.is_some() || self.server_name.is_some()) {
+            let message =
+                "with insecureSkipVerify nothing is verified; remove it, or caFile and serverName";
+            found.push(SettingsProblem::value(&["tls", "insecureSkipVerify"], message));
         }
-        if let HeaderValues::Fixed(values) = values {
-            if values.is_empty() {
-                found.push(format!("{name} has no value"));
-            }
-            if values.iter().any(|v| HeaderValue::try_from(v).is_err()) {
-                found.push(format!("{name} has a value with control characters"));
-            }
+        if let Some(name) = &self.server_name
+            && ServerName::try_from(name.as_str()).is_err()
+        {
+            let message = format!("{name:?} is not a host name");
+            found.push(SettingsProblem::value(&["tls", "serverName"], message));
         }
-        found
     }
 }
 

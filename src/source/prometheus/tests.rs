@@ -379,41 +379,44 @@ fn wrong_settings_are_refused_with_the_field() {
     assert_eq!(bench(|_| {}), "");
     assert_eq!(
         bench(|s| s.url = "ftp://x/".parse().unwrap()),
-        "url: must be an http:// or https:// URL"
+        "url: the scheme \"ftp\" is not http or https"
     );
     assert_eq!(
         bench(|s| s.url = "http://u:p@x/".parse().unwrap()),
-        "url: must not contain a user name or password; use basicAuth"
+        "url: a URL must not hold a user or password; use basicAuth, which reads a file"
     );
     assert_eq!(
         bench(|s| s.url = "http://x/?a=b".parse().unwrap()),
-        "url: must not contain a query or fragment"
+        "url: a URL must not hold a query or fragment"
     );
     assert_eq!(
         bench(|s| s.url = "http://x/api/v1/query".parse().unwrap()),
-        "url: is the part before /api/v1/query"
+        "url: the URL is the part before /api/v1/query"
     );
     assert_eq!(
         bench(|s| s.tls.cert_file = Some("x".into())),
-        "tls.certFile: certFile and keyFile belong together; one is missing"
+        "tls.keyFile: certFile and keyFile belong together"
     );
-    assert_eq!(bench(|s| s.timeout = Duration::ZERO), "timeout: must be longer than zero");
+    assert_eq!(
+        bench(|s| s.timeout = Duration::ZERO),
+        "timeout: a timeout is above zero and at most 1m"
+    );
     assert_eq!(
         bench(
             |s| s.headers = vec![("Content-Length".into(), HeaderValues::Fixed(vec!["1".into()]))]
         ),
-        "headers: Content-Length is set by the HTTP client and cannot be changed"
+        "headers.Content-Length: this header is set by the client itself"
     );
     assert_eq!(
         bench(|s| s.headers = vec![("a b".into(), HeaderValues::Fixed(vec![]))]),
-        "headers: \"a b\" is not a header name"
+        "headers.a b: not a valid header name; headers.a b: a header's value is one line of printable ASCII characters"
     );
     assert_eq!(
         bench(|s| {
             s.authentication = Authentication::Bearer { token_file: "t".into() };
             s.headers = vec![("Authorization".into(), HeaderValues::Fixed(vec!["x".into()]))];
         }),
-        "headers: Authorization contradicts basicAuth or bearerTokenFile"
+        "bearerTokenFile: headers already says who we are; only one way to do so is allowed"
     );
 }
 

@@ -280,21 +280,21 @@ fn wrong_settings_are_refused_with_the_field() {
     assert_eq!(problems(|_| {}), "");
     assert_eq!(
         problems(|s| s.region = "eu-west-1.evil.example/".to_owned()),
-        "region: must be the name of a region, like eu-west-1"
+        "region: \"eu-west-1.evil.example/\" is not an AWS region; one looks like eu-west-1"
     );
     assert_eq!(
         problems(|s| s.endpoint_url = Some("http://u:p@x/".parse().unwrap())),
-        "endpointUrl: must not contain a user name or password"
+        "endpointUrl: a URL must not hold a user or password; credentials come from the AWS SDK's default chain"
     );
     assert_eq!(
         problems(|s| s.sqs_endpoint_url = Some("file:///etc".parse().unwrap())),
-        "sqsEndpointUrl: must be an http:// or https:// URL"
+        "sqsEndpointUrl: the scheme \"file\" is not http or https"
     );
     assert_eq!(
         problems(|s| {
             s.fips = true;
             s.endpoint_url = Some("http://localhost/".parse().unwrap());
         }),
-        "fips: contradicts an endpoint URL"
+        "fips: an endpoint is named; this would have no effect on it"
     );
 }
