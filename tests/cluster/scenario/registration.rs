@@ -68,6 +68,10 @@ fn config_and_metrics_of_the_manifests_are_valid() {
         let text = run(&mut get).expect("the ConfigMap is there");
         let map: Value = serde_json::from_str(&text).expect("kubectl prints JSON");
         let document = map["data"][key].as_str().expect("the key is there");
+        // Where the Deployment mounts the other ConfigMap.
+        let mounted = folder.path().join("metrics.d").display().to_string();
+        std::fs::create_dir_all(&mounted).expect("the folder is ours");
+        let document = document.replace("/etc/tidepole/metrics.d", &mounted);
         std::fs::write(folder.path().join(key), document).expect("the folder is ours");
     }
     let mut check = std::process::Command::new(binary());
