@@ -43,6 +43,8 @@ pub(crate) struct ControlPlane {
     /// The authority of the API server's own certificate.
     pub(crate) ca: PathBuf,
     pub(crate) kubectl: PathBuf,
+    /// Certificate and key of the administrator.
+    pub(crate) masters: Pair,
     pub(crate) audit_log: PathBuf,
     clients: Authority,
     folder: PathBuf,
@@ -132,6 +134,7 @@ impl ControlPlane {
 
         Self {
             admin,
+            masters,
             address,
             ca: clients.file.clone(),
             kubectl,

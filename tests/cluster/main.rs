@@ -24,6 +24,10 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).to_owned()
 }
 
+fn read(path: &Path) -> Vec<u8> {
+    std::fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
 /// A plain GET on loopback: the body of a 200, or what came instead.
 fn http_get(url: &str) -> Result<String, String> {
     let rest = url.strip_prefix("http://").expect("only plain HTTP");

@@ -98,7 +98,8 @@ impl Process {
         self.wait(within)
     }
 
-    fn wait(&mut self, within: Duration) -> i32 {
+    /// Waits for the exit code of a child that was told to end by [`Process::signal`].
+    pub(crate) fn wait(&mut self, within: Duration) -> i32 {
         let deadline = Instant::now() + within;
         loop {
             if let Some(status) = self.ended() {

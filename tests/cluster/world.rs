@@ -8,7 +8,6 @@ use std::sync::{
 };
 use std::time::Duration;
 
-use http_body_util::BodyExt as _;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use tokio::runtime::Runtime;
 
@@ -26,7 +25,6 @@ pub(crate) struct World {
     pub(crate) installation: Installation,
     pub(crate) client: kube::Client,
     pub(crate) logs: PathBuf,
-    pub(crate) folder: PathBuf,
     adapter: Mutex<Option<Adapter>>,
     runtime: Runtime,
     _main: Prometheus,
@@ -127,7 +125,6 @@ impl World {
             installation,
             client,
             logs,
-            folder,
             adapter: Mutex::new(None),
             runtime,
             _main: main,
@@ -173,20 +170,41 @@ impl World {
         run(self.plane.kubectl().args(["get", "--raw", path]))
     }
 
-    /// Status and body of a GET, as they are: kubectl hides the body of a 503 that is not JSON.
+    /// Status and body of an administrator's GET through the aggregator, as they are: kubectl hides
+    /// the body of a 503 that is not JSON, and `kube` tries it again.
     pub(crate) fn get_body(&self, path: &str) -> Result<(u16, String), String> {
-        let request = http::Request::get(path).body(kube::client::Body::empty());
-        let request = request.expect("paths of tests are well-formed");
+        let pair = &self.plane.masters;
+        let pem = [crate::read(&pair.key), crate::read(&pair.cert)].concat();
+        let identity = reqwest::Identity::from_pem(&pem).expect("our own pair is whole");
+        let client = reqwest::Client::builder().identity(identity);
+        self.get_https(client, &self.plane.ca, &format!("{}{path}", self.plane.address))
+    }
+
+    /// Status and body of a GET straight to the adapter, without any credentials.
+    pub(crate) fn get_anonymously(&self, path: &str) -> Result<(u16, String), String> {
+        let name = "tidepole.tidepole.svc";
+        let port = self.installation.port;
+        let client = reqwest::Client::builder().resolve(name, ([127, 0, 0, 1], port).into());
+        let ca = self.installation.certificates.join("ca.crt");
+        self.get_https(client, &ca, &format!("https://{name}:{port}{path}"))
+    }
+
+    fn get_https(
+        &self,
+        client: reqwest::ClientBuilder,
+        ca: &Path,
+        url: &str,
+    ) -> Result<(u16, String), String> {
+        let ca = reqwest::Certificate::from_pem(&crate::read(ca)).expect("an authority is PEM");
+        // Shorter than `wait`'s own bound: a hanging read is an answer, too.
+        let client = client.tls_certs_only([ca]).no_proxy().timeout(Duration::from_secs(10));
+        let client = client.build().expect("a client can be made");
         let read = async {
-            let answer = self.client.send(request).await.map_err(|error| error.to_string())?;
+            let answer = client.get(url).send().await?;
             let status = answer.status().as_u16();
-            let body = answer.into_body().collect().await.map_err(|error| error.to_string())?;
-            Ok((status, String::from_utf8_lossy(&body.to_bytes()).into_owned()))
+            Ok((status, answer.text().await?))
         };
-        // Shorter than `wait`'s own: a hanging read is an answer, too.
-        let bound = Duration::from_secs(10);
-        let read = self.wait(async { tokio::time::timeout(bound, read).await });
-        read.unwrap_or_else(|_| Err(format!("no answer within {bound:?}")))
+        self.wait(read).map_err(|error: reqwest::Error| format!("{error:?}"))
     }
 
     /// The values that one read of an external metric returns, by `labelSelector`.

@@ -1,6 +1,5 @@
 //! The adapter comes and goes, and its certificates change; HPAs hold still meanwhile.
 
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use base64::Engine as _;
@@ -8,6 +7,7 @@ use base64::Engine as _;
 use crate::control_plane::run;
 use crate::pki::{Authority, Usage};
 use crate::process::{always, eventually};
+use crate::read;
 use crate::workload::{A_WHILE, SOON, Workload};
 use crate::world::{World, exclusive};
 
@@ -54,7 +54,7 @@ fn sigterm_turns_readiness_red_answers_reads_and_exits_0() {
     // Red while the listeners are still open, so that traffic moves away before they close.
     let red = eventually("readiness is red", Duration::from_secs(5), || {
         match world.installation.admin("/readyz") {
-            Err(error) if error.contains(" 503 ") => Ok(error),
+            Err(error) if error.contains("HTTP/1.1 5") => Ok(error),
             other => Err(format!("{other:?}")),
         }
     });
@@ -62,7 +62,8 @@ fn sigterm_turns_readiness_red_answers_reads_and_exits_0() {
     let answer = world.get_raw(path).expect("reads are answered during the grace");
     assert!(answer.contains("\"40\""), "{answer}");
 
-    assert_eq!(adapter.process.stop(Duration::from_secs(45)), 0);
+    // Not `stop`, which would be a second SIGTERM: that one cuts the grace short.
+    assert_eq!(adapter.process.wait(Duration::from_secs(45)), 0);
     println!("from SIGTERM to exit: {:?}", asked.elapsed());
     web.expect_unmoved(4, A_WHILE);
     world.start_adapter();
@@ -146,10 +147,6 @@ fn rotating_the_authority_fails_no_read() {
     }
     let active = web.expect_scaling("ValidMetricFound");
     assert_eq!(active.status, "True");
-}
-
-fn read(path: &Path) -> Vec<u8> {
-    std::fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
 /// Makes `bundle` what the API server verifies the adapter's certificate with.
