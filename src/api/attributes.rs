@@ -9,7 +9,7 @@ use http::Method;
 use crate::api::params::Params;
 use crate::api::path::Path;
 use crate::model::selector::Requirement;
-use crate::model::{Attributes, Operator, ResourceAttributes};
+use crate::model::{Attributes, Operator, ResourceAttributes, Selector};
 
 /// Whether the path is `/apis/<group>/<version>/<something>`.
 pub(super) fn names_a_resource(path: &Path) -> bool {
@@ -54,7 +54,7 @@ pub(super) fn of_resource(method: &Method, path: &Path, params: &Params) -> Attr
         };
     }
     let selects = matches!(verb, "list" | "watch" | "deletecollection");
-    let label_selector = if selects { sendable(params) } else { Vec::new() };
+    let label_selector = if selects { sendable(&params.selector) } else { Selector::default() };
     Attributes::Resource(Box::new(ResourceAttributes {
         verb: verb.to_owned(),
         group: path.segment(1).into_owned(),
@@ -68,12 +68,16 @@ pub(super) fn of_resource(method: &Method, path: &Path, params: &Params) -> Attr
 }
 
 /// The requirements that a `SubjectAccessReview` can express.
-fn sendable(params: &Params) -> Vec<Requirement> {
-    let expressible = |r: &&Requirement| match r.operator {
+fn sendable(selector: &Selector) -> Selector {
+    let expressible = |r: &Requirement| match r.operator {
         Operator::In | Operator::NotIn | Operator::Exists | Operator::DoesNotExist => true,
         Operator::GreaterThan | Operator::LessThan => false,
     };
-    params.selector.requirements().iter().filter(expressible).cloned().collect()
+    let all = selector.requirements();
+    if all.iter().all(expressible) {
+        return selector.clone();
+    }
+    Selector::new(all.iter().filter(|r| expressible(r)).cloned().collect())
 }
 
 /// The attributes of any other path.

@@ -5,7 +5,7 @@
 //! one are made once; the resource list of a group-version, for people, names the metrics and is
 //! rendered from memory.
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 use serde_json::{Value, json};
 
 use crate::api::body::Document;
@@ -167,22 +167,22 @@ fn version() -> Value {
 /// `/apis/<group>/<version>`: an `APIResourceList` of the metrics, at most [`MAX_LISTED`], or of
 /// the placeholder when there is none.
 pub(super) fn resources(gv: &GroupVersion, names: &[MetricName]) -> Bytes {
-    let mut out = BytesMut::with_capacity(160 + 128 * names.len().clamp(1, MAX_LISTED));
-    out.put_slice(br#"{"kind":"APIResourceList","apiVersion":"v1","groupVersion":"#);
+    let mut out = Vec::with_capacity(160 + 128 * names.len().clamp(1, MAX_LISTED));
+    out.extend_from_slice(br#"{"kind":"APIResourceList","apiVersion":"v1","groupVersion":"#);
     write_string(&mut out, gv.name);
-    out.put_slice(br#","resources":["#);
+    out.extend_from_slice(br#","resources":["#);
     let placeholder = names.is_empty().then_some(gv.placeholder);
     let listed = names.iter().take(MAX_LISTED).map(MetricName::as_str).chain(placeholder);
     for (i, name) in listed.enumerate() {
         if i > 0 {
-            out.put_u8(b',');
+            out.push(b',');
         }
-        out.put_slice(br#"{"name":"#);
+        out.extend_from_slice(br#"{"name":"#);
         write_string(&mut out, name);
-        out.put_slice(br#","singularName":"","namespaced":true,"kind":"#);
+        out.extend_from_slice(br#","singularName":"","namespaced":true,"kind":"#);
         write_string(&mut out, gv.list_kind);
-        out.put_slice(br#","verbs":["get"]}"#);
+        out.extend_from_slice(br#","verbs":["get"]}"#);
     }
-    out.put_slice(b"]}\n");
-    out.freeze()
+    out.extend_from_slice(b"]}\n");
+    out.into()
 }

@@ -3,11 +3,12 @@
 //! This is the hot path: a read from memory allocates its body, its headers and what the selector
 //! holds, and nothing else here.
 
-use std::fmt::Write;
+use std::io::Write;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::Either;
 use http::request::Parts;
@@ -128,36 +129,52 @@ pub(super) fn render(gv: &GroupVersion, reading: &ExternalReading) -> Bytes {
         .flat_map(|item| item.labels.iter().map(|(k, v)| k.len() + v.len() + 8))
         .sum();
     let each = 96 + reading.metric.as_str().len();
-    let mut out = BytesMut::with_capacity(128 + reading.items.len() * each + labels);
-    out.put_slice(br#"{"kind":""#);
-    out.put_slice(gv.list_kind.as_bytes());
-    out.put_slice(br#"","apiVersion":""#);
-    out.put_slice(gv.name.as_bytes());
-    out.put_slice(br#"","metadata":{},"items":["#);
+    let mut out = Vec::with_capacity(128 + reading.items.len() * each + labels);
+    out.extend_from_slice(br#"{"kind":""#);
+    out.extend_from_slice(gv.list_kind.as_bytes());
+    out.extend_from_slice(br#"","apiVersion":""#);
+    out.extend_from_slice(gv.name.as_bytes());
+    out.extend_from_slice(br#"","metadata":{},"items":["#);
+    // The same for every item: its name, and mostly its time.
+    let start = out.len();
+    out.extend_from_slice(br#"{"metricName":"#);
+    write_string(&mut out, reading.metric.as_str());
+    out.extend_from_slice(br#","metricLabels":"#);
+    let name = start..out.len();
+    let mut time: Option<(Timestamp, Range<usize>)> = None;
     for (i, item) in reading.items.iter().enumerate() {
         if i > 0 {
-            out.put_u8(b',');
+            out.push(b',');
+            out.extend_from_within(name.clone());
         }
-        out.put_slice(br#"{"metricName":"#);
-        write_string(&mut out, reading.metric.as_str());
-        out.put_slice(br#","metricLabels":"#);
         if item.labels.is_empty() {
-            out.put_slice(b"null");
+            out.extend_from_slice(b"null");
         } else {
             for (j, (key, value)) in item.labels.iter().enumerate() {
-                out.put_u8(if j == 0 { b'{' } else { b',' });
+                out.push(if j == 0 { b'{' } else { b',' });
                 write_string(&mut out, key);
-                out.put_u8(b':');
+                out.push(b':');
                 write_string(&mut out, value);
             }
-            out.put_u8(b'}');
+            out.push(b'}');
         }
-        let seconds = whole_seconds(item.timestamp);
-        // Writing to a BytesMut cannot fail: it grows.
-        let _ = write!(out, r#","timestamp":"{seconds}","value":"{}"}}"#, item.value);
+        match &time {
+            Some((written, place)) if *written == item.timestamp => {
+                out.extend_from_within(place.clone());
+            }
+            _ => {
+                let start = out.len();
+                let seconds = whole_seconds(item.timestamp);
+                // Writing to a Vec cannot fail: it grows.
+                let _ = write!(out, r#","timestamp":"{seconds}","value":""#);
+                time = Some((item.timestamp, start..out.len()));
+            }
+        }
+        let _ = write!(out, "{}", item.value);
+        out.extend_from_slice(br#""}"#);
     }
-    out.put_slice(b"]}\n");
-    out.freeze()
+    out.extend_from_slice(b"]}\n");
+    out.into()
 }
 
 /// Cut, not rounded, as Go's RFC 3339 form without a fraction is.

@@ -125,7 +125,12 @@ impl ReadMetrics {
     ) {
         let outcome = match result {
             Ok(reading) => {
+                let mut last = None;
                 for item in &reading.items {
+                    // The series of one sample come one after the other, and count once.
+                    if last.replace(item.timestamp) == Some(item.timestamp) {
+                        continue;
+                    }
                     let age = now.duration_since(item.timestamp);
                     // A sample from the future (a clock behind the upstream's) has no age.
                     let age = Duration::try_from(age).unwrap_or_default();

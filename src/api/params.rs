@@ -6,10 +6,8 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
-use percent_encoding::percent_decode_str;
-
 use crate::api::duration;
-use crate::api::path::is_well_encoded;
+use crate::api::path::{is_well_encoded, unescape};
 use crate::model::{ApiError, Selector};
 
 /// What a metric read asks for beside its path.
@@ -81,20 +79,8 @@ impl Params {
 pub(super) fn pairs(query: &str) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, str>)> {
     query.split('&').filter(|pair| !pair.is_empty()).map(|pair| {
         let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-        (decoded(key), decoded(value))
+        (unescape(key, true), unescape(value, true))
     })
-}
-
-/// Form decoding: `+` is a space.
-fn decoded(raw: &str) -> Cow<'_, str> {
-    if raw.contains('+') {
-        let spaced = raw.replace('+', " ");
-        Cow::Owned(percent_decode_str(&spaced).decode_utf8_lossy().into_owned())
-    } else if raw.contains('%') {
-        percent_decode_str(raw).decode_utf8_lossy()
-    } else {
-        Cow::Borrowed(raw)
-    }
 }
 
 /// Go's `strconv.ParseBool`; whatever it refuses is "no".

@@ -7,7 +7,6 @@
 use std::borrow::Cow;
 
 use http::Uri;
-use percent_encoding::percent_decode_str;
 
 use crate::model::ApiError;
 
@@ -104,7 +103,7 @@ impl Path {
     }
 
     fn decoded<'a>(&self, raw: &'a str) -> Cow<'a, str> {
-        if self.escaped { percent_decode_str(raw).decode_utf8_lossy() } else { Cow::Borrowed(raw) }
+        if self.escaped { unescape(raw, false) } else { Cow::Borrowed(raw) }
     }
 }
 
@@ -115,9 +114,48 @@ fn narrow(position: usize) -> u16 {
 /// Whether every `%` starts an escape and the decoded bytes are UTF-8.
 pub(super) fn is_well_encoded(text: &str) -> bool {
     let bytes = text.as_bytes();
-    let digit = |i: usize| bytes.get(i).is_some_and(u8::is_ascii_hexdigit);
-    bytes.iter().enumerate().all(|(i, b)| *b != b'%' || (digit(i + 1) && digit(i + 2)))
-        && percent_decode_str(text).decode_utf8().is_ok()
+    let mut at = 0;
+    let mut ascii = true;
+    // From one escape to the next: there are few.
+    while let Some(next) = bytes[at..].iter().position(|b| *b == b'%') {
+        at += next;
+        let Some(byte) = escape(bytes, at) else { return false };
+        ascii &= byte.is_ascii();
+        at += 3;
+    }
+    ascii || std::str::from_utf8(&decode(text, false)).is_ok()
+}
+
+/// Percent-decodes; `+` is a space in forms. Broken escapes stay as they are, bytes that are no
+/// UTF-8 become replacement characters.
+pub(super) fn unescape(text: &str, form: bool) -> Cow<'_, str> {
+    if !text.bytes().any(|b| b == b'%' || (form && b == b'+')) {
+        return Cow::Borrowed(text);
+    }
+    let decoded = String::from_utf8(decode(text, form));
+    let text = decoded.unwrap_or_else(|e| String::from_utf8_lossy(e.as_bytes()).into_owned());
+    Cow::Owned(text)
+}
+
+fn decode(text: &str, form: bool) -> Vec<u8> {
+    let bytes = text.as_bytes();
+    let mut out = Vec::with_capacity(bytes.len());
+    let mut at = 0;
+    while let Some(&byte) = bytes.get(at) {
+        let escaped = if byte == b'%' { escape(bytes, at) } else { None };
+        at += if escaped.is_some() { 3 } else { 1 };
+        out.push(match byte {
+            b'+' if form => b' ',
+            _ => escaped.unwrap_or(byte),
+        });
+    }
+    out
+}
+
+/// The byte that the escape at a `%` stands for; `None` for a broken one.
+fn escape(bytes: &[u8], at: usize) -> Option<u8> {
+    let digit = |place: usize| char::from(*bytes.get(place)?).to_digit(16);
+    u8::try_from(digit(at + 1)? * 16 + digit(at + 2)?).ok()
 }
 
 #[cfg(test)]
@@ -162,5 +200,20 @@ mod tests {
                 "the request path has 8193 bytes, at most 8192 are accepted".into()
             ))
         );
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn decoding_agrees_with_the_crate_that_does_nothing_else(text in "(%[0-9a-fA-F]{0,2}|[+a-zµ%]){0,12}") {
+            let expected = percent_encoding::percent_decode_str(&text);
+            proptest::prop_assert_eq!(&*unescape(&text, false), &*expected.clone().decode_utf8_lossy());
+            let form = text.replace('+', " ");
+            let form = percent_encoding::percent_decode_str(&form).decode_utf8_lossy();
+            proptest::prop_assert_eq!(&*unescape(&text, true), &*form);
+            let bytes = text.as_bytes();
+            let digit = |i: usize| bytes.get(i).is_some_and(u8::is_ascii_hexdigit);
+            let sound = bytes.iter().enumerate().all(|(i, b)| *b != b'%' || (digit(i + 1) && digit(i + 2)));
+            proptest::prop_assert_eq!(is_well_encoded(&text), sound && expected.decode_utf8().is_ok());
+        }
     }
 }

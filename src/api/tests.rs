@@ -733,7 +733,7 @@ fn attributes_are_those_of_kubernetes_request_info() {
 fn selectors_are_attached_to_lists_as_far_as_they_can_be_expressed() {
     let f = fixture(0);
     let of = |target: &str| match f.attributes("GET", target) {
-        Attributes::Resource(a) => Selector::new(a.label_selector).to_string(),
+        Attributes::Resource(a) => a.label_selector.to_string(),
         Attributes::NonResource { .. } => panic!("a resource"),
     };
     let query = "labelSelector=a%3Db,c+in+%28d,e%29,%21f,g%3E5,h,i%21%3Dj";

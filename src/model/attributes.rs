@@ -1,6 +1,6 @@
 //! What a request asks to do, in the words of a `SubjectAccessReview`.
 
-use crate::model::selector::Requirement;
+use crate::model::Selector;
 
 /// The attributes that authorization decides on, as Kubernetes' generic API server derives them
 /// from a request (`RequestInfo`).
@@ -35,5 +35,5 @@ pub struct ResourceAttributes {
     /// Namespace, empty for cluster-scoped requests.
     pub namespace: String,
     /// The requirements of `labelSelector`, sent for `list` and `watch` only, as Go does.
-    pub label_selector: Vec<Requirement>,
+    pub label_selector: Selector,
 }

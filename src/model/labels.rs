@@ -62,7 +62,19 @@ impl Labels {
         if self.is_empty() {
             return winners.clone();
         }
-        Self::new(self.0.iter().chain(winners.0.iter()).cloned())
+        // Both are sorted already.
+        let mut merged = Vec::with_capacity(self.len() + winners.len());
+        let (mut ours, mut theirs) = (self.0.iter().peekable(), winners.0.iter().peekable());
+        while let (Some(our), Some(their)) = (ours.peek(), theirs.peek()) {
+            let order = our.0.cmp(&their.0);
+            if order.is_eq() {
+                ours.next();
+            }
+            let next = if order.is_lt() { ours.next() } else { theirs.next() };
+            merged.extend(next.cloned());
+        }
+        merged.extend(ours.chain(theirs).cloned());
+        Self(merged.into())
     }
 
     /// The keys that both sets have with different values.
@@ -108,5 +120,8 @@ mod tests {
         let constant = Labels::new([("queue", "mail")]);
         assert_eq!(own.overlaid(&constant).to_string(), "{queue=mail,zone=a}");
         assert_eq!(own.clashes(&constant).collect::<Vec<_>>(), ["queue"]);
+        let around = Labels::new([("a", "1"), ("queue", "mail"), ("zz", "2")]);
+        assert_eq!(own.overlaid(&around).to_string(), "{a=1,queue=mail,zone=a,zz=2}");
+        assert_eq!(around.overlaid(&own).to_string(), "{a=1,queue=jobs,zone=a,zz=2}");
     }
 }

@@ -3,6 +3,7 @@
 mod grammar;
 
 use std::fmt;
+use std::sync::Arc;
 
 use crate::model::Labels;
 
@@ -37,9 +38,10 @@ pub struct Requirement {
 }
 
 /// A label selector: all requirements must hold. Without requirements it matches everything.
+/// Cheap to clone: authorization and lookup share one.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Selector {
-    requirements: Vec<Requirement>,
+    requirements: Arc<[Requirement]>,
 }
 
 /// Why a text is not a selector.
@@ -79,7 +81,7 @@ impl Selector {
     /// A selector of these requirements.
     #[must_use]
     pub fn new(requirements: Vec<Requirement>) -> Self {
-        Self { requirements }
+        Self { requirements: requirements.into() }
     }
 
     /// Reads the string form: `a=b,c!=d,e in (f,g),h notin (i),j,!k,l>5,m<5`.
@@ -93,7 +95,7 @@ impl Selector {
     pub fn parse(text: &str) -> Result<Self, InvalidSelector> {
         let mut requirements = grammar::parse(text)?;
         requirements.sort_by(|a, b| a.key.cmp(&b.key));
-        Ok(Self { requirements })
+        Ok(Self::new(requirements))
     }
 
     /// The requirements.

@@ -254,6 +254,7 @@ fn size(attributes: &Attributes) -> usize {
             let texts: usize = texts.iter().map(|t| t.len()).sum();
             let selector: usize = r
                 .label_selector
+                .requirements()
                 .iter()
                 .map(|q| q.key.len() + q.values.iter().map(String::len).sum::<usize>())
                 .sum();

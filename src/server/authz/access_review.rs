@@ -63,7 +63,8 @@ fn render(identity: &Identity, attributes: &Attributes) -> SubjectAccessReviewSp
                 Some(NonResourceAttributes { path: some(path), verb: some(verb) });
         }
         Attributes::Resource(a) => {
-            let requirements: Vec<_> = a.label_selector.iter().filter_map(requirement).collect();
+            let requirements: Vec<_> =
+                a.label_selector.requirements().iter().filter_map(requirement).collect();
             spec.resource_attributes = Some(ResourceAttributes {
                 verb: some(&a.verb),
                 group: some(&a.group),

@@ -23,11 +23,11 @@ fn read() -> Attributes {
         version: "v1beta1".to_owned(),
         resource: "queue_depth".to_owned(),
         namespace: "ns".to_owned(),
-        label_selector: vec![
+        label_selector: model::Selector::new(vec![
             requirement("a", Operator::In, &["b", "c"]),
             requirement("d", Operator::DoesNotExist, &[]),
             requirement("e", Operator::GreaterThan, &["5"]),
-        ],
+        ]),
         ..model::ResourceAttributes::default()
     }))
 }
