@@ -3,9 +3,8 @@
 use std::time::{Duration, Instant};
 
 use crate::support::ports;
-use crate::support::server::{Setup, Tidepole, metric, status, values};
+use crate::support::server::{Setup, metric, outlive, status, values};
 use crate::support::upstream::{Prometheus, Reply};
-use crate::support::wait::until;
 
 /// The limit on answers in these tests.
 const MAX_BYTES: usize = 64 * 1024;
@@ -156,26 +155,6 @@ async fn prometheus_faults_are_told_and_end() {
     server.stop().await;
 }
 
-/// Reads until the value is no longer served; gives the sentence. Every value until then must be
-/// the last good one, and at least one must be read while the page says that the upstream failed.
-async fn outlive(server: &Tidepole, name: &str, good: &str) -> String {
-    let mut reader = server.reader().await;
-    let mut held = false;
-    let message = until(name, async || {
-        let failed_before = !server.row(name).await["lastError"].is_null();
-        let answer = reader.read(name).await;
-        if answer.status == 200 {
-            assert_eq!(values(&answer), [good], "{name}");
-            held |= failed_before;
-            return Err(answer.text().to_owned());
-        }
-        Ok(status(&answer, 503, "ServiceUnavailable"))
-    })
-    .await;
-    assert!(held, "{name}: no value was held while its upstream failed; then: {message}");
-    message
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_failing_upstream_holds_the_last_value_until_max_age_and_hurts_no_other() {
     let upstream = Prometheus::start();
@@ -206,9 +185,13 @@ async fn a_failing_upstream_holds_the_last_value_until_max_age_and_hurts_no_othe
         upstream.set(name, fault);
     }
     let calls = healthy.hits("healthy");
-    let sick = async {
-        futures::future::join_all(names.iter().map(|name| outlive(&server, name, "42500m"))).await
-    };
+    let sick =
+        async {
+            futures::future::join_all(names.iter().map(async |name| {
+                outlive(server.reader().await, server.door(), name, "42500m").await
+            }))
+            .await
+        };
     let well = async {
         let mut slowest = Duration::ZERO;
         let begin = Instant::now();

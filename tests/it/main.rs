@@ -10,6 +10,7 @@ mod delegated;
 mod faults;
 mod http;
 mod metrics;
+mod process;
 mod readiness;
 mod reload;
 mod semantics;

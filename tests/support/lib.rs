@@ -8,6 +8,7 @@ pub(crate) mod client;
 pub(crate) mod cluster_api;
 pub(crate) mod openmetrics;
 pub(crate) mod ports;
+pub(crate) mod process;
 pub(crate) mod server;
 pub(crate) mod tls;
 pub(crate) mod upstream;

@@ -1,6 +1,7 @@
 //! A Tidepole under test: its folder, its config, and the running server.
 
 use std::fs;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -154,27 +155,24 @@ impl Tidepole {
         Reader(self.connect(Protocol::Http2).await.expect("the server takes connections"))
     }
 
+    /// The admin listener.
+    pub(crate) fn door(&self) -> AdminDoor {
+        AdminDoor(self.running.admin_address())
+    }
+
     /// Asks the admin listener.
     pub(crate) async fn admin(&self, path: &str) -> Answer {
-        let address = self.running.admin_address();
-        let mut connection = Connection::plain(address).await.expect("the admin listener is there");
-        connection.get(path, &[]).await.expect("the admin listener answers")
+        self.door().get(path).await
     }
 
     /// What `/api/metrics` says about a metric's first row.
     pub(crate) async fn row(&self, metric: &str) -> Value {
-        let all = self.admin("/api/metrics").await.json();
-        let rows = all["metrics"].as_array().expect("metrics are a list");
-        rows.iter().find(|row| row["metric"] == metric).cloned().unwrap_or_default()
+        self.door().row(metric).await
     }
 
     /// Waits until the server says that it is ready.
     pub(crate) async fn ready(&self) {
-        until("readiness", async || {
-            let answer = self.admin("/readyz?verbose").await;
-            if answer.status == 200 { Ok(()) } else { Err(answer.text().to_owned()) }
-        })
-        .await;
+        self.door().ready().await;
     }
 
     /// Checks that nothing has died in the server.
@@ -189,6 +187,34 @@ impl Tidepole {
         self.check();
         let limit = Duration::from_secs(10);
         self.running.stop(limit, limit).await;
+    }
+}
+
+/// Where people and probes ask.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct AdminDoor(pub(crate) SocketAddr);
+
+impl AdminDoor {
+    /// Asks.
+    pub(crate) async fn get(self, path: &str) -> Answer {
+        let mut connection = Connection::plain(self.0).await.expect("the admin listener is there");
+        connection.get(path, &[]).await.expect("the admin listener answers")
+    }
+
+    /// What `/api/metrics` says about a metric's first row.
+    pub(crate) async fn row(self, metric: &str) -> Value {
+        let all = self.get("/api/metrics").await.json();
+        let rows = all["metrics"].as_array().expect("metrics are a list");
+        rows.iter().find(|row| row["metric"] == metric).cloned().unwrap_or_default()
+    }
+
+    /// Waits until the server says that it is ready.
+    pub(crate) async fn ready(self) {
+        until("readiness", async || {
+            let answer = self.get("/readyz?verbose").await;
+            if answer.status == 200 { Ok(()) } else { Err(answer.text().to_owned()) }
+        })
+        .await;
     }
 }
 
@@ -248,6 +274,25 @@ pub(crate) fn status(answer: &Answer, code: u16, reason: &str) -> String {
     assert_eq!(status["kind"], "Status", "{status}");
     assert_eq!((&status["code"], &status["reason"]), (&code.into(), &reason.into()), "{status}");
     status["message"].as_str().expect("a Status has a message").to_owned()
+}
+
+/// Reads until the value is no longer served; gives the sentence. Every value until then must be
+/// the last good one, and at least one must be read while the page says that the upstream failed.
+pub(crate) async fn outlive(mut reader: Reader, door: AdminDoor, name: &str, good: &str) -> String {
+    let mut held = false;
+    let message = until(name, async || {
+        let failed_before = !door.row(name).await["lastError"].is_null();
+        let answer = reader.read(name).await;
+        if answer.status == 200 {
+            assert_eq!(values(&answer), [good], "{name}");
+            held |= failed_before;
+            return Err(answer.text().to_owned());
+        }
+        Ok(status(&answer, 503, "ServiceUnavailable"))
+    })
+    .await;
+    assert!(held, "{name}: no value was held while its upstream failed; then: {message}");
+    message
 }
 
 /// A namespaced definition in `default`. `spec` is YAML in flow style, without its braces.

@@ -1,0 +1,127 @@
+//! A Tidepole that runs as the process that users start: for what only a process has, its
+//! environment, its signals and its exit code.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, Instant};
+
+use super::client::{Connection, Protocol};
+use super::server::{AdminDoor, NAME, Reader, Setup};
+use super::wait::PATIENCE;
+
+/// Credentials for fakes, and nothing of this machine's own.
+const AWS: [(&str, &str); 6] = [
+    ("AWS_ACCESS_KEY_ID", "test"),
+    ("AWS_SECRET_ACCESS_KEY", "test"),
+    ("AWS_EC2_METADATA_DISABLED", "true"),
+    ("AWS_CONFIG_FILE", "/dev/null"),
+    ("AWS_SHARED_CREDENTIALS_FILE", "/dev/null"),
+    ("NO_PROXY", "*"),
+];
+
+/// `tidepole` with arguments, without the environment that could lead it elsewhere.
+pub(crate) fn tidepole(arguments: &[&str], config: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tidepole"));
+    command.args(arguments).arg(config).stdin(Stdio::null());
+    let own: Vec<_> = std::env::vars_os()
+        .map(|(name, _)| name)
+        .filter(|name| {
+            name.to_str()
+                .is_some_and(|n| n.starts_with("AWS_") || n == "RUST_LOG" || n == "KUBECONFIG")
+        })
+        .collect();
+    for name in own {
+        command.env_remove(name);
+    }
+    command.envs(AWS);
+    command
+}
+
+/// A running `tidepole serve`.
+pub(crate) struct Process {
+    pub(crate) setup: Setup,
+    child: Child,
+    api: SocketAddr,
+    pub(crate) door: AdminDoor,
+    log: Receiver<String>,
+}
+
+impl Process {
+    /// Starts it and waits until it says where it listens.
+    pub(crate) fn start(setup: Setup) -> Self {
+        let mut command = tidepole(&["serve", "--log-format=json", "--config"], &setup.config());
+        let mut child = command
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the binary was built with this test");
+        let stderr = child.stderr.take().expect("it is piped");
+        let (tell, log) = channel();
+        std::thread::spawn(move || {
+            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+                // Nobody may be reading any more.
+                let _ = tell.send(line);
+            }
+        });
+        let begin = Instant::now();
+        let mut seen = Vec::new();
+        loop {
+            let left = PATIENCE.saturating_sub(begin.elapsed());
+            let Ok(line) = log.recv_timeout(left) else {
+                // Or it would outlive the test.
+                let _ = child.kill();
+                panic!("it does not serve: {seen:#?}");
+            };
+            if let Some((api, admin)) = addresses(&line) {
+                return Self { setup, child, api, door: AdminDoor(admin), log };
+            }
+            seen.push(line);
+        }
+    }
+
+    /// A new connection.
+    pub(crate) async fn reader(&self) -> Reader {
+        let config = self.setup.authority.client_config(None);
+        let made = Connection::tls(self.api, NAME, &config, Protocol::Http2).await;
+        Reader(made.expect("the server takes connections"))
+    }
+
+    /// Sends a signal.
+    pub(crate) fn signal(&self, name: &str) {
+        let mut kill = Command::new("kill");
+        let sent = kill.args(["-s", name, &self.child.id().to_string()]).status();
+        assert!(sent.expect("there is a kill").success());
+    }
+
+    /// Waits for its end; gives how, and what it logged since the start.
+    pub(crate) async fn end(mut self) -> (ExitStatus, String) {
+        let begin = Instant::now();
+        let status = loop {
+            if let Some(status) = self.child.try_wait().expect("it is our child") {
+                break status;
+            }
+            assert!(begin.elapsed() < PATIENCE, "it does not end");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        };
+        (status, self.log.iter().collect::<Vec<_>>().join("\n"))
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // It may have ended.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// API and admin address, from the line that names them.
+fn addresses(line: &str) -> Option<(SocketAddr, SocketAddr)> {
+    let fields: BTreeMap<String, serde_json::Value> = serde_json::from_str(line).ok()?;
+    let address = |name: &str| fields.get(name)?.as_str()?.parse().ok();
+    Some((address("api")?, address("admin")?))
+}
