@@ -65,7 +65,8 @@ impl TrustWatch {
                     Some(Ok(event)) => self.take(event, &mut seen),
                     Some(Err(error)) => self.fail(&error),
                 }
-                if self.state != TrustState::Pending {
+                // An API server that cannot be reached has said nothing yet.
+                if !matches!(self.state, TrustState::Pending | TrustState::Unavailable) {
                     settled.send_replace(true);
                 }
             }
