@@ -2,14 +2,18 @@
 
 use std::time::Duration;
 
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
 use http::header::HeaderMap;
 use serde_json::{Value, json};
 
 use crate::support::client::{Answer, Connection, Protocol};
 use crate::support::cluster_api::{ClusterApi, trust};
+use crate::support::openmetrics;
+use crate::support::ports;
 use crate::support::server::{Setup, Tidepole, metric, path_of, status, values};
 use crate::support::tls::{Authority, Pair};
-use crate::support::upstream::Prometheus;
+use crate::support::upstream::{Prometheus, Reply};
 use crate::support::wait::until;
 
 /// The authorities of a cluster and the cluster itself.
@@ -295,4 +299,84 @@ async fn an_asserted_identity_leaves_no_trace_and_impersonation_is_refused() {
 
 fn values_absent(answer: &Answer) -> bool {
     answer.json()["items"].is_null()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cluster_that_is_away_at_the_start_counts_when_it_comes() {
+    let address = ports::free();
+    let front_proxy = Authority::new("front-proxy-ca");
+    let mut server = Setup::new("  - { name: sim, simulated: {} }")
+        .kubeconfig(&ClusterApi::kubeconfig_of(address))
+        .with("m.yaml", &metric("steady", "simulated: { constant: 5 }"))
+        .start()
+        .await;
+    // Nobody can be told apart yet, so nobody should be sent here yet.
+    let answer = server.admin("/readyz").await;
+    assert_eq!(answer.status, 500, "{}", answer.text());
+    assert!(answer.text().contains("[-]authentication failed"), "{}", answer.text());
+    assert_eq!(server.admin("/livez").await.status, 200);
+    let aggregator = front_proxy.client(AGGREGATOR, &[]);
+    let path = path_of("default", "steady");
+    let mut early = server.connect_as(&aggregator, Protocol::Http1).await.unwrap();
+    let answer = early.get(&path, HPA).await.unwrap();
+    assert!([401, 500].contains(&answer.status.as_u16()), "{}", answer.text());
+
+    let _cluster = ClusterApi::start_at(address, trust(&front_proxy.pem(), &front_proxy.pem()));
+    server.ready().await;
+    let mut connection = server.connect_as(&aggregator, Protocol::Http2).await.unwrap();
+    let answer = until("the first read", async || {
+        let answer = connection.get(&path, HPA).await.map_err(|error| error.to_string())?;
+        if answer.status == 200 { Ok(answer) } else { Err(answer.text().to_owned()) }
+    })
+    .await;
+    assert_eq!(values(&answer), ["5"]);
+    server.check();
+}
+
+/// What a restart of kube-controller-manager does to the aggregator's connection.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ten_thousand_cancelled_reads_do_not_end_the_aggregators_connection() {
+    const BATCH: usize = 500;
+    let front_proxy = Authority::new("front-proxy-ca");
+    let cluster = ClusterApi::start(trust(&front_proxy.pem(), &front_proxy.pem()));
+    let upstream = Prometheus::start();
+    upstream.set("hang", Reply::Hang);
+    upstream.vector("good", &[("", "5")]);
+    let url = upstream.server().url();
+    let source = format!("  - {{ name: main, prometheus: {{ url: \"{url}\", timeout: 1m }} }}");
+    let mut server = Setup::new(&source)
+        .defaults("{ refresh: 10s, firstReadTimeout: 30s }")
+        .cluster(&cluster)
+        .with("hang.yaml", &metric("hang", "prometheus: { query: hang }"))
+        .with("good.yaml", &metric("good", "prometheus: { query: good }"))
+        .start()
+        .await;
+    let aggregator = front_proxy.client(AGGREGATOR, &[]);
+    let connection = server.connect_as(&aggregator, Protocol::Http2).await.unwrap();
+    let (hang, good) = (path_of("default", "hang"), path_of("default", "good"));
+    let mut sibling = connection.share();
+    for batch in 0..20 {
+        let mut reads: FuturesUnordered<_> = (0..BATCH)
+            .map(|_| {
+                let (mut requests, hang) = (connection.share(), &hang);
+                async move { requests.get(hang, HPA).await }
+            })
+            .collect();
+        // They are sent before the sibling's read; dropping them resets their streams.
+        tokio::select! {
+            biased;
+            ended = reads.next() => panic!("batch {batch}: a read ended: {ended:?}"),
+            answer = sibling.get(&good, HPA) => {
+                assert_eq!(values(&answer.unwrap()), ["5"], "batch {batch}");
+            }
+        }
+        drop(reads);
+    }
+    assert_eq!(values(&sibling.get(&good, HPA).await.unwrap()), ["5"]);
+    assert_eq!((upstream.hits("hang"), upstream.hits("good")), (1, 1));
+    let families = openmetrics::parse(server.admin("/metrics").await.text()).unwrap();
+    let count = |family: &str| families[family].samples.iter().map(|s| s.value).sum::<f64>();
+    assert_eq!(count("tidepole_server_connections"), 1.0);
+    assert!(count("tidepole_server_authentications") > 10_000.0, "they were not all sent");
+    server.check();
 }

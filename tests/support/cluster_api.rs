@@ -67,8 +67,12 @@ pub(crate) fn trust(front_proxy_ca: &str, client_ca: &str) -> BTreeMap<String, S
 impl ClusterApi {
     /// Starts answering, on a thread of its own. Allows everything.
     pub(crate) fn start(trust: BTreeMap<String, String>) -> Self {
-        let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
-            .expect("loopback has a free port");
+        Self::start_at(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), trust)
+    }
+
+    /// The same at an address.
+    pub(crate) fn start_at(address: SocketAddr, trust: BTreeMap<String, String>) -> Self {
+        let listener = std::net::TcpListener::bind(address).expect("the address is free");
         listener.set_nonblocking(true).expect("a socket can be non-blocking");
         let address = listener.local_addr().expect("a bound socket has an address");
         let told = Told {
@@ -102,9 +106,14 @@ impl ClusterApi {
 
     /// A kubeconfig that leads here.
     pub(crate) fn kubeconfig(&self) -> String {
+        Self::kubeconfig_of(self.address)
+    }
+
+    /// A kubeconfig that leads to an address.
+    pub(crate) fn kubeconfig_of(address: SocketAddr) -> String {
         let config = json!({
             "apiVersion": "v1", "kind": "Config", "current-context": "test",
-            "clusters": [{"name": "test", "cluster": {"server": format!("http://{}", self.address)}}],
+            "clusters": [{"name": "test", "cluster": {"server": format!("http://{address}")}}],
             "users": [{"name": "test", "user": {}}],
             "contexts": [{"name": "test", "context": {"cluster": "test", "user": "test"}}],
         });

@@ -53,8 +53,14 @@ impl Setup {
 
     /// Delegates authentication and authorization to a cluster.
     #[must_use]
-    pub(crate) fn cluster(mut self, cluster: &ClusterApi) -> Self {
-        fs::write(self.path("kubeconfig"), cluster.kubeconfig()).expect("the folder is ours");
+    pub(crate) fn cluster(self, cluster: &ClusterApi) -> Self {
+        self.kubeconfig(&cluster.kubeconfig())
+    }
+
+    /// The same, by a kubeconfig.
+    #[must_use]
+    pub(crate) fn kubeconfig(mut self, kubeconfig: &str) -> Self {
+        fs::write(self.path("kubeconfig"), kubeconfig).expect("the folder is ours");
         self.cluster = true;
         self
     }
