@@ -9,6 +9,7 @@ mod crowd;
 mod delegated;
 mod faults;
 mod http;
+mod http2;
 mod metrics;
 mod process;
 mod readiness;
