@@ -90,7 +90,7 @@ pub async fn start(config: Config, serve: Handle, refresh: Handle) -> anyhow::Re
     );
 
     // The admin listener first: whatever happens next can be watched there.
-    let admin = admin::bind(config.admin_listen)
+    let admin = server::bind(config.admin_listen)
         .await
         .with_context(|| format!("cannot listen on {} (admin.listen)", config.admin_listen))?;
     let admin_address = admin.local_addr().context("the admin listener has no address")?;

@@ -45,6 +45,7 @@ use tokio_util::task::TaskTracker;
 
 pub use self::authn::{Authentication, TokenReviewer, TokenVerdict};
 pub use self::authz::{AccessReviewer, AccessVerdict, Authorization};
+pub use self::listener::bind;
 pub use self::review::ReviewError;
 pub use self::settings::{AuthMode, Limits, MinTls, PeerLimits, ServerError, Settings, TlsFiles};
 

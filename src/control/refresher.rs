@@ -315,7 +315,11 @@ fn settle(cell: &QueryCell, answer: Result<Sample, FetchError>, clock: &dyn Cloc
     let query = cell.query();
     let (source, kind) = (query.source.as_str(), query.spec.kind());
     match (before.trouble(), error) {
-        (None, Some(error)) => {
+        (known, Some(error)) if known.is_none_or(|(text, _)| text != error.cause().message()) => {
+            let what = match known {
+                None => "a metric cannot be read",
+                Some(_) => "a metric still cannot be read, for another reason",
+            };
             tracing::warn!(
                 source,
                 kind,
@@ -323,21 +327,10 @@ fn settle(cell: &QueryCell, answer: Result<Sample, FetchError>, clock: &dyn Cloc
                 error = error.kind(),
                 cause = %error,
                 detail = error.cause().detail(),
-                "a metric cannot be read"
+                "{what}"
             );
         }
-        (Some((text, _)), Some(error)) if text != error.cause().message() => {
-            tracing::warn!(
-                source,
-                kind,
-                query = %query.spec,
-                error = error.kind(),
-                cause = %error,
-                detail = error.cause().detail(),
-                "a metric still cannot be read, for another reason"
-            );
-        }
-        (Some(_), Some(error)) => {
+        (_, Some(error)) => {
             tracing::debug!(source, kind, query = %query.spec, cause = %error, "still failing");
         }
         (Some(_), None) => {

@@ -34,7 +34,7 @@ use crate::model::{Probe, ServerState};
 use crate::telemetry;
 
 pub use inventory::{Inventory, MetricRow, MetricState};
-pub use listener::{bind, serve};
+pub use listener::serve;
 use view::View;
 
 /// Looks at all metrics at once. A look walks every metric without a pause, so a crowd of readers

@@ -33,23 +33,13 @@ pub(super) struct Listener {
 }
 
 impl Listener {
-    /// Binds. `[::]` becomes `0.0.0.0` on a machine without IPv6.
+    /// Binds, by [`bind`].
     pub(super) async fn bind(
         address: SocketAddr,
         connections: usize,
         metrics: Arc<ConnectionMetrics>,
     ) -> Result<Self, ServerError> {
-        let socket = match TcpListener::bind(address).await {
-            Err(error)
-                if address.is_ipv6() && address.ip().is_unspecified() && lacks_ipv6(&error) =>
-            {
-                let fallback = SocketAddr::from((Ipv4Addr::UNSPECIFIED, address.port()));
-                tracing::info!(%address, %fallback, "no IPv6 on this machine");
-                TcpListener::bind(fallback).await
-            }
-            bound => bound,
-        };
-        let socket = socket.map_err(|source| ServerError::Bind { address, source })?;
+        let socket = bind(address).await.map_err(|source| ServerError::Bind { address, source })?;
         Ok(Self {
             socket,
             permits: Arc::new(Semaphore::new(connections)),
@@ -101,9 +91,29 @@ impl Listener {
     }
 }
 
-fn lacks_ipv6(error: &io::Error) -> bool {
+/// Opens a listening socket. The unspecified IPv6 address means "everywhere": on a machine without
+/// IPv6 it becomes `0.0.0.0`.
+///
+/// # Errors
+/// When the address, or its replacement, cannot be bound.
+pub async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let error = match TcpListener::bind(address).await {
+        Ok(listener) => return Ok(listener),
+        Err(error) => error,
+    };
+    let Some(fallback) = ipv4_fallback(address, &error) else { return Err(error) };
+    tracing::info!(%address, %fallback, "no IPv6 on this machine");
+    TcpListener::bind(fallback).await
+}
+
+/// Where to listen instead, when the failure means that this machine has no IPv6. An address that
+/// is taken or not permitted would be so in IPv4 as well.
+fn ipv4_fallback(address: SocketAddr, error: &io::Error) -> Option<SocketAddr> {
     // EAFNOSUPPORT has no ErrorKind of its own: 97 on Linux, 47 on the BSDs.
-    error.kind() == io::ErrorKind::AddrNotAvailable || matches!(error.raw_os_error(), Some(97 | 47))
+    let lacks_ipv6 = error.kind() == io::ErrorKind::AddrNotAvailable
+        || matches!(error.raw_os_error(), Some(97 | 47));
+    (lacks_ipv6 && address.is_ipv6() && address.ip().is_unspecified())
+        .then(|| SocketAddr::from((Ipv4Addr::UNSPECIFIED, address.port())))
 }
 
 fn is_of_one_connection(error: &io::Error) -> bool {
@@ -114,4 +124,20 @@ fn is_of_one_connection(error: &io::Error) -> bool {
             | io::ErrorKind::ConnectionRefused
             | io::ErrorKind::Interrupted
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_unspecified_ipv6_address_falls_back() {
+        let no_ipv6 = io::Error::from_raw_os_error(97); // EAFNOSUPPORT
+        let everywhere: SocketAddr = "[::]:8080".parse().unwrap();
+        assert_eq!(ipv4_fallback(everywhere, &no_ipv6), Some("0.0.0.0:8080".parse().unwrap()));
+        assert_eq!(ipv4_fallback("[::1]:8080".parse().unwrap(), &no_ipv6), None);
+        assert_eq!(ipv4_fallback("0.0.0.0:8080".parse().unwrap(), &no_ipv6), None);
+        let taken = io::Error::from(io::ErrorKind::AddrInUse);
+        assert_eq!(ipv4_fallback(everywhere, &taken), None);
+    }
 }

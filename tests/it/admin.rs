@@ -47,7 +47,7 @@ impl Inventory for Nothing {
 #[tokio::test]
 async fn one_connection_reads_everything_and_is_closed_at_the_end() {
     let (tasks, _died) = TaskSet::new(Handle::current());
-    let listener = admin::bind("[::]:0".parse().unwrap()).await.unwrap();
+    let listener = tidepole::server::bind("[::]:0".parse().unwrap()).await.unwrap();
     let port = listener.local_addr().unwrap().port();
     let state = Arc::new(Process(Telemetry::for_process()));
     admin::serve(listener, Admin::new(state, Arc::new(Nothing)), &tasks);

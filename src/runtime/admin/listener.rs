@@ -1,8 +1,6 @@
 //! Connections of the admin listener: bounded in number, in what they may send and in how long
 //! they may take, because nobody is authenticated here.
 
-use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -39,30 +37,6 @@ const MAX_HEAD_BYTES: usize = 16 * 1024;
 const MAX_HEADERS: usize = 64;
 /// Pause after a failed accept, which is almost always a lack of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
-
-/// Opens the listening socket. The unspecified IPv6 address means "everywhere": where there is no
-/// IPv6 it falls back to `0.0.0.0`.
-///
-/// # Errors
-/// When neither can be bound, with the first failure.
-pub async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
-    match TcpListener::bind(address).await {
-        Ok(listener) => Ok(listener),
-        Err(error) => {
-            let Some(fallback) = ipv4_fallback(address, &error) else { return Err(error) };
-            TcpListener::bind(fallback).await.map_err(|_| error)
-        }
-    }
-}
-
-/// Where to listen instead, when the failure means that this machine has no IPv6. An address that
-/// is taken or not permitted would be so in IPv4 as well.
-fn ipv4_fallback(address: SocketAddr, error: &io::Error) -> Option<SocketAddr> {
-    let final_kinds = [io::ErrorKind::AddrInUse, io::ErrorKind::PermissionDenied];
-    let everywhere = address.is_ipv6() && address.ip().is_unspecified();
-    (everywhere && !final_kinds.contains(&error.kind()))
-        .then(|| SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), address.port()))
-}
 
 /// Serves until the task set is asked to stop; then requests under way are answered and every
 /// connection is closed. Runs on the task set's runtime: hand in the one that may be kept busy,
@@ -145,21 +119,5 @@ async fn bounded(
     match timeout(ANSWER_TIMEOUT, answer).await {
         Ok(Ok(response)) => response,
         Err(_) => (StatusCode::SERVICE_UNAVAILABLE, "no answer in time\n").into_response(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_the_unspecified_ipv6_address_falls_back() {
-        let no_ipv6 = io::Error::from_raw_os_error(97); // EAFNOSUPPORT
-        let everywhere: SocketAddr = "[::]:8080".parse().unwrap();
-        assert_eq!(ipv4_fallback(everywhere, &no_ipv6), Some("0.0.0.0:8080".parse().unwrap()));
-        assert_eq!(ipv4_fallback("[::1]:8080".parse().unwrap(), &no_ipv6), None);
-        assert_eq!(ipv4_fallback("0.0.0.0:8080".parse().unwrap(), &no_ipv6), None);
-        let taken = io::Error::from(io::ErrorKind::AddrInUse);
-        assert_eq!(ipv4_fallback(everywhere, &taken), None);
     }
 }

@@ -236,7 +236,7 @@ async fn served() -> (SocketAddr, TaskSet) {
 
 async fn serving(rows: Vec<MetricRow>) -> (SocketAddr, TaskSet) {
     let (tasks, _) = TaskSet::new(Handle::current());
-    let listener = bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+    let listener = crate::server::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
     let address = listener.local_addr().unwrap();
     serve(listener, admin(rows, None), &tasks);
     (address, tasks)
