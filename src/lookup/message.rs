@@ -11,6 +11,13 @@ use crate::model::{Labels, Quantity, Query, QuerySpec, Selector, Tick};
 /// How many label values, and how many keys, a sentence lists at most.
 const MAX_LISTED: usize = 8;
 
+/// Characters shown of one label key or value, Kubernetes' own bound of both (the name of a key,
+/// without its prefix). A series' own values may be of any length.
+const MAX_LABEL_CHARS: usize = 63;
+
+/// Characters shown of the request's selector, which may have as many as a request's head holds.
+const MAX_SELECTOR_CHARS: usize = 256;
+
 /// No definition of the metric is visible in the namespace.
 pub(super) fn unknown(metric: &str, namespace: &str) -> String {
     format!(
@@ -34,6 +41,7 @@ pub(super) fn no_match<'a>(
             keys.entry(key).or_default().insert(value);
         }
     }
+    let selector = crop(&selector.to_string(), MAX_SELECTOR_CHARS);
     let mut text =
         format!("{metric} in {namespace}: no series matches the selector \"{selector}\"; ");
     if keys.is_empty() {
@@ -43,7 +51,9 @@ pub(super) fn no_match<'a>(
     let _ = write!(text, "the metric's {series} series have the labels ");
     for (i, (key, values)) in keys.iter().take(MAX_LISTED).enumerate() {
         let comma = if i > 0 { ", " } else { "" };
-        let shown: Vec<&str> = values.iter().take(MAX_LISTED).copied().collect();
+        let key = crop(key, MAX_LABEL_CHARS);
+        let shown: Vec<String> =
+            values.iter().take(MAX_LISTED).map(|value| crop(value, MAX_LABEL_CHARS)).collect();
         let more = if values.len() > MAX_LISTED { ", …" } else { "" };
         let _ = write!(text, "{comma}{key} ({}{more})", shown.join(", "));
     }
@@ -51,6 +61,14 @@ pub(super) fn no_match<'a>(
         text.push_str(", …");
     }
     text
+}
+
+/// At most so many characters of a text.
+fn crop(text: &str, most: usize) -> String {
+    match text.char_indices().nth(most) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
 }
 
 /// Why a definition has nothing to serve: metric, namespace, source and cause, and what became of
@@ -193,5 +211,21 @@ mod tests {
             "depth in default: no series matches the selector \"queue=c\"; the metric's 2 series \
              have the labels queue (a, b), zone (x)"
         );
+    }
+
+    #[test]
+    fn what_a_request_or_an_upstream_says_is_not_repeated_at_length() {
+        let long = "é".repeat(10_000);
+        let existing = [Labels::new([("queue", long.as_str()), (long.as_str(), "x")])];
+        let selector = Selector::new(vec![crate::model::Requirement {
+            key: "queue".into(),
+            operator: crate::model::Operator::In,
+            values: vec![long.clone()],
+        }]);
+        let text = no_match("depth", "default", &selector, existing.iter());
+        let shown = |most: usize| format!("{}…", "é".repeat(most));
+        assert!(text.contains(&format!("queue ({})", shown(MAX_LABEL_CHARS))), "{text}");
+        assert!(text.contains(&format!("{} (x)", shown(MAX_LABEL_CHARS))), "{text}");
+        assert!(text.chars().count() < 2 * MAX_SELECTOR_CHARS + 100, "{text}");
     }
 }
