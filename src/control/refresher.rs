@@ -312,6 +312,7 @@ fn settle(cell: &QueryCell, answer: Result<Sample, FetchError>, clock: &dyn Cloc
     let error = answer.as_ref().err().cloned();
     let warnings = answer.as_ref().map(|sample| sample.warnings.clone()).unwrap_or_default();
     let (before, _) = cell.complete(answer, clock.tick(), clock.now());
+    let warned = before.last_sample().is_some_and(|sample| !sample.warnings.is_empty());
     let query = cell.query();
     let (source, kind) = (query.source.as_str(), query.spec.kind());
     match (before.trouble(), error) {
@@ -338,8 +339,13 @@ fn settle(cell: &QueryCell, answer: Result<Sample, FetchError>, clock: &dyn Cloc
         }
         (None, None) => {}
     }
+    // Warnings repeat with every answer, in words that may change each time: the first are news.
     for warning in &warnings {
-        tracing::debug!(source, kind, query = %query.spec, warning, "the upstream warns");
+        if warned {
+            tracing::debug!(source, kind, query = %query.spec, warning, "the upstream still warns");
+        } else {
+            tracing::warn!(source, kind, query = %query.spec, warning, "the upstream warns");
+        }
     }
 }
 
