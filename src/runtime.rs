@@ -256,16 +256,13 @@ impl file_watch::Apply for Definitions {
         if entries.iter().any(|entry| matches!(entry.scope, Scope::Selected(_))) {
             self.namespaces.require();
         }
+        let before = Arc::clone(&self.catalog.snapshot());
         self.catalog.apply_files(entries, problems);
+        // Any edit of any file ends here; only conflicts that it brought are news.
         let snapshot = self.catalog.snapshot();
-        for conflict in snapshot.conflicts() {
+        for conflict in snapshot.conflicts().iter().filter(|c| !before.conflicts().contains(c)) {
             tracing::warn!("{conflict}");
         }
-        tracing::info!(
-            served = snapshot.served().count(),
-            problems = snapshot.problems().len(),
-            "definitions loaded"
-        );
         self.health.definitions_loaded();
     }
 }

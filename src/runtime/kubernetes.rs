@@ -12,6 +12,9 @@ use kube::{Api, Client, Config};
 /// out soon enough to fall back to what we have.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// How long one look at an `APIService` may take. Nothing depends on it but a line in the log.
+const LOOK_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// A client for the cluster: the given kubeconfig, or the pod's service account, or `$KUBECONFIG`,
 /// or `~/.kube/config`.
 ///
@@ -56,7 +59,14 @@ pub async fn warn_of_foreign_api_services(
     let services: Api<DynamicObject> = Api::all_with(client, &resource);
     for (group, version) in group_versions {
         let name = format!("{version}.{group}");
-        match services.get_opt(&name).await {
+        let Ok(looked) = tokio::time::timeout(LOOK_TIMEOUT, services.get_opt(&name)).await else {
+            tracing::info!(
+                api_service = name,
+                "cannot look at the APIService: no answer within {LOOK_TIMEOUT:?}"
+            );
+            return;
+        };
+        match looked {
             Ok(Some(found)) => {
                 if let Some(sentence) = foreign(&name, &found.data, &serving_names) {
                     tracing::warn!(api_service = name, "{sentence}");
