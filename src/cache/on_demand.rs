@@ -16,7 +16,8 @@ use crate::model::{Policy, Query};
 pub const CAPACITY: u64 = 10_000;
 
 /// How long an unread on-demand query is kept: twice the time after which the refresher lets an
-/// unread query lapse, so that the store never forgets a query that is still refreshed.
+/// unread query of the usual pace lapse. A slower one, or one that is `keepWarm`, ends with its
+/// cell: namespaces come and go, and nothing else would tell that one is gone.
 pub const IDLE: Duration = Duration::from_mins(10);
 
 /// The bounded store of cells for queries that depend on the request (`$namespace`).

@@ -50,7 +50,7 @@ impl Clients {
         role: Option<&str>,
     ) -> Result<aws_sdk_sqs::Client, FetchError> {
         if let Some(role) = role {
-            // Definitions are refused before; an identity of its own per role joins here.
+            // An identity of its own per role joins here.
             return Err(FetchError::Invalid(Cause::new(format!(
                 "this source takes on no roles, and the query wants {role}"
             ))));
