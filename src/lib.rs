@@ -10,12 +10,12 @@
 //! | L0 | [`model`] | the domain's words and pure rules |
 //! | L0 | [`status`] | the only place that chooses an HTTP status |
 //! | L0 | [`task`] | tracked background tasks |
+//! | L0 | [`telemetry`] | the registry of our own metrics, logging |
 //! | L1 | [`definition`] | the documents users write, and their translation into catalog entries |
 //! | L1 | [`source`] | reading upstreams: Prometheus, SQS, simulated |
 //! | L1 | [`cache`] | the state of every query, as a pure state machine and its stores |
 //! | L1 | [`catalog`] | which metrics exist, as a snapshot that readers never lock |
 //! | L1 | [`objects`] | which namespaces match a selector |
-//! | L1 | [`telemetry`] | the registry of our own metrics, logging |
 //! | L1 | [`api`] | routes, negotiation, discovery, `OpenAPI`, wire types |
 //! | L1 | [`server`] | TLS, connections, authentication, authorization |
 //! | L2 | [`lookup`] | the request flow: name and selector to cached values |
