@@ -16,13 +16,15 @@ use crate::model::{Policy, Query};
 pub const CAPACITY: u64 = 10_000;
 
 /// How long an unread on-demand query is kept: twice the time after which the refresher lets an
-/// unread query of the usual pace lapse. A slower one, or one that is `keepWarm`, ends with its
-/// cell: namespaces come and go, and nothing else would tell that one is gone.
+/// unread query of the usual pace lapse, so that such a query is gone from the schedule before its
+/// cell is. That of a slower one (above a third of this) retires with its cell.
 pub const IDLE: Duration = Duration::from_mins(10);
 
 /// The bounded store of cells for queries that depend on the request (`$namespace`).
 ///
-/// An evicted cell is retired: the refresher drops it, and the next read makes a new one.
+/// An evicted cell is retired: the refresher drops it, and the next read makes a new one. No cell
+/// here is kept warm: nothing else than the reads would tell that a namespace or the definition is
+/// gone, and its query would be asked for ever.
 pub struct OnDemand {
     cells: Cache<Arc<Query>, Arc<QueryCell>, ahash::RandomState>,
 }
@@ -51,11 +53,11 @@ impl OnDemand {
     #[must_use]
     pub fn get(&self, query: &Arc<Query>, policy: &Policy) -> Arc<QueryCell> {
         let cell = self.cells.get_with_by_ref(query, || {
-            Arc::new(QueryCell::new(Arc::clone(query), policy.refresh, policy.keep_warm))
+            Arc::new(QueryCell::new(Arc::clone(query), policy.refresh, false))
         });
         // The definition may have changed its pace since the cell was made.
-        if cell.refresh() != policy.refresh || cell.keep_warm() != policy.keep_warm {
-            cell.set_pace(policy.refresh, policy.keep_warm);
+        if cell.refresh() != policy.refresh {
+            cell.set_pace(policy.refresh, false);
         }
         cell
     }
@@ -108,6 +110,12 @@ mod tests {
         let faster = Policy { refresh: Duration::from_secs(5), ..policy() };
         assert_eq!(store.get(&query("up"), &faster).refresh(), Duration::from_secs(5));
         assert_eq!(first.refresh(), Duration::from_secs(5));
+    }
+
+    #[test]
+    fn what_only_reads_tell_of_ends_with_them() {
+        let warm = Policy { keep_warm: true, ..policy() };
+        assert!(!OnDemand::new().get(&query("up"), &warm).keep_warm());
     }
 
     #[test]
