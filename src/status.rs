@@ -31,6 +31,10 @@ pub const NOSNIFF: HeaderValue = HeaderValue::from_static("nosniff");
 pub const OK: StatusCode = StatusCode::OK;
 /// Status of "you have it already".
 pub const NOT_MODIFIED: StatusCode = StatusCode::NOT_MODIFIED;
+/// A page that does not exist, on the admin listener.
+pub const NOT_FOUND: StatusCode = StatusCode::NOT_FOUND;
+/// No turn or no answer in time, on the admin listener.
+pub const BUSY: StatusCode = StatusCode::SERVICE_UNAVAILABLE;
 
 /// The status of a health answer: 200, or 500 as Go's API servers say it.
 #[must_use]
@@ -145,9 +149,6 @@ impl From<&ApiError> for Status {
             }
             ApiError::RequestTooLarge(_) => {
                 (StatusCode::PAYLOAD_TOO_LARGE, "RequestEntityTooLarge", text, None)
-            }
-            ApiError::Overloaded(_) => {
-                (StatusCode::TOO_MANY_REQUESTS, "TooManyRequests", text, None)
             }
             ApiError::AuthorizationUnavailable(_) | ApiError::Internal(_) => {
                 let message = format!("Internal error occurred: {text}");
@@ -282,10 +283,6 @@ mod tests {
             (
                 ApiError::RequestTooLarge("too long".into()),
                 r#"{"message":"too long","reason":"RequestEntityTooLarge","code":413}"#,
-            ),
-            (
-                ApiError::Overloaded("busy".into()),
-                r#"{"message":"busy","reason":"TooManyRequests","code":429}"#,
             ),
             (
                 ApiError::AuthorizationUnavailable("no answer".into()),

@@ -69,8 +69,7 @@ impl From<&ApiError> for Outcome {
             | ApiError::Unauthorized
             | ApiError::ForbiddenResource { .. }
             | ApiError::ForbiddenPath(_)
-            | ApiError::RequestTooLarge(_)
-            | ApiError::Overloaded(_) => Self::Refused,
+            | ApiError::RequestTooLarge(_) => Self::Refused,
             ApiError::AuthorizationUnavailable(_) | ApiError::Internal(_) => Self::Error,
         }
     }

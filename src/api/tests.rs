@@ -59,7 +59,7 @@ impl MetricsProvider for Provider {
         })
     }
 
-    fn external_names(&self) -> Vec<MetricName> {
+    fn external_names(&self) -> Arc<[MetricName]> {
         (0..self.names).map(|i| MetricName::external(&format!("m{i:05}")).unwrap()).collect()
     }
 }

@@ -119,6 +119,7 @@ impl fmt::Display for Conflict {
 pub struct Snapshot {
     listings: HashMap<MetricName, Listing, ahash::RandomState>,
     cells: HashMap<Arc<Query>, Arc<QueryCell>>,
+    names: Arc<[MetricName]>,
     conflicts: Vec<Conflict>,
     problems: Vec<Problem>,
     generation: u64,
@@ -138,6 +139,9 @@ impl Snapshot {
             snapshot.add(entry, &cell_of);
         }
         snapshot.note_shadowed();
+        let mut names: Vec<_> = snapshot.listings.keys().cloned().collect();
+        names.sort();
+        snapshot.names = names.into();
         snapshot
     }
 
@@ -204,12 +208,10 @@ impl Snapshot {
         self.listings.get_key_value(metric)
     }
 
-    /// All metric names, sorted.
+    /// All metric names, sorted. Made once, because every health probe of the aggregator asks.
     #[must_use]
-    pub fn names(&self) -> Vec<MetricName> {
-        let mut names: Vec<_> = self.listings.keys().cloned().collect();
-        names.sort();
-        names
+    pub fn names(&self) -> Arc<[MetricName]> {
+        Arc::clone(&self.names)
     }
 
     /// All served definitions, in no order.

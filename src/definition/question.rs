@@ -311,6 +311,9 @@ fn role(
             )
         };
         report.add(&field, message);
+        return None;
     }
-    Some(role.into())
+    let message = "this version assumes no roles; let the source's own identity read the queue";
+    report.add(&field, message);
+    None
 }

@@ -89,7 +89,7 @@ impl MetricsProvider for ExternalLookup {
         }
     }
 
-    fn external_names(&self) -> Vec<MetricName> {
+    fn external_names(&self) -> Arc<[MetricName]> {
         self.0.catalog.snapshot().names()
     }
 }
@@ -168,13 +168,13 @@ impl Inner {
                     collect(served, sample, selector, &mut items);
                 }
                 View::Chosen(number, no_data) => {
-                    if selector.matches(&served.entry.labels) {
-                        items.push(MetricItem {
-                            labels: served.entry.labels.clone(),
-                            timestamp: no_data.timestamp,
-                            value: Quantity::from_decimal(number),
-                        });
-                    }
+                    // Which series there would be is not known, so the number stands for whatever
+                    // the selector may have meant.
+                    items.push(MetricItem {
+                        labels: served.entry.labels.clone(),
+                        timestamp: no_data.timestamp,
+                        value: Quantity::from_decimal(number),
+                    });
                 }
                 View::Waiting if admission == Admission::Full => {
                     return Pass::Done(Err(ApiError::NoValue(message::queue_full(

@@ -182,9 +182,6 @@ pub enum ApiError {
     /// The request is larger than we accept.
     #[error("{0}")]
     RequestTooLarge(String),
-    /// Too many requests at once.
-    #[error("{0}")]
-    Overloaded(String),
     /// Authorization could not be decided; the text says why.
     #[error("{0}")]
     AuthorizationUnavailable(String),

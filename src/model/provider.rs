@@ -1,5 +1,7 @@
 //! The traits through which the API asks for metrics and for the server's state.
 
+use std::sync::Arc;
+
 use futures::future::BoxFuture;
 use jiff::Timestamp;
 
@@ -63,7 +65,7 @@ pub trait MetricsProvider: Send + Sync + 'static {
 
     /// The names of all external metrics, sorted and unique, for people who look at the legacy
     /// resource list. Must come from memory: the aggregator probes that list for health.
-    fn external_names(&self) -> Vec<MetricName>;
+    fn external_names(&self) -> Arc<[MetricName]>;
 }
 
 /// Labels of namespaces, for definitions that choose namespaces by label.

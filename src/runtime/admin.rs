@@ -31,7 +31,7 @@ use tokio::sync::Semaphore;
 
 use crate::api::health::{self, HealthQuery, Reasons};
 use crate::model::{Probe, ServerState};
-use crate::telemetry;
+use crate::{status, telemetry};
 
 pub use inventory::{Inventory, MetricRow, MetricState};
 pub use listener::serve;
@@ -82,13 +82,13 @@ impl Admin {
     fn probe(&self, probe: Probe, query: Option<&str>) -> Response {
         let reports = self.state.probe(probe);
         let answer = health::render(probe, &reports, &HealthQuery::read(query), Reasons::Shown);
-        respond(status(answer.passed), TEXT, answer.text)
+        respond(status::of_health(answer.passed), TEXT, answer.text)
     }
 
     fn check(&self, probe: Probe, name: &str) -> Response {
         match health::render_check(&self.state.probe(probe), name) {
-            Some(answer) => respond(status(answer.passed), TEXT, answer.text),
-            None => respond(StatusCode::NOT_FOUND, TEXT, "404 page not found\n".to_owned()),
+            Some(answer) => respond(status::of_health(answer.passed), TEXT, answer.text),
+            None => respond(status::NOT_FOUND, TEXT, "404 page not found\n".to_owned()),
         }
     }
 
@@ -98,10 +98,6 @@ impl Admin {
         let _turn = turn.expect("the semaphore is never closed");
         Some(View::of(&*self.inventory, query.unwrap_or_default()))
     }
-}
-
-fn status(passed: bool) -> StatusCode {
-    if passed { StatusCode::OK } else { StatusCode::INTERNAL_SERVER_ERROR }
 }
 
 async fn livez(State(admin): State<Admin>, RawQuery(query): RawQuery) -> Response {
@@ -130,12 +126,12 @@ async fn health_check(State(admin): State<Admin>, Path(check): Path<String>) -> 
 
 async fn metrics(State(admin): State<Admin>) -> Response {
     const OPEN_METRICS: HeaderValue = HeaderValue::from_static(telemetry::CONTENT_TYPE);
-    respond(StatusCode::OK, OPEN_METRICS, admin.state.metrics_text())
+    respond(status::OK, OPEN_METRICS, admin.state.metrics_text())
 }
 
 async fn metrics_json(State(admin): State<Admin>, RawQuery(query): RawQuery) -> Response {
     match admin.view(query.as_deref()).await {
-        Some(view) => respond(StatusCode::OK, JSON, json::render(&view)),
+        Some(view) => respond(status::OK, JSON, json::render(&view)),
         None => busy(),
     }
 }
@@ -143,7 +139,7 @@ async fn metrics_json(State(admin): State<Admin>, RawQuery(query): RawQuery) -> 
 async fn status_page(State(admin): State<Admin>, RawQuery(query): RawQuery) -> Response {
     let Some(view) = admin.view(query.as_deref()).await else { return busy() };
     let checks = admin.state.probe(Probe::Ready);
-    let mut response = respond(StatusCode::OK, HTML, page::render(&view, &checks));
+    let mut response = respond(status::OK, HTML, page::render(&view, &checks));
     let headers = response.headers_mut();
     headers.insert(CONTENT_SECURITY_POLICY, page::CONTENT_POLICY.clone());
     headers.insert(X_FRAME_OPTIONS, HeaderValue::from_static("DENY"));
@@ -156,12 +152,12 @@ async fn not_found(uri: Uri) -> Response {
     let text = format!(
         "{path} is not here; this listener has / /api/metrics /metrics /livez /readyz /healthz\n"
     );
-    respond(StatusCode::NOT_FOUND, TEXT, text)
+    respond(status::NOT_FOUND, TEXT, text)
 }
 
 fn busy() -> Response {
     let text = "other readers are being answered; try again in a moment\n".to_owned();
-    respond(StatusCode::SERVICE_UNAVAILABLE, TEXT, text)
+    respond(status::BUSY, TEXT, text)
 }
 
 fn respond(status: StatusCode, kind: HeaderValue, body: String) -> Response {

@@ -1,6 +1,6 @@
 //! What the process tells about its metrics: the status page's rows and the gauges.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use crate::cache::{EntryState, OnDemand, QueryCell, View};
 use crate::catalog::{Catalog, Served};
 use crate::model::{
-    Aggregate, Clock, Entry, Problem, Quantity, Query, QueryTemplate, Sample, Scope, Tick,
+    Aggregate, Clock, Entry, Labels, Problem, Quantity, Query, QueryTemplate, Sample, Scope, Tick,
 };
 use crate::runtime::admin::{Inventory, MetricRow, MetricState};
 
@@ -58,6 +58,7 @@ impl House {
             value: None,
             sample_age: None,
             timestamp: None,
+            notes: Vec::new(),
             last_error: None,
             last_error_age: None,
             refresh: entry.policy.refresh,
@@ -86,6 +87,7 @@ impl House {
                     row.value = Some(show_value(entry, sample));
                     row.timestamp = Some(sample.timestamp);
                     row.sample_age = Some(now.since(sample.observed));
+                    row.notes = notes(&entry.labels, sample);
                 }
             }
         }
@@ -143,6 +145,17 @@ impl fmt::Debug for House {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("House")
     }
+}
+
+/// The labels of the definition that override a series' own, and what the upstream warned about.
+fn notes(constant: &Labels, sample: &Sample) -> Vec<String> {
+    let overridden: BTreeSet<&str> =
+        sample.series.iter().flat_map(|series| constant.clashes(&series.labels)).collect();
+    let overridden = overridden.into_iter().map(|key| {
+        format!("the definition's label {key} replaces a different value of the series' own")
+    });
+    let warnings = sample.warnings.iter().map(|warning| format!("the upstream warns: {warning}"));
+    overridden.chain(warnings).collect()
 }
 
 fn state_of(state: &EntryState, entry: &Entry, wanted: bool, now: Tick) -> MetricState {
@@ -251,7 +264,7 @@ impl Collector for HouseGauges {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::SourceName;
+    use crate::model::{Decimal, Series, SourceName};
 
     fn template(text: &str) -> QueryTemplate {
         QueryTemplate::PerNamespace {
@@ -259,6 +272,28 @@ mod tests {
             query: text.into(),
             lookback_delta: None,
         }
+    }
+
+    #[test]
+    fn an_overridden_label_and_a_warning_are_noted() {
+        let series = |queue| Series {
+            labels: Labels::new([("queue", queue), ("zone", "a")]),
+            value: Decimal::ONE,
+        };
+        let sample = Sample {
+            timestamp: jiff::Timestamp::UNIX_EPOCH,
+            observed: Tick(0),
+            series: vec![series("x"), series("y")],
+            warnings: vec!["partial answer".to_owned()],
+        };
+        assert_eq!(
+            notes(&Labels::new([("queue", "x"), ("team", "t")]), &sample),
+            [
+                "the definition's label queue replaces a different value of the series' own",
+                "the upstream warns: partial answer"
+            ]
+        );
+        assert_eq!(notes(&Labels::new([("zone", "a")]), &sample).len(), 1);
     }
 
     #[test]

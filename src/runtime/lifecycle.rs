@@ -37,7 +37,7 @@ pub struct Runtimes {
 }
 
 impl Runtimes {
-    /// One serving thread per core (or `TOKIO_WORKER_THREADS`), one for the rest.
+    /// One serving thread per core (or `TOKIO_WORKER_THREADS`), two for the rest.
     ///
     /// # Errors
     /// When the system gives no threads.
@@ -50,7 +50,8 @@ impl Runtimes {
         let refresh = Builder::new_multi_thread()
             .enable_all()
             .thread_name("refresh")
-            .worker_threads(1)
+            // Two, so that one large answer being decoded holds up no probe and no other refresh.
+            .worker_threads(2)
             .build();
         Ok(Self {
             serve: serve.build().context("cannot start the serving threads")?,

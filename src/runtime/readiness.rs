@@ -117,8 +117,9 @@ impl ServerState for Health {
             Probe::Ready => {
                 let loaded = self.definitions_loaded.load(Ordering::SeqCst);
                 let watching = self.namespaces.is_ready() || self.patience_is_over();
-                let trusting = self.authentication.get().is_some_and(|settled| settled())
-                    || self.patience_is_over();
+                // No patience here: without trust data this replica would refuse every reader, so
+                // the other replicas should get them. A cluster that has none counts as settled.
+                let trusting = self.authentication.get().is_some_and(|settled| settled());
                 reports.extend([
                     report("listener", self.serving.load(Ordering::SeqCst), "not listening yet"),
                     report("definitions", loaded, "definition files have not been read yet"),

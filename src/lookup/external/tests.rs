@@ -319,6 +319,9 @@ async fn the_chosen_number_is_served_only_for_no_data() {
     drop(house.lookup.external("default", "depth", &Selector::default()));
     house.fetched("up", Err(FetchError::NoData(Cause::new("empty"))));
     assert_eq!(house.read("default", &Selector::default()).unwrap(), ["{}=3"]);
+    // Which series an empty answer lacks nobody knows: a selector on a series' own label gets it.
+    let of_a_series = select("queue", Operator::In, &["x"]);
+    assert_eq!(house.read("default", &of_a_series).unwrap(), ["{}=3"]);
     house.clock.advance(Duration::from_secs(121));
     house.fetched("up", Err(down()));
     assert!(matches!(house.read("default", &Selector::default()), Err(ApiError::NoValue(_))));

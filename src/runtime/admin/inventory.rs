@@ -71,6 +71,9 @@ pub struct MetricRow {
     pub sample_age: Option<Duration>,
     /// The timestamp that the API reports.
     pub timestamp: Option<Timestamp>,
+    /// What is worth knowing about a value that is served: labels that the definition overrides,
+    /// warnings of the upstream.
+    pub notes: Vec<String>,
     /// Why the latest read failed, until one succeeds.
     pub last_error: Option<String>,
     /// How long ago that was.

@@ -5,7 +5,6 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -18,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
 use crate::runtime::admin::Admin;
+use crate::status;
 use crate::task::TaskSet;
 
 /// Connections at once. Probes, a handful of scrapers and a few people need about ten.
@@ -118,6 +118,6 @@ async fn bounded(
 ) -> Response {
     match timeout(ANSWER_TIMEOUT, answer).await {
         Ok(Ok(response)) => response,
-        Err(_) => (StatusCode::SERVICE_UNAVAILABLE, "no answer in time\n").into_response(),
+        Err(_) => (status::BUSY, "no answer in time\n").into_response(),
     }
 }

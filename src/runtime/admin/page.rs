@@ -255,6 +255,7 @@ fn metric(row: &MetricRow) -> Markup {
                 td {
                     div { (row.definition) }
                     div.sub.origin { (row.origin) }
+                    @for note in row.notes.iter().take(MAX_LABELS) { div.sub { (clip(note)) } }
                 }
             }
             @if let Some(error) = &row.last_error {

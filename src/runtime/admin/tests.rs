@@ -72,6 +72,7 @@ fn row(metric: &str, namespace: &str, state: MetricState) -> MetricRow {
         value: (!failed).then(|| "42".to_owned()),
         sample_age: (!failed).then_some(Duration::from_secs(4)),
         timestamp: (!failed).then_some(jiff::Timestamp::UNIX_EPOCH),
+        notes: vec!["the definition's label <pool> wins".to_owned()],
         last_error: failed.then(|| "connection <refused>".to_owned()),
         last_error_age: failed.then_some(Duration::from_secs(9)),
         refresh: Duration::from_secs(15),
