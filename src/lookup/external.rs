@@ -143,6 +143,11 @@ impl Inner {
     fn pass(&self, namespace: &str, metric: &str, selector: &Selector) -> Pass {
         let now = self.clock.tick();
         let metric = folded(metric);
+        // No namespace has another form. A path segment can be anything, and it goes into queries
+        // where `$namespace` may stand in a raw string, in which nothing can be escaped.
+        if !is_namespace(namespace) {
+            return Pass::Done(Err(ApiError::MetricNotFound(message::unknown(&metric, namespace))));
+        }
         let snapshot = self.catalog.snapshot();
         let Some((name, listing)) = snapshot.find(&metric) else {
             return Pass::Done(Err(ApiError::MetricNotFound(message::unknown(&metric, namespace))));
@@ -310,6 +315,15 @@ fn collect(served: &Served, sample: &Sample, selector: &Selector, items: &mut Ve
             value: Quantity::from_decimal(&transform.apply(&folded)),
         });
     }
+}
+
+/// Whether a namespace can have this name: an RFC 1123 label.
+fn is_namespace(name: &str) -> bool {
+    let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+    (1..=63).contains(&name.len())
+        && name.bytes().all(inner)
+        && !name.starts_with('-')
+        && !name.ends_with('-')
 }
 
 /// External names are case-folded; client-go sends them in lower case already.

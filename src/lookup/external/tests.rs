@@ -296,6 +296,26 @@ async fn a_namespace_sees_only_its_own() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_can_be_no_namespace_never_reaches_a_query() {
+    let house = house(vec![entry("raw", Scope::All, &[], "q{namespace=`$namespace`}")]);
+    let long = "n".repeat(64);
+    for namespace in ["x`} or vector(1) #", ".*", "Team", "-a", "a-", "a b", "a.b", "ä", "", &long]
+    {
+        let unknown = format!(
+            "depth in {namespace}: no external metric of this name is defined for this namespace"
+        );
+        assert_eq!(
+            house.read(namespace, &Selector::default()),
+            Err(ApiError::MetricNotFound(unknown)),
+        );
+    }
+    assert!(house.wanted.cells.lock().unwrap().is_empty());
+    drop(house.lookup.external("team-1", "depth", &Selector::default()));
+    house.fetched("q{namespace=`team-1`}", Ok(&[("", "1")]));
+    assert_eq!(house.read("team-1", &Selector::default()).unwrap(), ["{}=1"]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn aggregates_fold_the_selected_series_into_one_item() {
     let mut folded = entry("a", Scope::All, &[("app", "web")], "up");
     folded.transform = Transform {
