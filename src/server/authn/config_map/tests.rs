@@ -113,3 +113,18 @@ async fn the_start_does_not_wait_for_ever() {
     assert!(!*settled.borrow());
     assert_eq!(started.elapsed(), FIRST_READING);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_cluster_that_cannot_be_reached_has_not_answered() {
+    let (tasks, _died) = TaskSet::new(tokio::runtime::Handle::current());
+    let metrics = Arc::new(AuthnMetrics::register(&Telemetry::new()));
+    let trust = Arc::new(TrustStore::new(Arc::clone(&metrics)));
+    let down = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
+        "message": "starting", "reason": "ServiceUnavailable", "code": 503});
+    let answer = Listing::new(Mutex::new((503, down)));
+    let settled = TrustWatch::new(trust, metrics).start(cluster(&answer), &tasks).await;
+    assert!(!*settled.borrow(), "readiness must not take a failed reading for an answer");
+    *answer.lock().unwrap() = listing(&[&trust_data(&Ca::new("one"), &Ca::new("other"), &[])]);
+    eventually("the data is taken over", || *settled.borrow()).await;
+    tasks.stop().await;
+}
