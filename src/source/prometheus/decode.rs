@@ -14,7 +14,7 @@ use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 use crate::model::decimal::InvalidDecimal;
-use crate::model::{Decimal, FetchError, Labels, Sample, Series, Tick};
+use crate::model::{Cause, Decimal, FetchError, Labels, Sample, Series, Tick};
 use crate::source::prometheus::refusal::{
     api_error, by_status, invalid, malformed, no_data, not_json,
 };
@@ -74,6 +74,9 @@ struct Envelope<'a> {
     error: Option<Cow<'a, str>>,
     warnings: Option<Vec<String>>,
     infos: Option<Vec<String>>,
+    /// `VictoriaMetrics`' cluster says so when a storage node did not answer.
+    #[serde(rename = "isPartial", default)]
+    is_partial: Option<bool>,
 }
 
 #[derive(Deserialize)]
@@ -146,6 +149,11 @@ pub(super) fn decode(
         let kind = envelope.error_type.as_deref().unwrap_or("unknown");
         let message = envelope.error.as_deref().unwrap_or("no message");
         return Err(api_error(head, kind, message, body));
+    }
+    if envelope.is_partial == Some(true) {
+        let cause =
+            "the answer is partial (isPartial): a storage node of the server did not answer";
+        return Err(FetchError::Unavailable(Cause::new(cause)));
     }
     let Some(data) = &envelope.data else {
         return Err(malformed(head, "\"data\" is missing", body));

@@ -144,6 +144,24 @@ fn warnings_are_kept_and_bounded() {
 }
 
 #[test]
+fn an_answer_that_calls_itself_partial_is_no_sample() {
+    let answer = |partial: &str| {
+        json(
+            200,
+            &format!(
+                r#"{{"status":"success","isPartial":{partial},"data":{{"resultType":"scalar","result":[1,"1"]}}}}"#
+            ),
+        )
+    };
+    assert_eq!(
+        shown(answer("true")),
+        "unavailable: the answer is partial (isPartial): a storage node of the server did not answer"
+    );
+    assert!(answer("false").is_ok());
+    assert!(answer("null").is_ok());
+}
+
+#[test]
 fn errors_say_what_to_do() {
     let api = |status, kind: &str| {
         shown(json(status, &format!(r#"{{"status":"error","errorType":"{kind}","error":"why"}}"#)))
