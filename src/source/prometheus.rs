@@ -105,6 +105,10 @@ impl PrometheusSource {
         };
         answer
             .and_then(|(status, body)| decode::decode(&status, &body, self.limits.series, observed))
+            .map(|sample| Sample {
+                warnings: sample.warnings.iter().map(|text| headers.redact(text)).collect(),
+                ..sample
+            })
             .map_err(|error| failure::redact(&error, &headers))
     }
 

@@ -12,6 +12,9 @@ use crate::source::BuildError;
 use crate::source::prometheus::settings::{Authentication, HeaderValues, PrometheusSettings};
 use crate::source::watched::{WatchedFile, check_secret, secret_text};
 
+/// Values of headers from the config are taken for secrets from this many bytes on.
+const MIN_SECRET: usize = 12;
+
 /// Where headers come from. `Debug` shows names and paths.
 #[derive(Debug)]
 pub(super) struct Credentials {
@@ -101,8 +104,11 @@ impl Credentials {
                 add(AUTHORIZATION, format!("Bearer {token}"));
             }
         }
-        let fixed = map.get_all(AUTHORIZATION).iter();
-        secrets.extend(fixed.filter_map(|v| v.to_str().ok()).map(str::to_owned));
+        let fixed = map.iter().filter(|(name, value)| {
+            // Shorter values are tenants and tags, and words that messages need.
+            *name == AUTHORIZATION || value.len() >= MIN_SECRET
+        });
+        secrets.extend(fixed.filter_map(|(_, v)| v.to_str().ok()).map(str::to_owned));
         Headers { map, secrets }
     }
 }

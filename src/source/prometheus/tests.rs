@@ -387,6 +387,30 @@ async fn a_rotated_token_is_sent_and_never_shown() {
     assert!(!format!("{source:?}").contains("secret\""));
 }
 
+#[tokio::test]
+async fn echoed_headers_are_blotted_out_of_errors_and_warnings() {
+    let mut bench = Bench::new();
+    let token_file = bench.file("token", "bearer-secret");
+    bench.settings.authentication = Authentication::Bearer { token_file };
+    bench.settings.headers = vec![
+        ("X-Api-Key".to_owned(), HeaderValues::Fixed(vec!["0123456789ab".to_owned()])),
+        ("X-Scope-OrgID".to_owned(), HeaderValues::Fixed(vec!["team-a".to_owned()])),
+    ];
+    let source = bench.source();
+    bench.fake.error("up", 400, "bad_data", "key 0123456789ab of team-a");
+    assert_eq!(
+        ask(&*source, "up", None).await,
+        "invalid: bad_data: key [secret] of team-a (HTTP 400)"
+    );
+    let body = r#"{"status":"success","warnings":["got bearer-secret"],"data":{"resultType":"scalar","result":[1,"1"]}}"#;
+    bench.fake.set("warned", Reply::json(200, body));
+    let spec = PrometheusQuery { query: "warned".into(), lookback_delta: None };
+    let spec = QuerySpec::Prometheus(spec);
+    let query = Arc::new(Query { source: SourceName::new("main"), spec });
+    let sample = source.fetch(&[query]).await.remove(0).unwrap();
+    assert_eq!(sample.warnings, ["got [secret]"]);
+}
+
 #[test]
 fn wrong_settings_are_refused_with_the_field() {
     let bench = |change: fn(&mut PrometheusSettings)| {
