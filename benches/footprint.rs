@@ -36,24 +36,41 @@ fn main() {
     println!("binary: {} MB", bytes / 1_000_000);
 
     let demo = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/demo.yaml");
-    let mut times: Vec<Duration> = (0..STARTS).map(|_| start(&demo).1).collect();
+    let mut times: Vec<Duration> = (0..STARTS).map(|_| start(&demo).after).collect();
     times.sort_unstable();
     println!("demo, start to ready: median {:?}, worst {:?}", times[STARTS / 2], times[STARTS - 1]);
-    let (server, _) = start(&demo);
+    let server = start(&demo).server;
     std::thread::sleep(SETTLE);
     println!("demo, resident: {}", server.memory());
     drop(server);
 
     let folder = tempfile::tempdir().expect("a folder");
     write_definitions(folder.path(), metrics);
-    let (server, time) = start(&folder.path().join("config.yaml"));
-    println!("{metrics} metrics, start to ready: {time:?}");
+    let Started { server, admin, after } = start(&folder.path().join("config.yaml"));
+    println!("{metrics} metrics, start to ready: {after:?}");
+    println!("{metrics} metrics, definitions loaded: {}", server.memory());
+    // They warm up a thousand a second.
+    let patience = Duration::from_mins(1) + Duration::from_millis(4 * u64::from(metrics));
+    let line = format!("tidepole_metrics{{state=\"fresh\"}} {metrics}\n");
+    let waiting = Instant::now();
+    while !get(admin, "/metrics").contains(&line) {
+        assert!(waiting.elapsed() < patience, "{}", get(admin, "/metrics"));
+        std::thread::sleep(Duration::from_secs(1));
+    }
     std::thread::sleep(SETTLE);
-    println!("{metrics} metrics, resident: {}", server.memory());
+    println!("{metrics} metrics, each with a value: {}", server.memory());
+}
+
+/// A server that is ready.
+struct Started {
+    server: Server,
+    admin: SocketAddr,
+    /// From the start of the process.
+    after: Duration,
 }
 
 /// Starts the server and waits until it is ready.
-fn start(config: &Path) -> (Server, Duration) {
+fn start(config: &Path) -> Started {
     let started = Instant::now();
     let mut server = Server::start(
         Command::new(BINARY)
@@ -66,21 +83,21 @@ fn start(config: &Path) -> (Server, Duration) {
         let line: serde_json::Value = serde_json::from_str(line).ok()?;
         line["admin"].as_str()?.parse().ok()
     });
-    while !is_ready(admin) {
+    while !get(admin, "/readyz").starts_with("HTTP/1.1 200") {
         assert!(started.elapsed() < Duration::from_mins(1), "not ready after a minute");
         std::thread::sleep(Duration::from_millis(1));
     }
-    (server, started.elapsed())
+    Started { server, admin, after: started.elapsed() }
 }
 
-fn is_ready(admin: SocketAddr) -> bool {
+/// A whole answer of the admin listener, its head included.
+fn get(admin: SocketAddr, path: &str) -> String {
     let mut stream = TcpStream::connect(admin).expect("the admin listener listens");
-    stream
-        .write_all(b"GET /readyz HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")
+    write!(stream, "GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")
         .expect("a request");
     let mut answer = String::new();
     stream.read_to_string(&mut answer).expect("an answer");
-    answer.starts_with("HTTP/1.1 200")
+    answer
 }
 
 /// Metrics without an upstream, each a query of its own whose value is kept in memory.

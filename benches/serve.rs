@@ -44,6 +44,10 @@ const METRICS: u64 = 10_000;
 /// Set for the child that is the bare server.
 const BARE: &str = "TIDEPOLE_BENCH_BARE_SERVER";
 
+/// Names another program to be started in Tidepole's place: an older build, or a script that runs
+/// it under a profiler.
+const BINARY: &str = "TIDEPOLE_BENCH_BINARY";
+
 fn main() {
     rustls::crypto::aws_lc_rs::default_provider().install_default().expect("first to install");
     if let Some(folder) = std::env::var_os(BARE) {
@@ -77,9 +81,10 @@ async fn run(folder: &Path, tls: Arc<rustls::ClientConfig>, duration: Duration) 
         Command::new(std::env::current_exe().expect("this program")).env(BARE, folder),
     );
     let bare_address = bare.wait_for(|line| line.strip_prefix("listening ")?.parse().ok());
+    let binary = std::env::var_os(BINARY).unwrap_or_else(|| env!("CARGO_BIN_EXE_tidepole").into());
     let started = Instant::now();
     let mut tidepole = Server::start(
-        Command::new(env!("CARGO_BIN_EXE_tidepole"))
+        Command::new(binary)
             .args(["serve", "--log-format", "json", "--config"])
             .arg(folder.join("config.yaml")),
     );

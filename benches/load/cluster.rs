@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 
 use bytes::Bytes;
 use http_body_util::combinators::BoxBody;
-use http_body_util::{BodyExt, Full, StreamBody};
+use http_body_util::{BodyExt, Collected, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
 use hyper::service::service_fn;
 use hyper::{Request, Response};
@@ -47,12 +47,7 @@ async fn answer(request: Request<Incoming>, ca: &str) -> Response<BoxBody<Bytes,
         return json_response(BodyExt::boxed(silence));
     }
     if path.ends_with("/subjectaccessreviews") {
-        let body = request
-            .into_body()
-            .collect()
-            .await
-            .map(http_body_util::Collected::to_bytes)
-            .unwrap_or_default();
+        let body = request.into_body().collect().await.map(Collected::to_bytes).unwrap_or_default();
         let mut review: serde_json::Value = serde_json::from_slice(&body).unwrap_or_default();
         review["status"] = json!({"allowed": true});
         return whole(&review);

@@ -295,6 +295,9 @@ fn collect(served: &Served, sample: &Sample, selector: &Selector, items: &mut Ve
     // A selector that the constant labels alone fulfil needs no look at each series' labels.
     let all = selector.requirements().iter().all(|r| entry.labels.get(&r.key).is_some());
     if transform.aggregate == Aggregate::None {
+        if all {
+            items.reserve(sample.series.len());
+        }
         for series in &sample.series {
             let labels = series.labels.overlaid(&entry.labels);
             if all || selector.matches(&labels) {
