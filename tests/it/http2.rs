@@ -23,13 +23,15 @@ const END_HEADERS: u8 = 4;
 const CANCEL: u32 = 8;
 
 fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
-    let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
+    let length = u32::try_from(payload.len()).expect("a frame is short").to_be_bytes();
     [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
 }
 
 /// Header fields by HPACK, without its compression.
 fn request(path: &str) -> Vec<u8> {
-    let text = |text: &str| [&[u8::try_from(text.len()).unwrap()], text.as_bytes()].concat();
+    let text = |text: &str| {
+        [&[u8::try_from(text.len()).expect("a field is short")], text.as_bytes()].concat()
+    };
     // Indexed: `:method: GET`, `:scheme: https`; names 4 (`:path`) and 1 (`:authority`) are static.
     let mut block = vec![0x82, 0x87, 0x04];
     block.extend(text(path));
@@ -44,11 +46,17 @@ fn request(path: &str) -> Vec<u8> {
 async fn connect(server: &Tidepole, identity: &Pair) -> TlsStream<TcpStream> {
     let mut config = (*server.setup.authority.client_config(Some(identity))).clone();
     config.alpn_protocols = vec![b"h2".to_vec()];
-    let stream = TcpStream::connect(server.running.api_address()).await.unwrap();
-    let name = ServerName::try_from(NAME).unwrap();
-    let mut stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await.unwrap();
-    stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.unwrap();
-    stream.write_all(&frame(SETTINGS, 0, 0, &[])).await.unwrap();
+    let stream = TcpStream::connect(server.running.api_address()).await.expect("it listens");
+    let name = ServerName::try_from(NAME).expect("a host name");
+    let mut stream = TlsConnector::from(Arc::new(config))
+        .connect(name, stream)
+        .await
+        .expect("the server takes the connection");
+    stream
+        .write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
+        .await
+        .expect("the server takes the connection");
+    stream.write_all(&frame(SETTINGS, 0, 0, &[])).await.expect("the server takes the connection");
     stream
 }
 
@@ -59,11 +67,13 @@ async fn answer(stream: &mut TlsStream<TcpStream>, id: u32) -> Result<Vec<u8>, u
         let mut head = [0; 9];
         stream.read_exact(&mut head).await.expect("the connection goes on");
         let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
-        let mut payload = vec![0; usize::try_from(length).unwrap()];
+        let mut payload = vec![0; usize::try_from(length).expect("32 bits fit")];
         stream.read_exact(&mut payload).await.expect("the connection goes on");
         let of = u32::from_be_bytes([head[5], head[6], head[7], head[8]]);
         match head[3] {
-            GOAWAY => return Err(u32::from_be_bytes(payload[4..8].try_into().unwrap())),
+            GOAWAY => {
+                return Err(u32::from_be_bytes(payload[4..8].try_into().expect("four bytes")));
+            }
             DATA if of == id => body.extend(payload),
             _ => {}
         }

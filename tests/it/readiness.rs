@@ -9,10 +9,11 @@ use crate::support::upstream::Prometheus;
 use crate::support::wait::until;
 
 fn sources(entries: &[(&str, &str)]) -> String {
-    entries
+    let lines: Vec<String> = entries
         .iter()
         .map(|(name, url)| format!("  - {{ name: {name}, prometheus: {{ url: \"{url}\" }} }}\n"))
-        .collect()
+        .collect();
+    lines.concat()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

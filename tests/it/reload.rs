@@ -17,15 +17,17 @@ fn constant(name: &str, value: &str) -> String {
 async fn problems(server: &Tidepole, count: usize) -> Vec<String> {
     until("the problems", async || {
         let all = server.admin("/api/metrics").await.json();
-        let problems: Vec<String> = serde_json::from_value(all["problems"].clone()).unwrap();
+        let problems: Vec<String> =
+            serde_json::from_value(all["problems"].clone()).expect("problems are sentences");
         if problems.len() == count { Ok(problems) } else { Err(format!("{problems:?}")) }
     })
     .await
 }
 
-async fn gauge(server: &Tidepole, family: &str) -> f64 {
-    let families = openmetrics::parse(server.admin("/metrics").await.text()).unwrap();
-    families[family].samples[0].value
+async fn gauge(server: &Tidepole, family: &str) -> String {
+    let families =
+        openmetrics::parse(server.admin("/metrics").await.text()).expect("valid OpenMetrics");
+    families[family].samples[0].value.to_string()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -39,7 +41,7 @@ async fn definitions_follow_their_files_and_survive_bad_edits() {
     reader.until_values("edited", &["1"]).await;
     server.setup.define("a.yaml", &constant("edited", "2"));
     reader.until_values("edited", &["2"]).await;
-    assert_eq!(gauge(&server, "tidepole_definition_file_problems").await, 0.0);
+    assert_eq!(gauge(&server, "tidepole_definition_file_problems").await, "0");
 
     // A typo in a field, then no YAML at all: what worked stays, the place is named.
     let typo = constant("edited", "3").replace("simulated", "simulatd");
@@ -55,7 +57,7 @@ async fn definitions_follow_their_files_and_survive_bad_edits() {
         .await;
         let page = server.admin("/").await;
         assert!(page.text().contains("a.yaml:"), "the page does not name the file");
-        assert_eq!(gauge(&server, "tidepole_definition_file_problems").await, 1.0);
+        assert_eq!(gauge(&server, "tidepole_definition_file_problems").await, "1");
         assert_eq!(values(&reader.read("edited").await), ["2"]);
         assert_eq!(values(&reader.read("other").await), ["9"]);
     }

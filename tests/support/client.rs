@@ -88,6 +88,8 @@ impl Connection {
             Protocol::Http2 => {
                 let (sender, connection) = http2::Builder::new(TokioExecutor::new())
                     .timer(TokioTimer::new())
+                    // Until the server has said how many it takes: more could be refused.
+                    .initial_max_send_streams(1)
                     .handshake(stream)
                     .await?;
                 (Sender::Http2(sender), spawn(connection))

@@ -74,6 +74,7 @@ impl Process {
             let Ok(line) = log.recv_timeout(left) else {
                 // Or it would outlive the test.
                 let _ = child.kill();
+                let _ = child.wait();
                 panic!("it does not serve: {seen:#?}");
             };
             if let Some((api, admin)) = addresses(&line) {
