@@ -121,7 +121,11 @@ fn faults() -> Vec<(&'static str, Reply, &'static str)> {
             "the answer has no number for ApproximateNumberOfMessages",
         ),
         ("oversized", Reply::Huge { status: 200, bytes: 64 << 20 }, "the answer is too large"),
-        ("half-closed", Reply::HalfClosed { body: br#"{"Attributes":"#.to_vec() }, ""),
+        (
+            "half-closed",
+            Reply::HalfClosed { body: br#"{"Attributes":"#.to_vec() },
+            "end of file before message length reached",
+        ),
         ("reset", Reply::Reset, "the endpoint cannot be reached"),
         ("hanging", Reply::Hang, "no answer "),
         ("stalled", Reply::Stalled { body: b"{".to_vec() }, "no answer "),
