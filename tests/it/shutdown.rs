@@ -1,5 +1,6 @@
 //! Stopping under load: nobody who behaves like a client of the aggregator loses a read.
 
+use std::error::Error;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -49,17 +50,21 @@ impl Client {
         let had = self.connection.is_some();
         match self.attempt(path).await {
             // The server had said that it would go: nothing was processed.
-            Err(error) if had && was_not_sent(&error) => self.attempt(path).await,
+            Err(error) if had && was_not_processed(&error) => self.attempt(path).await,
             result => result,
         }
     }
 }
 
-/// Whether the connection had ended before the request left: the server never saw it.
-fn was_not_sent(error: &Failure) -> bool {
-    error
-        .downcast_ref::<hyper::Error>()
-        .is_some_and(|error| error.is_closed() || error.is_canceled())
+/// Whether the server never processed the read: the connection had ended before it left, or the
+/// server's GOAWAY came before it.
+fn was_not_processed(error: &Failure) -> bool {
+    let Some(error) = error.downcast_ref::<hyper::Error>() else { return false };
+    // How h2 words a GOAWAY without an error code.
+    let went = |cause: &dyn std::error::Error| {
+        cause.to_string() == "connection error received: not a result of an error"
+    };
+    error.is_closed() || error.is_canceled() || error.source().is_some_and(went)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -90,7 +95,7 @@ async fn no_read_is_lost_while_the_server_drains() {
         let (path, stopping, done, count) = (&path, &stopping, &done, &reads_while_stopping);
         async move {
             while !done.load(Ordering::SeqCst) {
-                client.read(path).await.unwrap_or_else(|error| panic!("{protocol:?}: {error}"));
+                client.read(path).await.unwrap_or_else(|error| panic!("{protocol:?}: {error:?}"));
                 if stopping.load(Ordering::SeqCst) {
                     count.fetch_add(1, Ordering::SeqCst);
                 }
