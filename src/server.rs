@@ -8,7 +8,7 @@
 //! |---|---|
 //! | `settings` | validated inputs, errors at start |
 //! | `tls`, `reload` | the TLS configuration, and its replacement when files change |
-//! | `listener`, `connection` | the socket, and one connection from handshake to end |
+//! | `listener`, `handshakes`, `connection` | the socket, who may stay while the handshake lasts, one connection from handshake to end |
 //! | `request` | one request: authentication, authorization, service |
 //! | `authn` | who asks |
 //! | `authz` | whether they may |
@@ -24,6 +24,7 @@
 mod authn;
 mod authz;
 mod connection;
+mod handshakes;
 mod listener;
 mod metrics;
 mod reload;
@@ -50,6 +51,7 @@ pub use self::review::ReviewError;
 pub use self::settings::{AuthMode, Limits, MinTls, PeerLimits, ServerError, Settings, TlsFiles};
 
 use self::connection::{Acceptor, Stage};
+use self::handshakes::Handshakes;
 use self::listener::Listener;
 use self::metrics::ConnectionMetrics;
 use self::reload::Certificates;
@@ -117,9 +119,11 @@ impl Server {
         let metrics = Arc::new(ConnectionMetrics::register(telemetry));
         let certificates = Certificates::load(&settings, Arc::clone(&metrics))?;
         let serving_names = certificates.names().to_vec();
-        let listener =
-            Listener::bind(settings.listen, settings.limits.connections, Arc::clone(&metrics))
-                .await?;
+        // Beside the connections proper there is room for handshakes, so that silent peers take
+        // no connection's place.
+        let handshakes = settings.limits.connections.div_ceil(4);
+        let places = settings.limits.connections + handshakes;
+        let listener = Listener::bind(settings.listen, places, Arc::clone(&metrics)).await?;
         let address = listener
             .local_addr()
             .map_err(|source| ServerError::Bind { address: settings.listen, source })?;
@@ -136,6 +140,7 @@ impl Server {
         let strangers = settings.limits.connections * 3 / 4;
         let acceptor = Arc::new(Acceptor {
             strangers: Arc::new(Semaphore::new(strangers)),
+            handshakes: Handshakes::new(handshakes),
             front: Arc::new(front),
             certificates,
             limits: settings.limits,

@@ -114,8 +114,10 @@ impl QueryCell {
         self.scheduled.store(false, Ordering::SeqCst);
     }
 
-    /// Forgets everything that was fetched: the next read is a first read again.
-    pub fn reset(&self) {
+    /// Forgets everything that was fetched: the next read is a first read again, and its wait
+    /// counts from now.
+    pub fn reset(&self, now: Tick) {
+        self.wanted_since.store(now.0, Ordering::SeqCst);
         self.state.store(Arc::new(EntryState::default()));
     }
 

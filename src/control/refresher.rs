@@ -261,7 +261,7 @@ impl Engine {
     /// Drops an unwanted query. A reader may want it again at this very moment, so the last read
     /// is looked at once more after the claim is given back.
     fn let_go(&mut self, cell: &Arc<QueryCell>, now: Tick) {
-        cell.reset();
+        cell.reset(now);
         cell.unschedule();
         self.metrics.lapsed.inc();
         if !is_unwanted(cell, now) && cell.claim_schedule(now) {

@@ -169,7 +169,7 @@ fn cluster_wide_scopes() {
 #[test]
 fn queues_take_their_region_from_the_nearest_place() {
     let entry = entry(&namespaced(
-        "sqs:\n  queues: [jobs, 'arn:aws:sqs:us-east-1:111122223333:other', 'http://127.0.0.1:9324/000000000000/local']\n  count: [delayed, visible]\n  roleArn: arn:aws:iam::111122223333:role/metrics-reader",
+        "sqs:\n  queues: [jobs, 'arn:aws:sqs:us-east-1:111122223333:other', 'http://127.0.0.1:9324/000000000000/local']\n  count: [delayed, visible]",
     ));
     let queue = |region: &str, account: Option<&str>, name: &str| QueueRef {
         region: region.into(),
@@ -185,7 +185,7 @@ fn queues_take_their_region_from_the_nearest_place() {
                 queue("us-east-1", Some("111122223333"), "other"),
             ],
             count: vec![QueueCount::Visible, QueueCount::Delayed],
-            role_arn: Some("arn:aws:iam::111122223333:role/metrics-reader".into()),
+            role_arn: None,
         })
     );
     let other = self::entry(&namespaced("sqs: {queues: [jobs], region: us-east-1}"));

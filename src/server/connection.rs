@@ -19,6 +19,7 @@ use tokio_rustls::server::TlsStream;
 
 use super::Service;
 use super::authn::{Peer, PeerState, Standing};
+use super::handshakes::Handshakes;
 use super::metrics::{ConnectionMetrics, EndReason, HandshakeError};
 use super::reload::Certificates;
 use super::request::{Conversation, Front, Requests};
@@ -49,6 +50,7 @@ pub(super) struct Acceptor<S> {
     /// Places for strangers. Fewer than connections, so that a crowd of them never keeps the
     /// aggregator out.
     pub(super) strangers: Arc<Semaphore>,
+    pub(super) handshakes: Arc<Handshakes>,
     pub(super) stage: Arc<watch::Sender<Stage>>,
 }
 
@@ -69,10 +71,16 @@ impl<S: Service> Acceptor<S> {
         // Draining concerns connections that were there before.
         let mut stage = self.stage.subscribe();
         let born = *stage.borrow_and_update();
+        let place = self.handshakes.enter();
         let handshake = tokio::select! {
             handshake = self.handshake(stream) => handshake,
+            () = place.evicted() => {
+                self.metrics.handshake_error(HandshakeError::Evicted);
+                return;
+            }
             _ = stage.wait_for(|s| *s >= Stage::Stopping) => return,
         };
+        drop(place);
         let Some(tls) = handshake else { return };
         let reason = self.converse(tls, stage, born).await;
         self.metrics.ended(reason);

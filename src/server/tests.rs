@@ -435,6 +435,20 @@ async fn a_crowd_of_strangers_leaves_room_for_the_aggregator() {
 }
 
 #[tokio::test]
+async fn silent_connections_leave_room_for_the_aggregator() {
+    let rig = Rig::with(|s| s.limits.connections = 4, &[]).await;
+    let mut silent = Vec::new();
+    for _ in 0..20 {
+        silent.push(tokio::net::TcpStream::connect(rig.server.local_addr()).await.unwrap());
+    }
+    // Far sooner than the silent ones' own limit of ten seconds.
+    let mut client = tokio::time::timeout(Duration::from_secs(5), rig.aggregator()).await.unwrap();
+    assert_eq!(client.get("/x", &[JANE]).await.status, StatusCode::OK);
+    let evicted = r#"tidepole_server_tls_handshake_errors_total{reason="evicted"}"#;
+    eventually("the oldest gave way", || rig.metric(evicted).is_some_and(|n| n >= 19.0)).await;
+}
+
+#[tokio::test]
 async fn a_connection_is_made_anew_when_its_certificate_comes_to_count() {
     let rig = Rig::start().await;
     let later = Ca::new("later CA");

@@ -48,6 +48,8 @@ label! {
         Timeout = "timeout",
         /// The two sides did not come to terms.
         Tls = "tls",
+        /// It gave way to a newer one: too many were under way.
+        Evicted = "evicted",
     }
 }
 
