@@ -126,7 +126,7 @@ impl Server {
         let listener = Listener::bind(settings.listen, places, Arc::clone(&metrics)).await?;
         let address = listener
             .local_addr()
-            .map_err(|source| ServerError::Bind { address: settings.listen, source })?;
+            .map_err(|cause| ServerError::Bind { address: settings.listen, cause })?;
         certificates.watch(tasks);
         let stage = Arc::new(watch::Sender::new(Stage::Running));
         let front = Front {

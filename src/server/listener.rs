@@ -39,7 +39,7 @@ impl Listener {
         connections: usize,
         metrics: Arc<ConnectionMetrics>,
     ) -> Result<Self, ServerError> {
-        let socket = bind(address).await.map_err(|source| ServerError::Bind { address, source })?;
+        let socket = bind(address).await.map_err(|cause| ServerError::Bind { address, cause })?;
         Ok(Self {
             socket,
             permits: Arc::new(Semaphore::new(connections)),

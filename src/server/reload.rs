@@ -130,7 +130,7 @@ impl Certificates {
 /// Both files and a digest of their contents.
 fn read(files: &TlsFiles) -> Result<(Vec<u8>, Vec<u8>, Contents), ServerError> {
     let read = |path: &PathBuf| {
-        std::fs::read(path).map_err(|source| ServerError::ReadFile { path: path.clone(), source })
+        std::fs::read(path).map_err(|cause| ServerError::ReadFile { path: path.clone(), cause })
     };
     let (certificate, key) = (read(&files.certificate)?, read(&files.key)?);
     let mut digest = Sha256::new();

@@ -21,7 +21,7 @@ use http_body_util::Full;
 use hyper::body::Body;
 use tokio::sync::Notify;
 
-use super::authn::{Authentication, Caller, Finding, PeerState, Refused};
+use super::authn::{Authentication, Caller, Finding, PeerState, Refused, Standing};
 use super::authz::{Authorization, Decision};
 use super::metrics::ConnectionMetrics;
 use super::{Answer, Service};
@@ -168,6 +168,9 @@ impl<S: Service> Front<S> {
         let retire = |conversation: &Option<Arc<Conversation>>| {
             if let Some(conversation) = conversation
                 && pending.parts.version == Version::HTTP_2
+                // The aggregator's connection carries everybody's requests: what one user sends
+                // through it must not end it.
+                && self.authn.standing(&conversation.peer) != Standing::FrontProxy
             {
                 conversation.retire.notify_one();
             }

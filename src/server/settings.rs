@@ -191,20 +191,20 @@ pub enum ServerError {
         given: &'static str,
     },
     /// The address cannot be bound.
-    #[error("cannot listen on {address}: {source}")]
+    #[error("cannot listen on {address}: {cause}")]
     Bind {
         /// The address.
         address: SocketAddr,
         /// The system's complaint.
-        source: std::io::Error,
+        cause: std::io::Error,
     },
     /// A certificate or key file cannot be read.
-    #[error("cannot read {path}: {source}")]
+    #[error("cannot read {path}: {cause}")]
     ReadFile {
         /// The file.
         path: PathBuf,
         /// The system's complaint.
-        source: std::io::Error,
+        cause: std::io::Error,
     },
     /// A file does not hold what it should.
     #[error("{path}: {problem}")]

@@ -177,6 +177,8 @@ async fn certificates_that_do_not_hold_are_refused() {
     let mut nameless = rig.aggregator().await;
     assert_eq!(nameless.get("/x", &[]).await.status, StatusCode::UNAUTHORIZED);
     assert_eq!(rig.reviewer.asked(), 0);
+    // The aggregator's connection survives what one of its users sends.
+    assert_eq!(nameless.get("/x", &[JANE]).await.status, StatusCode::OK);
     // Without extended key usage a certificate is for everything.
     let general = rig.proxy_ca.leaf(named);
     let mut client = rig.client(Some(&general)).await;
