@@ -71,8 +71,8 @@ fn bounded(text: &str) -> String {
     out
 }
 
-/// Why a fetch from an upstream gave no sample. The variant says what to do next; retry pace and
-/// states are one exhaustive match each.
+/// Why a fetch from an upstream gave no sample. The variant says what to do next; the states that
+/// follow from it are one exhaustive match (`cache::entry`).
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FetchError {
     /// The upstream answered properly and had no datapoint. `onNoData` decides.
