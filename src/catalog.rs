@@ -54,7 +54,12 @@ impl Catalog {
 
     /// Replaces everything that comes from files. `entries` are in path order: of two definitions
     /// in conflict the earlier stays.
-    pub fn apply_files(&self, entries: Vec<Entry>, problems: Vec<Problem>) {
+    pub fn apply_files(
+        &self,
+        entries: impl IntoIterator<Item: Into<Arc<Entry>>>,
+        problems: Vec<Problem>,
+    ) {
+        let entries: Vec<Arc<Entry>> = entries.into_iter().map(Into::into).collect();
         let _writing = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
         let before = self.snapshot.load_full();
         let cells = cells_for(&entries, &before);
@@ -87,7 +92,7 @@ impl fmt::Debug for Catalog {
 
 /// A cell for every complete query: the one it had, or a new one. Its pace is the shortest
 /// refresh that any of its definitions asks for.
-fn cells_for(entries: &[Entry], before: &Snapshot) -> HashMap<Arc<Query>, Arc<QueryCell>> {
+fn cells_for(entries: &[Arc<Entry>], before: &Snapshot) -> HashMap<Arc<Query>, Arc<QueryCell>> {
     let mut paces: HashMap<&Arc<Query>, (std::time::Duration, bool)> = HashMap::new();
     for entry in entries {
         if let QueryTemplate::Fixed(query) = &entry.query {

@@ -252,7 +252,7 @@ struct Definitions {
 }
 
 impl file_watch::Apply for Definitions {
-    fn apply(&self, entries: Vec<Entry>, problems: Vec<Problem>) {
+    fn apply(&self, entries: Vec<Arc<Entry>>, problems: Vec<Problem>) {
         if entries.iter().any(|entry| matches!(entry.scope, Scope::Selected(_))) {
             self.namespaces.require();
         }

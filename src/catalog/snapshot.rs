@@ -13,7 +13,7 @@ use crate::model::{
 #[derive(Debug)]
 pub struct Served {
     /// The definition.
-    pub entry: Entry,
+    pub entry: Arc<Entry>,
     /// The cell of its query; none when the query depends on the request.
     pub cell: Option<Arc<QueryCell>>,
 }
@@ -129,7 +129,7 @@ impl Snapshot {
     /// Builds a snapshot from definitions in order of age, oldest first.
     #[must_use]
     pub fn build(
-        entries: Vec<Entry>,
+        entries: Vec<Arc<Entry>>,
         problems: Vec<Problem>,
         generation: u64,
         cell_of: impl Fn(&Arc<Query>) -> Option<Arc<QueryCell>>,
@@ -145,7 +145,7 @@ impl Snapshot {
         snapshot
     }
 
-    fn add(&mut self, entry: Entry, cell_of: &impl Fn(&Arc<Query>) -> Option<Arc<QueryCell>>) {
+    fn add(&mut self, entry: Arc<Entry>, cell_of: &impl Fn(&Arc<Query>) -> Option<Arc<QueryCell>>) {
         let listing = self.listings.entry(entry.metric.clone()).or_default();
         let peers = match &entry.scope {
             Scope::Namespace(namespace) => {

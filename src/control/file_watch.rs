@@ -45,7 +45,7 @@ const MAX_ROUNDS: usize = 4;
 pub trait Apply: Send + Sync + 'static {
     /// All entries in path order, and everything that is wrong with the files. Called from a
     /// thread that may block.
-    fn apply(&self, entries: Vec<Entry>, problems: Vec<Problem>);
+    fn apply(&self, entries: Vec<Arc<Entry>>, problems: Vec<Problem>);
 }
 
 /// What to watch.

@@ -8,6 +8,9 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use sha2::{Digest, Sha256};
 
 use crate::definition::{self, Author, Context, Defaults, ReadFile};
 use crate::model::{DefinitionId, Entry, Origin, Problem, SourceDirectory};
@@ -34,8 +37,9 @@ pub struct FileSet {
 
 #[derive(Default)]
 struct File {
-    /// What was last read; none after a failure.
-    text: Option<String>,
+    /// A digest of what was last read; none after a failure. The text itself would cost as much
+    /// memory as everything that is made of it.
+    seen: Option<[u8; 32]>,
     documents: Vec<Document>,
     problems: Vec<Problem>,
 }
@@ -43,7 +47,7 @@ struct File {
 /// One document: which it is, and its last good version.
 struct Document {
     id: Option<DefinitionId>,
-    good: Option<Entry>,
+    good: Option<Arc<Entry>>,
 }
 
 impl FileSet {
@@ -72,16 +76,17 @@ impl FileSet {
                     message,
                 };
                 let file = self.files.entry(path.to_owned()).or_default();
-                file.text = None;
+                file.seen = None;
                 let changed = file.problems != [problem.clone()];
                 file.problems = vec![problem];
                 return changed;
             }
             Content::Text(text) => text,
         };
+        let digest: [u8; 32] = Sha256::digest(&text).into();
         if let Some(file) = self.files.get(path)
             && file.problems.is_empty()
-            && file.text.as_deref() == Some(&text)
+            && file.seen == Some(digest)
         {
             return false;
         }
@@ -96,8 +101,8 @@ impl FileSet {
         };
         let outcome = definition::read(path, &text, &against);
         let file = self.files.entry(path.to_owned()).or_default();
-        let same_text = file.text.as_deref() == Some(&text);
-        file.text = Some(text);
+        let same_text = file.seen == Some(digest);
+        file.seen = Some(digest);
         let problems = match outcome {
             Ok(definitions) => file.take(definitions),
             Err(problem) => vec![problem],
@@ -114,8 +119,8 @@ impl FileSet {
 
     /// All entries that serve, in path order, and everything that is wrong. Of two documents with
     /// one kind, namespace and name the first stays.
-    pub fn collect(&self) -> (Vec<Entry>, Vec<Problem>) {
-        let mut entries: Vec<Entry> = Vec::new();
+    pub fn collect(&self) -> (Vec<Arc<Entry>>, Vec<Problem>) {
+        let mut entries: Vec<Arc<Entry>> = Vec::new();
         let mut problems: Vec<Problem> = Vec::new();
         let mut first: HashMap<&DefinitionId, &Origin> = HashMap::new();
         for file in self.files.values() {
@@ -136,7 +141,7 @@ impl FileSet {
                     continue;
                 }
                 first.insert(&entry.id, &entry.origin);
-                entries.push(entry.clone());
+                entries.push(Arc::clone(entry));
             }
         }
         (entries, problems)
@@ -146,7 +151,7 @@ impl FileSet {
 impl File {
     /// Replaces the documents and returns what is wrong with the new ones.
     fn take(&mut self, definitions: Vec<definition::Definition>) -> Vec<Problem> {
-        let mut last_good: HashMap<DefinitionId, Entry> = HashMap::new();
+        let mut last_good: HashMap<DefinitionId, Arc<Entry>> = HashMap::new();
         for document in std::mem::take(&mut self.documents) {
             if let Some(entry) = document.good {
                 last_good.entry(entry.id.clone()).or_insert(entry);
@@ -158,7 +163,7 @@ impl File {
         let mut nameless = false;
         for definition in definitions {
             let good = match definition.outcome {
-                Ok(entry) => Some(entry),
+                Ok(entry) => Some(Arc::new(entry)),
                 Err(found) => {
                     problems.extend(found);
                     nameless |= definition.id.is_none();
@@ -169,7 +174,7 @@ impl File {
         }
         if nameless {
             // One of those that seem to be gone may be the one whose name cannot be read.
-            let mut kept: Vec<Entry> =
+            let mut kept: Vec<Arc<Entry>> =
                 last_good.into_values().filter(|entry| !present.contains(&entry.id)).collect();
             kept.sort_by(|a, b| a.origin.cmp(&b.origin));
             self.documents.extend(
@@ -207,7 +212,7 @@ mod tests {
     /// Every entry as `name=query`, then the messages.
     fn state(set: &FileSet) -> (Vec<String>, Vec<String>) {
         let (entries, problems) = set.collect();
-        let shown = |entry: &Entry| {
+        let shown = |entry: &Arc<Entry>| {
             let crate::model::QuerySpec::Simulated(query) = &entry.query.resolve("").spec else {
                 panic!()
             };

@@ -12,7 +12,7 @@ use crate::task::TaskSet;
 struct Sink(mpsc::UnboundedSender<(Vec<String>, Vec<String>)>);
 
 impl Apply for Sink {
-    fn apply(&self, entries: Vec<Entry>, problems: Vec<Problem>) {
+    fn apply(&self, entries: Vec<Arc<Entry>>, problems: Vec<Problem>) {
         let names = entries.iter().map(|entry| entry.metric.to_string()).collect();
         let messages = problems.iter().map(|problem| problem.message.clone()).collect();
         self.0.send((names, messages)).unwrap();

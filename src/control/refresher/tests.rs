@@ -188,7 +188,7 @@ async fn keep_warm_queries_refresh_unread_until_their_definition_goes() {
     sleep(Duration::from_mins(10)).await;
     let calls = house.calls();
     assert!((39..=42).contains(&calls), "{calls} calls in ten minutes at 15 s");
-    house.catalog.apply_files(Vec::new(), Vec::new());
+    house.catalog.apply_files(Vec::<Entry>::new(), Vec::new());
     sleep(Duration::from_secs(30)).await;
     let after = house.calls();
     sleep(Duration::from_mins(5)).await;

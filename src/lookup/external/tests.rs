@@ -355,6 +355,6 @@ async fn a_definition_that_goes_away_sends_its_waiting_readers_home() {
         panic!("nothing is known yet")
     };
     assert!(poll!(&mut waiting).is_pending());
-    house.catalog.apply_files(Vec::new(), Vec::new());
+    house.catalog.apply_files(Vec::<Entry>::new(), Vec::new());
     assert!(matches!(waiting.await, Err(ApiError::MetricNotFound(_))));
 }
