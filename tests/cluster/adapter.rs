@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::control_plane::{ControlPlane, run};
 use crate::process::{Process, eventually, free_port};
-use crate::upstream::{ACCESS_KEY, Prometheus, Queues};
+use crate::upstream::{ACCESS_KEY, Hanging, Prometheus, Queues};
 
 /// A running `tidepole serve`.
 #[derive(Debug)]
@@ -32,10 +32,12 @@ pub(crate) struct Installation {
 /// The sources that definitions may name.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Sources<'a> {
-    /// `main`: always up.
+    /// `main`: always up; `crowd` is the same server, with call counts of its own.
     pub(crate) main: &'a Prometheus,
     /// `flaky`: one test stops and starts it.
     pub(crate) flaky: &'a Prometheus,
+    /// `hanging`: never answers.
+    pub(crate) hanging: &'a Hanging,
     /// `aws`
     pub(crate) queues: &'a Queues,
 }
@@ -94,7 +96,9 @@ impl Installation {
              kubernetes: {{ kubeconfig: {kubeconfig} }}\n\
              sources:\n  \
                - {{ name: main, prometheus: {{ url: \"{main}\", timeout: 2s }} }}\n  \
+               - {{ name: crowd, prometheus: {{ url: \"{main}\", timeout: 2s }} }}\n  \
                - {{ name: flaky, prometheus: {{ url: \"{flaky}\", timeout: 2s }} }}\n  \
+               - {{ name: hanging, prometheus: {{ url: \"{hanging}\", timeout: 5s }} }}\n  \
                - {{ name: aws, aws: {{ region: eu-west-1, endpointUrl: \"{queues}\" }} }}\n  \
                - {{ name: sim, simulated: {{}} }}\n\
              definitions: {{ paths: [{definitions}] }}\n\
@@ -105,6 +109,7 @@ impl Installation {
             kubeconfig = kubeconfig.display(),
             main = sources.main.url(),
             flaky = sources.flaky.url(),
+            hanging = sources.hanging.url(),
             queues = sources.queues.url(),
             definitions = self.definitions.display(),
         )

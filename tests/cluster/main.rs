@@ -7,6 +7,7 @@
 
 mod adapter;
 mod control_plane;
+mod crowd;
 mod pki;
 mod process;
 mod scenario;

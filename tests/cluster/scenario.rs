@@ -1,6 +1,7 @@
 //! The scenarios, by what a user would look up.
 
 mod access;
+mod capacity;
 mod control_plane_alone;
 mod failures;
 mod hpa;

@@ -124,6 +124,32 @@ impl Prometheus {
     }
 }
 
+/// An upstream that hangs: connections are accepted and read, and nothing is ever answered.
+#[derive(Debug)]
+pub(crate) struct Hanging {
+    port: u16,
+}
+
+impl Hanging {
+    /// Hangs on loopback for as long as the process lives.
+    pub(crate) fn start() -> Self {
+        let listener =
+            TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback has free ports");
+        let port = listener.local_addr().expect("a bound socket has an address").port();
+        std::thread::spawn(move || {
+            for mut stream in listener.incoming().flatten() {
+                // A connection stays open until the other side gives it up.
+                std::thread::spawn(move || std::io::copy(&mut stream, &mut std::io::sink()));
+            }
+        });
+        Self { port }
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+}
+
 /// A queue server that speaks the protocol of Amazon SQS.
 #[derive(Debug)]
 pub(crate) struct Queues {

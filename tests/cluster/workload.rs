@@ -31,7 +31,7 @@ pub(crate) const A_WHILE: Duration = Duration::from_secs(4);
 
 /// A namespace with the Deployment `web`; removed on drop.
 pub(crate) struct Workload<'a> {
-    world: &'a World,
+    pub(crate) world: &'a World,
     pub(crate) namespace: String,
 }
 

@@ -1,5 +1,6 @@
 //! The one environment that all tests of this binary share, started by whichever test is first.
 
+use std::collections::BTreeMap;
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -14,12 +15,13 @@ use tokio::runtime::Runtime;
 use crate::adapter::{Adapter, Installation, Sources};
 use crate::control_plane::{ControlPlane, run};
 use crate::process::eventually;
-use crate::upstream::{Exposition, Prometheus, Queues};
+use crate::upstream::{Exposition, Hanging, Prometheus, Queues};
 
 /// A control plane, upstreams and an installed adapter.
 pub(crate) struct World {
     pub(crate) plane: ControlPlane,
     pub(crate) exposition: Exposition,
+    pub(crate) main: Prometheus,
     pub(crate) flaky: Prometheus,
     pub(crate) queues: Queues,
     pub(crate) installation: Installation,
@@ -27,10 +29,9 @@ pub(crate) struct World {
     pub(crate) logs: PathBuf,
     adapter: Mutex<Option<Adapter>>,
     runtime: Runtime,
-    _main: Prometheus,
 }
 
-/// Readers share the running adapter; a writer may stop it, or break its certificate.
+/// Readers share the running adapter; a writer may stop it, break its certificate, or load it.
 static GATE: RwLock<()> = RwLock::new(());
 /// `None` when it could not be started: the first test has said why, the others need not try again.
 static WORLD: OnceLock<Option<World>> = OnceLock::new();
@@ -46,7 +47,8 @@ pub(crate) struct Shared {
     _gate: RwLockReadGuard<'static, ()>,
 }
 
-/// The world for a test that stops the adapter or changes how it is reached.
+/// The world for a test that stops the adapter, changes how it is reached, stops what every test
+/// reads from, or measures: the controllers work for it alone.
 pub(crate) struct Exclusive {
     world: &'static World,
     _gate: RwLockWriteGuard<'static, ()>,
@@ -115,11 +117,13 @@ impl World {
             .expect("a runtime can be made");
         let client = runtime.block_on(client(&plane.admin));
         crate::workload::keep_pods_ready(client.clone());
-        let sources = Sources { main: &main, flaky: &flaky, queues: &queues };
+        let hanging = Hanging::start();
+        let sources = Sources { main: &main, flaky: &flaky, hanging: &hanging, queues: &queues };
         let installation = Installation::new(&plane, &folder, &logs, sources);
         let world = Self {
             plane,
             exposition,
+            main,
             flaky,
             queues,
             installation,
@@ -127,7 +131,6 @@ impl World {
             logs,
             adapter: Mutex::new(None),
             runtime,
-            _main: main,
         };
         world.start_adapter();
         world
@@ -236,6 +239,86 @@ impl World {
             .collect()
     }
 }
+
+/// One read of an external metric, as the API server's audit log has it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct AuditedRead {
+    pub(crate) received: jiff::Timestamp,
+    /// From its arrival at the API server to the end of the answer.
+    pub(crate) took: Duration,
+    pub(crate) code: u64,
+}
+
+impl World {
+    /// The HPA controller's reads of the external metrics of a namespace so far, by metric, in the
+    /// order of their arrival.
+    pub(crate) fn hpa_reads(&self, namespace: &str) -> BTreeMap<String, Vec<AuditedRead>> {
+        let text = std::fs::read_to_string(&self.plane.audit_log).unwrap_or_default();
+        let mut reads: BTreeMap<String, Vec<AuditedRead>> = BTreeMap::new();
+        let time = |value: &serde_json::Value| -> jiff::Timestamp {
+            let text = value.as_str().expect("audited times are strings");
+            text.parse().expect("audited times are RFC 3339")
+        };
+        let events = text.lines().filter_map(|line| serde_json::from_str(line).ok());
+        for event in events.filter(|event: &serde_json::Value| {
+            let object = &event["objectRef"];
+            object["apiGroup"] == "external.metrics.k8s.io"
+                && object["namespace"] == namespace
+                && event["stage"] == "ResponseComplete"
+                && event["user"]["username"] == HPA_CONTROLLER
+        }) {
+            let metric = event["objectRef"]["resource"].as_str().expect("a read names its metric");
+            let received = time(&event["requestReceivedTimestamp"]);
+            let took = time(&event["stageTimestamp"]).duration_since(received);
+            reads.entry(metric.to_owned()).or_default().push(AuditedRead {
+                received,
+                took: took.try_into().expect("an answer ends after its request"),
+                code: event["responseStatus"]["code"].as_u64().expect("an answer has a code"),
+            });
+        }
+        for reads in reads.values_mut() {
+            reads.sort_by_key(|read| read.received);
+        }
+        reads
+    }
+
+    /// The sum of the adapter's samples of one name whose labels contain all of `labels`.
+    pub(crate) fn counted(&self, name: &str, labels: &[&str]) -> f64 {
+        let text = self.installation.admin("/metrics").expect("the adapter tells its metrics");
+        let samples = text.lines().filter_map(|line| line.rsplit_once(' '));
+        samples
+            .filter(|(series, _)| {
+                series
+                    .strip_prefix(name)
+                    .is_some_and(|rest| rest.is_empty() || rest.starts_with('{'))
+            })
+            .filter(|(series, _)| labels.iter().all(|label| series.contains(label)))
+            .map(|(_, value)| value.parse::<f64>().expect("samples are numbers"))
+            .sum()
+    }
+
+    /// Fails unless the `APIService` of external metrics is available and both listeners of the
+    /// adapter say that it is ready.
+    pub(crate) fn check_available(&self) -> Result<(), String> {
+        let mut get = self.plane.kubectl();
+        get.args(["get", "apiservice", "v1beta1.external.metrics.k8s.io", "--output"]);
+        let text = run(get.arg("jsonpath={.status.conditions[?(@.type=='Available')]}"))?;
+        let condition: serde_json::Value =
+            serde_json::from_str(&text).map_err(|error| format!("{error}: {text}"))?;
+        if condition["status"] != "True" || condition["reason"] != "Passed" {
+            return Err(text);
+        }
+        self.installation.admin("/readyz")?;
+        match self.get_anonymously("/readyz")? {
+            (200, _) => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    }
+}
+
+/// Who the HPA controller is, here and in a cluster made by kubeadm.
+pub(crate) const HPA_CONTROLLER: &str =
+    "system:serviceaccount:kube-system:horizontal-pod-autoscaler";
 
 async fn client(kubeconfig: &Path) -> kube::Client {
     let text = Kubeconfig::read_from(kubeconfig).expect("our own kubeconfig is readable");
