@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use crate::process::eventually;
+use crate::process::{always, eventually};
+use crate::upstream::Prometheus;
 use crate::workload::{A_WHILE, SOON, Workload};
-use crate::world::shared;
+use crate::world::{exclusive, shared};
 
 fn average(metric: &str) -> String {
     format!(
@@ -158,4 +159,88 @@ fn a_broken_edit_keeps_what_worked() {
 
     web.define(&[("steady", "metric: broken_edit\nsource: sim\nsimulated: { constant: \"90\" }")]);
     web.expect_replicas(9);
+}
+
+/// Runs a stopped upstream again, however the test ends.
+struct Halted<'a>(&'a Prometheus);
+
+impl<'a> Halted<'a> {
+    fn new(server: &'a Prometheus) -> Self {
+        server.halt();
+        Self(server)
+    }
+}
+
+impl Drop for Halted<'_> {
+    fn drop(&mut self) {
+        self.0.resume();
+    }
+}
+
+/// Nothing that is read from is part of readiness: a restart would not bring it back, and an
+/// unavailable `APIService` would block the deletion of namespaces.
+#[test]
+fn without_any_upstream_the_api_stays_available() {
+    let world = exclusive();
+    let web = Workload::new(&world, "no-upstream", 1);
+    world.exposition.set("no_upstream_jobs", 30.0);
+    let spec = |source: &str| {
+        format!(
+            "metric: no_upstream_{source}\nsource: {source}\nrefresh: 1s\nmaxAge: 5s\n\
+             prometheus: {{ query: 'sum(no_upstream_jobs)' }}"
+        )
+    };
+    let (main, flaky) = (spec("main"), spec("flaky"));
+    web.define(&[("main", &main), ("flaky", &flaky)]);
+    web.autoscale(&[&average("no_upstream_main"), &average("no_upstream_flaky")]);
+    web.expect_replicas(3);
+    world.check_available().expect("all is well so far");
+    let unavailable = || {
+        let metrics = world.get_raw("/metrics").expect("the API server tells its metrics");
+        let ours = metrics.lines().filter(|line| {
+            line.starts_with("aggregator_unavailable_apiservice")
+                && line.contains("v1beta1.external.metrics.k8s.io")
+        });
+        ours.map(str::to_owned).collect::<Vec<String>>()
+    };
+    let before = unavailable();
+    assert!(!before.is_empty(), "the API server counts when an APIService becomes unavailable");
+
+    let stopped = (Halted::new(&world.main), Halted::new(&world.flaky));
+    let failed = web.expect_scaling("FailedGetExternalMetric");
+    assert!(failed.message.contains("older than maxAge 5s"), "{failed:?}");
+    let begin = jiff::Timestamp::now();
+    // The API server looks at every APIService at least each 30 s.
+    always("the API is available", Duration::from_secs(35), || world.check_available());
+    assert_eq!(unavailable(), before, "not even for a moment");
+
+    for source in ["main", "flaky"] {
+        let metric = format!("no_upstream_{source}");
+        let path = format!("/apis/external.metrics.k8s.io/v1beta1/namespaces/no-upstream/{metric}");
+        let (code, body) = world.get_body(&path).expect("the read is answered");
+        let status: serde_json::Value = serde_json::from_str(&body).expect("answers are JSON");
+        assert_eq!((code, &status["kind"]), (503, &serde_json::json!("Status")));
+        assert_eq!(status["reason"], "ServiceUnavailable");
+        let message = status["message"].as_str().expect("a Status has a message");
+        for word in [
+            &format!("{metric} in no-upstream: "),
+            &format!("(source {source})"),
+            "last good value 30",
+            "is older than maxAge 5s",
+        ] {
+            assert!(message.contains(word), "no {word} in: {message}");
+        }
+    }
+    // Told to wait, the controller's worker would sleep and try again, ten times.
+    let reads = &world.hpa_reads("no-upstream")["no_upstream_main"];
+    let reads: Vec<_> = reads.iter().filter(|read| read.received >= begin).collect();
+    println!("{} reads by the HPA, {:?} long at most", reads.len(), {
+        reads.iter().map(|read| read.took).max()
+    });
+    assert!(reads.iter().all(|read| read.code == 503 && read.took < Duration::from_secs(1)));
+    assert!(reads.len() >= 12, "{} reads in 35 s", reads.len());
+    web.expect_unmoved(3, A_WHILE);
+
+    drop(stopped);
+    web.expect_scaling("ValidMetricFound");
 }
