@@ -1,5 +1,6 @@
 //! A real HPA on real values: the replicas are exact, because the arithmetic is Kubernetes' own.
 
+use crate::control_plane::run;
 use crate::process::eventually;
 use crate::workload::{SOON, Workload};
 use crate::world::{minor_version, shared};
@@ -238,4 +239,30 @@ fn out_of_range_values_never_scale_by_accident() {
     } else {
         eprintln!("not shown before Kubernetes 1.34: a huge value scales to the maximum");
     }
+}
+
+#[test]
+fn describe_shows_the_sum_of_two_series() {
+    let world = shared();
+    let web = Workload::new(&world, "two-series", 1);
+    world.exposition.set(r#"two_series_depth{queue="a"}"#, 12.0);
+    world.exposition.set(r#"two_series_depth{queue="b"}"#, 18.0);
+    web.define(&[(
+        "depth",
+        "metric: two_series_depth\nsource: main\nrefresh: 1s\n\
+         prometheus: { query: 'sum by (queue) (two_series_depth)' }",
+    )]);
+    web.autoscale(&["{ type: External, external: { metric: { name: two_series_depth }, \
+                     target: { type: Value, value: \"30\" } } }"]);
+    web.expect_scaling("ValidMetricFound");
+    assert_eq!(world.read("two-series", "two_series_depth", ""), ["12", "18"]);
+    let mut describe = world.plane.kubectl();
+    describe.args(["--namespace=two-series", "describe", "hpa", "web"]);
+    let text = run(&mut describe).expect("the HPA is there");
+    println!("{text}");
+    let shown = text.lines().find(|line| line.contains("\"two_series_depth\""));
+    let shown = shown.unwrap_or_else(|| panic!("the metric is not shown: {text}"));
+    assert!(shown.ends_with(" 30 / 30"), "{text}");
+    assert!(text.contains("ValidMetricFound"), "{text}");
+    assert_eq!(web.replicas(), 1, "the sum is the target");
 }
