@@ -171,15 +171,11 @@ fn openapi_is_merged_without_complaint() {
     assert_eq!(metrics, ["apis/external.metrics.k8s.io/v1beta1"]);
     get_json(&world, "/openapi/v2");
 
-    // The aggregator fetches when the APIService changes, then each minute. What it said before is
-    // left out: other tests stop the adapter.
+    // What it said before is left out: other tests stop the adapter.
     let log =
         || String::from_utf8_lossy(&read(&world.logs.join("kube-apiserver.log"))).into_owned();
     let before = log().len();
-    let mut touch = world.plane.kubectl();
-    touch.args(["annotate", "apiservice", "v1beta1.external.metrics.k8s.io", "--overwrite"]);
-    run(touch.arg(format!("tests.tidepole.dev/touched=at-{before}"))).expect("it is there");
-    std::thread::sleep(Duration::from_secs(5));
+    fetch_openapi_again(&world);
     let log = log();
     let complaints: Vec<&str> = log[before..]
         .lines()
@@ -187,6 +183,60 @@ fn openapi_is_merged_without_complaint() {
         .filter(|line| line.contains("failed") || line.contains("Error"))
         .collect();
     assert!(complaints.is_empty(), "{complaints:#?}");
+}
+
+/// The aggregator merges our document into its own and renames what differs under one name.
+#[test]
+fn openapi_v2_renames_no_definition() {
+    let world = shared();
+    fetch_openapi_again(&world);
+    let document = get_json(&world, "/openapi/v2");
+    assert_eq!(document["swagger"], "2.0");
+    let definitions = document["definitions"].as_object().expect("definitions are an object");
+    println!("{} definitions", definitions.len());
+    assert!(definitions.contains_key("io.k8s.api.core.v1.Pod"), "Kubernetes' own are there");
+    let renamed: Vec<&String> = definitions
+        .keys()
+        .filter(|name| name.rsplit_once("_v").is_some_and(|(_, rest)| rest.parse::<u32>().is_ok()))
+        .collect();
+    assert!(renamed.is_empty(), "{renamed:?}");
+
+    let mut missing = std::collections::BTreeSet::new();
+    collect_references(&document, &mut |reference| {
+        let known = reference
+            .strip_prefix("#/definitions/")
+            .is_some_and(|name| definitions.contains_key(name));
+        if !known && !reference.starts_with("#/parameters/") {
+            missing.insert(reference.to_owned());
+        }
+    });
+    assert!(missing.is_empty(), "references to nothing: {missing:?}");
+}
+
+/// Makes the aggregator fetch our documents now: it does when the `APIService` changes, then each
+/// minute.
+fn fetch_openapi_again(world: &World) {
+    let now = jiff::Timestamp::now().as_microsecond();
+    let mut touch = world.plane.kubectl();
+    touch.args(["annotate", "apiservice", "v1beta1.external.metrics.k8s.io", "--overwrite"]);
+    run(touch.arg(format!("tests.tidepole.dev/touched=at-{now}"))).expect("it is there");
+    std::thread::sleep(Duration::from_secs(5));
+}
+
+/// Calls `seen` with every `$ref` below a value.
+fn collect_references(value: &Value, seen: &mut impl FnMut(&str)) {
+    match value {
+        Value::Object(members) => {
+            for (key, member) in members {
+                match member {
+                    Value::String(reference) if key == "$ref" => seen(reference),
+                    other => collect_references(other, seen),
+                }
+            }
+        }
+        Value::Array(elements) => elements.iter().for_each(|one| collect_references(one, seen)),
+        _ => {}
+    }
 }
 
 /// A group that cannot be discovered would leave every namespace in `Terminating`.
