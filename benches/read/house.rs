@@ -16,7 +16,7 @@ use tidepole::lookup::ExternalLookup;
 use tidepole::model::{
     Clock, Decimal, DefinitionId, DefinitionKind, Entry, Labels, MetricName, NamespaceDirectory,
     OnNoData, Origin, Policy, Probe, ProbeReport, Query, QuerySpec, QueryTemplate, Sample, Scope,
-    Series, ServerState, SimulatedQuery, SourceName, SystemClock, Transform,
+    Series, ServerState, SimulatedQuery, SourceName, SystemClock,
 };
 use tidepole::telemetry::Telemetry;
 
@@ -138,15 +138,15 @@ fn entry(name: &str, number: u64) -> Entry {
         scope: Scope::All,
         labels: Labels::new([("queue", "jobs")]),
         query: QueryTemplate::Fixed(Arc::new(query)),
-        policy: Policy {
+        policy: Arc::new(Policy {
             refresh: Duration::from_secs(15),
             // Longer than any benchmark runs.
             max_age: Duration::from_hours(24),
             on_no_data: OnNoData::Hold,
             first_read_timeout: Duration::from_secs(2),
             keep_warm: false,
-        },
-        transform: Transform::default(),
+        }),
+        transform: Arc::default(),
     }
 }
 

@@ -34,9 +34,10 @@ pub struct EntryState {
     /// The newest answer that had data.
     sample: Option<Arc<Sample>>,
     /// An answer without data, newer than `sample`.
-    no_data: Option<NoData>,
-    /// Failed attempts, newer than both.
-    failure: Option<Failure>,
+    no_data: Option<Box<NoData>>,
+    /// Failed attempts, newer than both. Boxed like `no_data`: most queries have neither, and there
+    /// may be a hundred thousand of them.
+    failure: Option<Box<Failure>>,
 }
 
 /// What may be served, given a policy and a moment.
@@ -85,7 +86,7 @@ impl EntryState {
             Ok(sample) => Self { sample: Some(Arc::new(sample)), no_data: None, failure: None },
             Err(FetchError::NoData(cause)) => Self {
                 sample: self.sample.clone(),
-                no_data: Some(NoData { cause, at: tick, timestamp }),
+                no_data: Some(Box::new(NoData { cause, at: tick, timestamp })),
                 failure: None,
             },
             Err(
@@ -98,14 +99,14 @@ impl EntryState {
             ) => Self {
                 sample: self.sample.clone(),
                 no_data: self.no_data.clone(),
-                failure: Some(Failure {
+                failure: Some(Box::new(Failure {
                     error,
                     at: tick,
                     consecutive: self
                         .failure
                         .as_ref()
                         .map_or(1, |failure| failure.consecutive.saturating_add(1)),
-                }),
+                })),
             },
         }
     }

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use super::*;
 use crate::model::{
     Cause, Decimal, DefinitionId, DefinitionKind, FetchError, Labels, MetricName, OnNoData, Origin,
-    Policy, QuerySpec, Scope, SimulatedQuery, SourceName, Tick, Transform,
+    Policy, QuerySpec, Scope, SimulatedQuery, SourceName, Tick,
 };
 
 fn entry(name: &str, scope: Scope, labels: &[(&str, &str)], value: i64) -> Entry {
@@ -24,14 +24,14 @@ fn entry(name: &str, scope: Scope, labels: &[(&str, &str)], value: i64) -> Entry
             source: SourceName::new("sim"),
             spec: QuerySpec::Simulated(SimulatedQuery::Constant(Decimal::from(value))),
         })),
-        policy: Policy {
+        policy: Arc::new(Policy {
             refresh: Duration::from_secs(15),
             max_age: Duration::from_mins(2),
             on_no_data: OnNoData::Hold,
             first_read_timeout: Duration::from_secs(2),
             keep_warm: false,
-        },
-        transform: Transform::default(),
+        }),
+        transform: Arc::default(),
     }
 }
 
@@ -127,7 +127,7 @@ fn a_query_keeps_its_value_across_a_change_and_a_dropped_one_is_retired() {
     one.complete(Err(FetchError::NoData(Cause::new("x"))), Tick(1), Timestamp::UNIX_EPOCH);
 
     let mut faster = entry("renamed", Scope::All, &[], 1);
-    faster.policy.refresh = Duration::from_secs(5);
+    Arc::make_mut(&mut faster.policy).refresh = Duration::from_secs(5);
     catalog.apply_files(vec![faster], Vec::new());
 
     assert!(Arc::ptr_eq(&one, &cell(1).unwrap()));

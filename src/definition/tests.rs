@@ -130,7 +130,7 @@ fn what_is_not_said_takes_the_defaults() {
     assert_eq!(entry.policy.max_age, Duration::from_mins(2));
     assert_eq!(entry.policy.on_no_data, OnNoData::Hold);
     assert_eq!(entry.policy.first_read_timeout, Duration::from_secs(2));
-    assert_eq!((entry.transform.min, entry.transform.max), (None, None));
+    assert_eq!((&entry.transform.min, &entry.transform.max), (&None, &None));
 }
 
 #[test]

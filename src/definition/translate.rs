@@ -99,8 +99,8 @@ pub(super) fn translate(
         scope: scope?,
         labels,
         query: query?,
-        policy,
-        transform,
+        policy: Arc::new(policy),
+        transform: Arc::new(transform),
     })
 }
 

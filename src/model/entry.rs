@@ -95,8 +95,9 @@ pub struct Entry {
     pub labels: Labels,
     /// What is asked of the source.
     pub query: QueryTemplate,
-    /// How fresh it must be, and what to do without data.
-    pub policy: Policy,
+    /// How fresh it must be, and what to do without data. Shared, like `transform`, by the
+    /// definitions of a file that say the same.
+    pub policy: Arc<Policy>,
     /// How an upstream number becomes the served number.
-    pub transform: Transform,
+    pub transform: Arc<Transform>,
 }

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use sha2::{Digest, Sha256};
 
 use crate::definition::{self, Author, Context, Defaults, ReadFile};
-use crate::model::{DefinitionId, Entry, Origin, Problem, SourceDirectory};
+use crate::model::{DefinitionId, Entry, Origin, Policy, Problem, SourceDirectory, Transform};
 
 /// What was found at a path.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -148,6 +148,20 @@ impl FileSet {
     }
 }
 
+/// Lets an entry share what it has in common with the one before: files of many metrics say the
+/// same about most of them.
+fn share(entry: &mut Entry, before: &mut Option<(Arc<Policy>, Arc<Transform>)>) {
+    if let Some((policy, transform)) = before {
+        if *policy == entry.policy {
+            entry.policy = Arc::clone(policy);
+        }
+        if *transform == entry.transform {
+            entry.transform = Arc::clone(transform);
+        }
+    }
+    *before = Some((Arc::clone(&entry.policy), Arc::clone(&entry.transform)));
+}
+
 impl File {
     /// Replaces the documents and returns what is wrong with the new ones.
     fn take(&mut self, definitions: Vec<definition::Definition>) -> Vec<Problem> {
@@ -161,9 +175,13 @@ impl File {
             definitions.iter().filter_map(|definition| definition.id.clone()).collect();
         let mut problems = Vec::new();
         let mut nameless = false;
+        let mut like = None;
         for definition in definitions {
             let good = match definition.outcome {
-                Ok(entry) => Some(Arc::new(entry)),
+                Ok(mut entry) => {
+                    share(&mut entry, &mut like);
+                    Some(Arc::new(entry))
+                }
                 Err(found) => {
                     problems.extend(found);
                     nameless |= definition.id.is_none();

@@ -9,7 +9,7 @@ use tokio::time::{advance, sleep};
 use super::*;
 use crate::model::{
     Decimal, DefinitionId, DefinitionKind, Entry, Labels, MetricName, OnNoData, Origin, Policy,
-    QuerySpec, QueryTemplate, Scope, Series, SimulatedQuery, SystemClock, Transform,
+    QuerySpec, QueryTemplate, Scope, Series, SimulatedQuery, SystemClock,
 };
 
 /// A source that takes its time, counts, and fails or panics when told.
@@ -175,14 +175,14 @@ async fn keep_warm_queries_refresh_unread_until_their_definition_goes() {
         scope: Scope::All,
         labels: Labels::empty(),
         query: QueryTemplate::Fixed(query(1)),
-        policy: Policy {
+        policy: Arc::new(Policy {
             refresh: Duration::from_secs(15),
             max_age: Duration::from_mins(2),
             on_no_data: OnNoData::Hold,
             first_read_timeout: Duration::from_secs(2),
             keep_warm: true,
-        },
-        transform: Transform::default(),
+        }),
+        transform: Arc::default(),
     };
     house.catalog.apply_files(vec![entry], Vec::new());
     sleep(Duration::from_mins(10)).await;

@@ -129,14 +129,14 @@ fn entry(name: &str, scope: Scope, labels: &[(&str, &str)], query: &str) -> Entr
         scope,
         labels: Labels::new(labels.iter().copied()),
         query: template,
-        policy: Policy {
+        policy: Arc::new(Policy {
             refresh: Duration::from_secs(15),
             max_age: Duration::from_mins(2),
             on_no_data: OnNoData::Hold,
             first_read_timeout: Duration::from_secs(2),
             keep_warm: false,
-        },
-        transform: Transform::default(),
+        }),
+        transform: Arc::default(),
     }
 }
 
@@ -318,11 +318,11 @@ async fn what_can_be_no_namespace_never_reaches_a_query() {
 #[tokio::test(start_paused = true)]
 async fn aggregates_fold_the_selected_series_into_one_item() {
     let mut folded = entry("a", Scope::All, &[("app", "web")], "up");
-    folded.transform = Transform {
+    folded.transform = Arc::new(Transform {
         aggregate: Aggregate::Avg,
         scale: "0.1".parse().unwrap(),
         ..Transform::default()
-    };
+    });
     let house = house(vec![folded]);
     drop(house.lookup.external("default", "depth", &Selector::default()));
     house.fetched("up", Ok(&[("x", "10"), ("y", "20"), ("z", "90")]));
@@ -334,7 +334,7 @@ async fn aggregates_fold_the_selected_series_into_one_item() {
 #[tokio::test(start_paused = true)]
 async fn the_chosen_number_is_served_only_for_no_data() {
     let mut chosen = entry("a", Scope::All, &[], "up");
-    chosen.policy.on_no_data = OnNoData::Value(Decimal::from(3_i64));
+    Arc::make_mut(&mut chosen.policy).on_no_data = OnNoData::Value(Decimal::from(3_i64));
     let house = house(vec![chosen]);
     drop(house.lookup.external("default", "depth", &Selector::default()));
     house.fetched("up", Err(FetchError::NoData(Cause::new("empty"))));
