@@ -1,6 +1,6 @@
 //! One immutable state of the catalog.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::Arc;
 
@@ -21,8 +21,9 @@ pub struct Served {
 /// All definitions of one metric name.
 #[derive(Debug, Default)]
 pub struct Listing {
-    /// Those of one namespace, by namespace, in order of age.
-    namespaced: HashMap<Arc<str>, Vec<Arc<Served>>>,
+    /// Those of one namespace, by namespace, in order of age. A tree, because it takes no room
+    /// while it is empty, as it is for most of a hundred thousand cluster-wide metrics.
+    namespaced: BTreeMap<Arc<str>, Vec<Arc<Served>>>,
     /// The cluster-wide ones, in order of age.
     cluster: Vec<Arc<Served>>,
 }
@@ -167,6 +168,10 @@ impl Snapshot {
         };
         if let Some(cell) = &cell {
             self.cells.insert(Arc::clone(cell.query()), Arc::clone(cell));
+        }
+        if peers.is_empty() {
+            // Most names have one definition.
+            peers.reserve_exact(1);
         }
         peers.push(Arc::new(Served { entry, cell }));
     }
