@@ -10,9 +10,11 @@
 
 pub mod attributes;
 pub mod clock;
+pub mod cost;
 pub mod decimal;
 pub mod entry;
 pub mod error;
+pub mod explanation;
 pub mod identity;
 pub mod labels;
 pub mod name;
@@ -29,9 +31,11 @@ pub mod source;
 
 pub use attributes::{Attributes, ResourceAttributes};
 pub use clock::{Clock, ManualClock, SystemClock, Tick};
+pub use cost::CostSettings;
 pub use decimal::Decimal;
 pub use entry::{DefinitionId, DefinitionKind, Entry, Origin, Scope};
 pub use error::{ApiError, Cause, FetchError};
+pub use explanation::{Exchange, Explanation};
 pub use identity::Identity;
 pub use labels::Labels;
 pub use name::{MetricName, SourceName};
@@ -44,9 +48,9 @@ pub use provider::{
 };
 pub use quantity::Quantity;
 pub use query::{
-    PrometheusQuery, Query, QuerySpec, QueryTemplate, QueueCount, QueueRef, SimulatedQuery,
-    SqsQuery,
+    CloudWatchQuery, MetricDataQuery, MetricQuestion, MetricStat, PrometheusQuery, Query,
+    QuerySpec, QueryTemplate, QueueCount, QueueRef, SimulatedQuery, SqsQuery,
 };
 pub use sample::{Sample, Series};
 pub use selector::{Operator, Requirement, Selector};
-pub use source::{Source, SourceDirectory, SourceKind, SourceProfile};
+pub use source::{Batch, Beat, Dispatch, Source, SourceDirectory, SourceKind, SourceProfile};

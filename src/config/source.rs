@@ -16,7 +16,7 @@ use crate::definition::names;
 use crate::definition::report::Report;
 use crate::definition::scalar::GoDuration;
 use crate::model::region::check_region;
-use crate::model::{Pattern, SourceName, SourceProfile};
+use crate::model::{CostSettings, Pattern, SourceName, SourceProfile};
 use crate::source::prometheus::{Authentication, HeaderValues, Method, TlsSettings};
 use crate::source::{self, AwsSettings, PrometheusSettings, SettingsProblem};
 
@@ -52,6 +52,7 @@ impl SourceConfig {
             region,
             allowed_regions: self.allowed_regions.clone(),
             allowed_roles: self.allowed_roles.clone(),
+            cost: CostSettings::default(),
             allowed_namespaces: self.allowed_namespaces.clone(),
         }
     }

@@ -210,7 +210,10 @@ impl Engine {
     fn fill_lanes(&mut self) {
         for lane in self.lanes.values_mut() {
             while lane.running < lane.source.concurrency().max(1) && !lane.waiting.is_empty() {
-                let batch = lane.source.batch_limit().max(1).min(lane.waiting.len());
+                let front =
+                    lane.waiting.front().map(|(_, cell)| lane.source.dispatch(cell.query()));
+                let limit = front.and_then(|front| front.batch).map_or(1, |batch| batch.limit);
+                let batch = limit.max(1).min(lane.waiting.len());
                 let (ids, cells) = lane.waiting.drain(..batch).unzip();
                 lane.running += 1;
                 let job = fetch(

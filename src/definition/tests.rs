@@ -17,6 +17,7 @@ fn profile(name: &str, kind: SourceKind) -> SourceProfile {
         region: None,
         allowed_regions: Vec::new(),
         allowed_roles: Vec::new(),
+        cost: crate::model::CostSettings::default(),
         allowed_namespaces: Vec::new(),
     }
 }

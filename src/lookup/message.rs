@@ -143,6 +143,7 @@ fn kind(query: &Query) -> &'static str {
     match &query.spec {
         QuerySpec::Prometheus(_) => "Prometheus",
         QuerySpec::Sqs(_) => "SQS",
+        QuerySpec::CloudWatch(_) => "CloudWatch",
         QuerySpec::Simulated(_) => "simulated",
     }
 }

@@ -54,9 +54,9 @@ pub struct SystemClock {
 }
 
 impl SystemClock {
-    /// Ticks start one hour above zero, so that "an hour ago" can be expressed from the first
-    /// moment on.
-    const HEAD_START: Duration = Duration::from_hours(1);
+    /// Ticks start this far above zero, so that the age of any datapoint can be expressed from the
+    /// first moment on: `CloudWatch` keeps the oldest for 455 days.
+    const HEAD_START: Duration = Duration::from_hours(500 * 24);
 
     /// A clock that starts now.
     #[must_use]

@@ -6,6 +6,10 @@ use std::time::Duration;
 
 use crate::model::{Decimal, SourceName};
 
+mod cloudwatch;
+
+pub use cloudwatch::{CloudWatchQuery, MetricDataQuery, MetricQuestion, MetricStat};
+
 /// One question to one source, in canonical form. Two definitions that ask the same question
 /// share one query, one upstream call and one cache entry.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -23,6 +27,8 @@ pub enum QuerySpec {
     Prometheus(PrometheusQuery),
     /// The depth of queues.
     Sqs(SqsQuery),
+    /// `CloudWatch` metric data. Boxed: it is several times larger than the others.
+    CloudWatch(Box<CloudWatchQuery>),
     /// A made-up signal.
     Simulated(SimulatedQuery),
 }
@@ -34,6 +40,7 @@ impl QuerySpec {
         match self {
             Self::Prometheus(_) => "prometheus",
             Self::Sqs(_) => "sqs",
+            Self::CloudWatch(_) => "cloudwatch",
             Self::Simulated(_) => "simulated",
         }
     }
@@ -213,6 +220,7 @@ impl fmt::Display for QuerySpec {
                 }
                 Ok(())
             }
+            Self::CloudWatch(query) => write!(f, "{query}"),
             Self::Simulated(query) => match query {
                 SimulatedQuery::Constant(value) => write!(f, "constant {value}"),
                 SimulatedQuery::Ramp { from, to, over } => {

@@ -2,10 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
+use futures::FutureExt;
 use futures::future::BoxFuture;
+use jiff::Timestamp;
 
-use crate::model::{FetchError, Pattern, Query, Sample, SourceName};
+use crate::model::{CostSettings, Explanation, FetchError, Pattern, Query, Sample, SourceName};
 
 /// The kinds of source that the server config can hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -43,6 +46,8 @@ pub struct SourceProfile {
     pub allowed_regions: Vec<Arc<str>>,
     /// For AWS: the roles that definitions may name.
     pub allowed_roles: Vec<Pattern>,
+    /// For AWS: what reading it costs and may cost.
+    pub cost: CostSettings,
     /// The namespaces whose definitions may use it. Empty means all.
     pub allowed_namespaces: Vec<Pattern>,
 }
@@ -70,22 +75,105 @@ impl SourceDirectory {
     }
 }
 
+/// When an answer can change, for an upstream whose values come in buckets: at the multiples of
+/// `period` since the Unix epoch, each moved by `delay`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Beat {
+    /// Length of a bucket; whole seconds, above zero.
+    pub period: Duration,
+    /// From the end of a bucket to the moment from which it may be asked for.
+    pub delay: Duration,
+}
+
+impl Beat {
+    /// The first moment after `now` at which a query that is read every `refresh` is to be asked:
+    /// on a grid of `refresh` rounded up to whole periods. All queries with one beat and one
+    /// refresh are due together, and no bucket is asked for twice.
+    #[must_use]
+    pub fn after(&self, now: Timestamp, refresh: Duration) -> Timestamp {
+        let period = self.period.as_secs().max(1);
+        let step = refresh.as_secs().div_ceil(period).max(1) * period;
+        let step = i64::try_from(step).unwrap_or(i64::MAX / 4);
+        let delay = i64::try_from(self.delay.as_millis()).unwrap_or(0);
+        let step_ms = step.saturating_mul(1000);
+        let elapsed = now.as_millisecond() - delay;
+        let next = (elapsed.div_euclid(step_ms) + 1).saturating_mul(step_ms) + delay;
+        Timestamp::from_millisecond(next).unwrap_or(Timestamp::MAX)
+    }
+}
+
+/// Which queries can share an upstream call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Batch {
+    /// Queries of one upstream with the same key go together. A hash: the source groups by the
+    /// real thing once more.
+    pub key: u64,
+    /// How many queries one [`Source::fetch`] may carry, at least one.
+    pub limit: usize,
+}
+
+/// How the refresher is to handle a query: a constant of the query.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dispatch {
+    /// What is called, within the source: service, region, role. Each upstream has its own bound
+    /// of concurrent fetches, so that one that hangs delays no other. Empty where the source has
+    /// one upstream only.
+    pub upstream: Arc<str>,
+    /// Which others it may share a call with; none: it goes alone.
+    pub batch: Option<Batch>,
+    /// When its answer can change; none: at any moment.
+    pub beat: Option<Beat>,
+}
+
 /// A connection to an upstream. Implementations bound their concurrency, time every call, count
 /// it in the metrics, and never let a secret into an error.
 pub trait Source: Send + Sync + 'static {
-    /// Asks a batch of at most [`Source::batch_limit`] queries and answers each, in order.
-    /// The batch is one upstream call where the upstream can do that.
+    /// Asks a batch of queries and answers each, in order. The batch holds one query, or queries of
+    /// one [`Dispatch::upstream`] with one [`Batch::key`], [`Batch::limit`] of them at most. It is
+    /// one upstream call where the upstream can do that.
     fn fetch<'a>(
         &'a self,
         queries: &'a [Arc<Query>],
     ) -> BoxFuture<'a, Vec<Result<Sample, FetchError>>>;
 
-    /// How many fetches may run at once. The refresher keeps the others in its own queue, so that
-    /// waiting for a turn never counts into a call's timeout.
+    /// How many fetches of one upstream may run at once. The refresher keeps the others in its own
+    /// queue, so that waiting for a turn never counts into a call's timeout.
     fn concurrency(&self) -> usize;
 
-    /// How many queries one [`Source::fetch`] may carry.
-    fn batch_limit(&self) -> usize {
-        1
+    /// How a query is to be handled.
+    fn dispatch(&self, _query: &Query) -> Dispatch {
+        Dispatch { upstream: "".into(), batch: None, beat: None }
+    }
+
+    /// Asks one query as [`Source::fetch`] would, and tells how the answer came about.
+    fn explain<'a>(&'a self, query: &'a Arc<Query>) -> BoxFuture<'a, Explanation> {
+        async move {
+            let mut answers = self.fetch(std::slice::from_ref(query)).await;
+            let outcome = answers
+                .pop()
+                .unwrap_or_else(|| Err(FetchError::Malformed("the source gave no answer".into())));
+            Explanation { exchanges: Vec::new(), choice: Vec::new(), outcome }
+        }
+        .boxed()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_beat_is_on_the_grid_of_whole_periods() {
+        let at = |text: &str| text.parse::<Timestamp>().unwrap();
+        let beat = Beat { period: Duration::from_mins(1), delay: Duration::from_secs(90) };
+        for (now, refresh_s, next) in [
+            ("2026-11-21T12:00:00Z", 60, "2026-11-21T12:00:30Z"),
+            ("2026-11-21T12:00:30Z", 60, "2026-11-21T12:01:30Z"),
+            ("2026-11-21T12:00:30Z", 10, "2026-11-21T12:01:30Z"),
+            ("2026-11-21T12:00:00Z", 90, "2026-11-21T12:01:30Z"),
+            ("2026-11-21T12:01:30Z", 90, "2026-11-21T12:03:30Z"),
+        ] {
+            assert_eq!(beat.after(at(now), Duration::from_secs(refresh_s)), at(next), "{now}");
+        }
     }
 }

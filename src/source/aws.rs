@@ -146,7 +146,7 @@ impl AwsSource {
             QuerySpec::Sqs(spec) => {
                 sqs::fetch(&self.clients, &self.queues, &self.sqs_gate, &*self.clock, spec).await
             }
-            QuerySpec::Prometheus(_) | QuerySpec::Simulated(_) => {
+            QuerySpec::CloudWatch(_) | QuerySpec::Prometheus(_) | QuerySpec::Simulated(_) => {
                 Err(wrong_kind(query, SourceKind::Aws))
             }
         }

@@ -11,8 +11,8 @@ use futures::future::BoxFuture;
 use jiff::Timestamp;
 
 use crate::model::{
-    Cause, Clock, Decimal, FetchError, Labels, Query, QuerySpec, Sample, Series, SimulatedQuery,
-    Source, SourceKind, Tick,
+    Batch, Cause, Clock, Decimal, Dispatch, FetchError, Labels, Query, QuerySpec, Sample, Series,
+    SimulatedQuery, Source, SourceKind, Tick,
 };
 use crate::source::wrong_kind;
 
@@ -67,8 +67,9 @@ impl Source for SimulatedSource {
         async move { queries.iter().map(|query| self.answer(query)).collect() }.boxed()
     }
 
-    fn batch_limit(&self) -> usize {
-        BATCH
+    fn dispatch(&self, _query: &Query) -> Dispatch {
+        let batch = Some(Batch { key: 0, limit: BATCH });
+        Dispatch { upstream: "".into(), batch, beat: None }
     }
 }
 

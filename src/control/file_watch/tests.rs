@@ -39,6 +39,7 @@ impl Fixture {
             region: None,
             allowed_regions: Vec::new(),
             allowed_roles: Vec::new(),
+            cost: crate::model::CostSettings::default(),
             allowed_namespaces: Vec::new(),
         };
         let settings = Settings {

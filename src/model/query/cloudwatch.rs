@@ -1,0 +1,218 @@
+//! What is asked of `CloudWatch`: metric data queries that go out together, one of which is the
+//! answer.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A group of metric data queries (`MetricDataQuery` of `GetMetricData`), one of which is
+/// returned, and the window that is asked for. In canonical form: two definitions that ask the
+/// same have equal values.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct CloudWatchQuery {
+    /// The region.
+    pub region: Arc<str>,
+    /// The role to assume for this query; none means the source's own identity.
+    pub role_arn: Option<Arc<str>>,
+    /// The queries, at least one, in the author's order; exactly one has `return_data`. A group of
+    /// one metric has the id [`CloudWatchQuery::SINGLE_ID`], so that it is equal in all definitions.
+    pub queries: Vec<MetricDataQuery>,
+    /// The period of the returned series: a new datapoint can exist this often. Windows are
+    /// aligned to it.
+    pub period: Duration,
+    /// The window ends this long ago: newer datapoints are still being filled.
+    pub delay: Duration,
+    /// The window starts this long ago; longer than `delay`.
+    pub lookback: Duration,
+}
+
+impl CloudWatchQuery {
+    /// The id of the only query of a short form.
+    pub const SINGLE_ID: &str = "m";
+
+    /// The query whose series are the answer.
+    #[must_use]
+    pub fn returned(&self) -> Option<&MetricDataQuery> {
+        self.queries.iter().find(|query| query.return_data)
+    }
+
+    /// How many metrics one request of this group asks for, as `GetMetricData` bills them: one per
+    /// metric statistic. What `SEARCH` and Metrics Insights find is known only from the answer;
+    /// each counts as one here, and [`CloudWatchQuery::is_open_ended`] is true.
+    #[must_use]
+    pub fn metrics_requested(&self) -> u64 {
+        let counted = self.queries.iter().filter(|query| match &query.question {
+            MetricQuestion::Metric(_) => true,
+            MetricQuestion::Expression { .. } => query.is_open_ended(),
+        });
+        counted.count() as u64
+    }
+
+    /// Whether the number of metrics behind the answer is not known before.
+    #[must_use]
+    pub fn is_open_ended(&self) -> bool {
+        self.queries.iter().any(MetricDataQuery::is_open_ended)
+    }
+}
+
+/// One query of a group.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct MetricDataQuery {
+    /// `^[a-z][a-zA-Z0-9_]*$`, unique in the group; other queries of the group refer to it.
+    pub id: Arc<str>,
+    /// What is asked.
+    pub question: MetricQuestion,
+    /// The label of the returned series, when the author gives one.
+    pub label: Option<Arc<str>>,
+    /// Whether its series are the answer.
+    pub return_data: bool,
+}
+
+impl MetricDataQuery {
+    /// Whether this is a Metrics Insights query: at most one of them may be in one request.
+    #[must_use]
+    pub fn is_insights(&self) -> bool {
+        matches!(&self.question, MetricQuestion::Expression { text, .. } if starts_with_word(text, "SELECT"))
+    }
+
+    /// Whether `SEARCH` is used.
+    #[must_use]
+    pub fn is_search(&self) -> bool {
+        matches!(&self.question, MetricQuestion::Expression { text, .. }
+            if !self.is_insights() && text.to_ascii_uppercase().contains("SEARCH("))
+    }
+
+    /// Whether the answer decides how many metrics it stands for.
+    #[must_use]
+    pub fn is_open_ended(&self) -> bool {
+        self.is_insights() || self.is_search()
+    }
+}
+
+fn starts_with_word(text: &str, word: &str) -> bool {
+    let text = text.trim_start();
+    text.get(..word.len()).is_some_and(|head| head.eq_ignore_ascii_case(word))
+        && text[word.len()..].starts_with(|c: char| c.is_whitespace())
+}
+
+/// What one query asks.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum MetricQuestion {
+    /// A metric's statistic.
+    Metric(MetricStat),
+    /// Metric math, `SEARCH` or Metrics Insights.
+    Expression {
+        /// The expression.
+        text: Arc<str>,
+        /// Needed by `SEARCH` and Metrics Insights alone; math takes that of its operands.
+        period: Option<Duration>,
+    },
+}
+
+/// A statistic of one metric.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct MetricStat {
+    /// `AWS/ApplicationELB` and the like.
+    pub namespace: Arc<str>,
+    /// The metric's name.
+    pub name: Arc<str>,
+    /// Name and value, sorted by name, unique. `CloudWatch` takes the exact set.
+    pub dimensions: Vec<(Arc<str>, Arc<str>)>,
+    /// In the service's spelling: `Average`, `p99.9`, `TM(10%:90%)`.
+    pub statistic: Arc<str>,
+    /// Length of a bucket.
+    pub period: Duration,
+    /// Only datapoints stored with this unit.
+    pub unit: Option<Arc<str>>,
+    /// The account that has the metric, when this one monitors others.
+    pub account_id: Option<Arc<str>>,
+}
+
+impl fmt::Display for MetricStat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} of {} {}", self.statistic, self.namespace, self.name)?;
+        for (i, (name, value)) in self.dimensions.iter().enumerate() {
+            write!(f, "{}{name}={value}", if i > 0 { ", " } else { " {" })?;
+        }
+        if !self.dimensions.is_empty() {
+            f.write_str("}")?;
+        }
+        write!(f, " per {}s", self.period.as_secs())
+    }
+}
+
+impl fmt::Display for CloudWatchQuery {
+    /// The question in one line, as logs and the status page show it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut first = true;
+        // The returned one says what it is about; the others are its operands.
+        let ordered = self.returned().into_iter();
+        for query in ordered.chain(self.queries.iter().filter(|query| !query.return_data)) {
+            if !first {
+                write!(f, "; {} = ", query.id)?;
+            }
+            first = false;
+            match &query.question {
+                MetricQuestion::Metric(stat) => write!(f, "{stat}")?,
+                MetricQuestion::Expression { text, .. } => f.write_str(text)?,
+            }
+        }
+        write!(f, " in {}", self.region)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn expression(text: &str) -> MetricDataQuery {
+        let question = MetricQuestion::Expression { text: text.into(), period: None };
+        MetricDataQuery { id: "e".into(), question, label: None, return_data: true }
+    }
+
+    #[test]
+    fn what_is_open_ended() {
+        for (text, insights, search) in [
+            ("SELECT AVG(CPUUtilization) FROM \"AWS/EC2\"", true, false),
+            ("  select\nMAX(x) FROM y", true, false),
+            ("SELECTED/2", false, false),
+            ("SUM(SEARCH('{AWS/EC2,InstanceId} CPU', 'Average', 60))", false, true),
+            ("100*errors/total", false, false),
+        ] {
+            let query = expression(text);
+            assert_eq!((query.is_insights(), query.is_search()), (insights, search), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_group_reads_from_its_answer_to_its_operands() {
+        let stat = MetricStat {
+            namespace: "AWS/ApplicationELB".into(),
+            name: "RequestCount".into(),
+            dimensions: vec![("LoadBalancer".into(), "app/web/1".into())],
+            statistic: "Sum".into(),
+            period: Duration::from_mins(1),
+            unit: None,
+            account_id: None,
+        };
+        let total = MetricDataQuery {
+            id: "total".into(),
+            question: MetricQuestion::Metric(stat),
+            label: None,
+            return_data: false,
+        };
+        let query = CloudWatchQuery {
+            region: "eu-west-1".into(),
+            role_arn: None,
+            queries: vec![total, expression("total/60")],
+            period: Duration::from_mins(1),
+            delay: Duration::from_mins(1),
+            lookback: Duration::from_mins(6),
+        };
+        assert_eq!(
+            query.to_string(),
+            "total/60; total = Sum of AWS/ApplicationELB RequestCount {LoadBalancer=app/web/1} per 60s in eu-west-1"
+        );
+        assert_eq!((query.metrics_requested(), query.is_open_ended()), (1, false));
+    }
+}
