@@ -9,10 +9,13 @@
 //! errors through `failure::Operation`; an arm in `AwsSource::answer`.
 
 mod answer;
+mod bounded;
 pub(super) mod clients;
 pub(super) mod failure;
+pub(super) mod upstream;
 
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,12 +25,15 @@ use futures::future::BoxFuture;
 use url::Url;
 
 use crate::model::region::check_region;
-use crate::model::{Clock, FetchError, Query, QuerySpec, Sample, Source, SourceKind, SourceName};
-use crate::source::gate::Gate;
+use crate::model::{
+    Clock, CostSettings, Dispatch, FetchError, Query, QuerySpec, Sample, Source, SourceKind,
+    SourceName,
+};
 use crate::source::settings::{DEFAULT_CONCURRENT, DEFAULT_TIMEOUT, check_calls, url_problem};
 use crate::source::sqs::Queues;
 use crate::source::{BuildError, Metrics, SettingsProblem, sqs, tls, wrong_kind};
 use clients::Clients;
+use upstream::Gates;
 
 /// What an AWS source needs to connect. Holds no secret: credentials come from the SDK's default
 /// chain.
@@ -39,6 +45,16 @@ pub struct AwsSettings {
     pub endpoint_url: Option<Url>,
     /// Where SQS is; wins over `endpoint_url`.
     pub sqs_endpoint_url: Option<Url>,
+    /// Where `CloudWatch` is; wins over `endpoint_url`.
+    pub cloudwatch_endpoint_url: Option<Url>,
+    /// Where STS is; wins over `endpoint_url`.
+    pub sts_endpoint_url: Option<Url>,
+    /// The role that the source assumes; all its calls, and all further roles, are from there.
+    pub role_arn: Option<String>,
+    /// The file with the external id that the trust policies of all assumed roles ask for.
+    pub external_id_file: Option<PathBuf>,
+    /// What reading costs and may cost.
+    pub cost: CostSettings,
     /// The longest that a fetch takes, the wait for a free slot included.
     pub timeout: Duration,
     /// Calls at one time.
@@ -57,6 +73,11 @@ impl AwsSettings {
             region: region.to_owned(),
             endpoint_url: None,
             sqs_endpoint_url: None,
+            cloudwatch_endpoint_url: None,
+            sts_endpoint_url: None,
+            role_arn: None,
+            external_id_file: None,
+            cost: CostSettings::default(),
             timeout: DEFAULT_TIMEOUT,
             max_concurrent: DEFAULT_CONCURRENT,
             fips: false,
@@ -109,8 +130,8 @@ impl fmt::Debug for AwsSettings {
 #[derive(Debug)]
 pub struct AwsSource {
     clients: Clients,
+    gates: Gates,
     queues: Queues,
-    sqs_gate: Gate,
     clock: Arc<dyn Clock>,
 }
 
@@ -132,19 +153,15 @@ impl AwsSource {
             cause,
             remedy: "the environment variable SSL_CERT_FILE",
         })?;
-        let sqs_gate = Gate::new(
-            settings.max_concurrent,
-            settings.timeout,
-            metrics.for_calls(name, sqs::KIND),
-        );
-        let clients = Clients::new(settings.clone(), credentials, sqs_gate.metrics());
-        Ok(Self { clients, queues: Queues::default(), sqs_gate, clock })
+        let gates = Gates::new(name, settings.max_concurrent, settings.timeout, metrics);
+        let clients = Clients::new(name, settings.clone(), credentials, metrics);
+        Ok(Self { clients, gates, queues: Queues::default(), clock })
     }
 
     async fn answer(&self, query: &Query) -> Result<Sample, FetchError> {
         match &query.spec {
             QuerySpec::Sqs(spec) => {
-                sqs::fetch(&self.clients, &self.queues, &self.sqs_gate, &*self.clock, spec).await
+                sqs::fetch(&self.clients, &self.queues, &self.gates, &*self.clock, spec).await
             }
             QuerySpec::CloudWatch(_) | QuerySpec::Prometheus(_) | QuerySpec::Simulated(_) => {
                 Err(wrong_kind(query, SourceKind::Aws))
@@ -155,7 +172,17 @@ impl AwsSource {
 
 impl Source for AwsSource {
     fn concurrency(&self) -> usize {
-        self.sqs_gate.width()
+        self.gates.width()
+    }
+
+    fn dispatch(&self, query: &Query) -> Dispatch {
+        let upstream = match &query.spec {
+            QuerySpec::Sqs(spec) => sqs::upstream(spec),
+            QuerySpec::CloudWatch(_) | QuerySpec::Prometheus(_) | QuerySpec::Simulated(_) => {
+                "".into()
+            }
+        };
+        Dispatch { upstream, batch: None, beat: None }
     }
 
     fn fetch<'a>(

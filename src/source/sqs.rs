@@ -24,10 +24,8 @@ use crate::model::{
 };
 use crate::source::aws::clients::Clients;
 use crate::source::aws::failure::Operation;
+use crate::source::aws::upstream::{Gates, Service, Upstream};
 use crate::source::gate::{Gate, Outcome};
-
-/// The word for metrics labels.
-pub(super) const KIND: &str = "sqs";
 
 /// How the service says that it knows no such queue, in its JSON and in its older query protocol.
 const MISSING: [&str; 2] = ["QueueDoesNotExist", "NonExistentQueue"];
@@ -42,22 +40,35 @@ const MAX_URLS: usize = 10_000;
 pub(super) async fn fetch(
     clients: &Clients,
     queues: &Queues,
-    gate: &Gate,
+    gates: &Gates,
     clock: &dyn Clock,
     query: &SqsQuery,
 ) -> Result<Sample, FetchError> {
     let observed = clock.tick();
-    let deadline = gate.deadline();
+    let deadline = gates.deadline();
     let attributes: Vec<_> = query.count.iter().map(|count| attribute(*count)).collect();
     let reads = query.queues.iter().map(|queue| async {
-        let client = within(deadline, clients.sqs(&queue.region, query.role_arn.as_deref()));
-        let call = Call { client: client.await?, gate, deadline, queue };
-        call.depth(queues, &attributes).await
+        let region = Arc::clone(&queue.region);
+        let upstream = Upstream { service: Service::Sqs, region, role: query.role_arn.clone() };
+        let gate = gates.of(&upstream)?;
+        let client = clients.sqs(&queue.region, query.role_arn.as_deref());
+        let client = within(deadline, client).await?;
+        Call { client, gate, deadline, queue }.depth(queues, &attributes).await
     });
     let depths = try_join_all(reads).await?;
     let value = depths.iter().fold(Decimal::ZERO, |sum, depth| sum.add(depth));
     let series = vec![Series { labels: Labels::empty(), value }];
     Ok(Sample { timestamp: clock.now(), observed, series, warnings: Vec::new() })
+}
+
+/// What a query calls, for [`Dispatch::upstream`](crate::model::Dispatch::upstream). Queues in
+/// several regions are an upstream of their own: it is as slow as the slowest region.
+pub(super) fn upstream(query: &SqsQuery) -> Arc<str> {
+    let mut regions: Vec<&str> = query.queues.iter().map(|queue| &*queue.region).collect();
+    regions.sort_unstable();
+    regions.dedup();
+    let region = regions.join("+").into();
+    Upstream { service: Service::Sqs, region, role: query.role_arn.clone() }.to_string().into()
 }
 
 fn attribute(count: QueueCount) -> QueueAttributeName {
@@ -133,7 +144,7 @@ impl Outcome for Failure {
 /// The calls about one queue within one fetch.
 struct Call<'a> {
     client: Client,
-    gate: &'a Gate,
+    gate: Gate,
     deadline: Instant,
     queue: &'a QueueRef,
 }

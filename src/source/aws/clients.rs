@@ -1,8 +1,7 @@
 //! One SDK client per region, made when first needed, all with one identity.
 
-use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use aws_config::identity::IdentityCache;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
@@ -11,44 +10,104 @@ use aws_sdk_sqs::config::retry::RetryConfig;
 use aws_sdk_sqs::config::timeout::TimeoutConfig;
 use aws_sdk_sqs::config::{SharedInterceptor, StalledStreamProtectionConfig};
 use tokio::sync::OnceCell;
+use url::Url;
 
-use crate::model::{Cause, FetchError};
+use crate::model::{Cause, FetchError, SourceName};
+use crate::source::Metrics;
 use crate::source::aws::AwsSettings;
 use crate::source::aws::answer::AnswerCap;
-use crate::source::metrics::CallMetrics;
+use crate::source::aws::bounded::Bounded;
+use crate::source::aws::upstream::Service;
 
-/// Clients kept. AWS has fewer regions than this, and the definitions may only name allowed ones.
-const MAX_REGIONS: usize = 64;
+/// Clients kept of one service. Sockets are shared among them; a client has about 20 KiB.
+const MAX_CLIENTS: usize = 128;
 
 /// The clients of one source.
 pub(in crate::source) struct Clients {
+    name: SourceName,
     settings: AwsSettings,
     credentials: Option<SharedCredentialsProvider>,
     base: OnceCell<SdkConfig>,
-    sqs_metrics: Arc<CallMetrics>,
-    sqs: Mutex<HashMap<Arc<str>, aws_sdk_sqs::Client>>,
+    metrics: Metrics,
+    sqs: Bounded<Key, aws_sdk_sqs::Client>,
+    cloudwatch: Bounded<Key, aws_sdk_cloudwatch::Client>,
 }
+
+/// Region and role.
+type Key = (Arc<str>, Option<Arc<str>>);
 
 impl Clients {
     /// No client yet.
     pub(in crate::source) fn new(
+        name: &SourceName,
         settings: AwsSettings,
         credentials: Option<SharedCredentialsProvider>,
-        sqs_metrics: &Arc<CallMetrics>,
+        metrics: &Metrics,
     ) -> Self {
-        let sqs_metrics = Arc::clone(sqs_metrics);
-        Self { settings, credentials, base: OnceCell::new(), sqs_metrics, sqs: Mutex::default() }
+        let what = "pairs of region and role";
+        Self {
+            name: name.clone(),
+            settings,
+            credentials,
+            base: OnceCell::new(),
+            metrics: metrics.clone(),
+            sqs: Bounded::new(MAX_CLIENTS, what),
+            cloudwatch: Bounded::new(MAX_CLIENTS, what),
+        }
     }
 
     /// The SQS client of a region. `role` is the role that a query wants to take on.
     ///
     /// # Errors
-    /// [`FetchError::Invalid`] when the identity or the region cannot be had.
+    /// When the identity or the region cannot be had.
     pub(in crate::source) async fn sqs(
         &self,
         region: &Arc<str>,
         role: Option<&str>,
     ) -> Result<aws_sdk_sqs::Client, FetchError> {
+        let base = self.base(role).await?;
+        let key = (Arc::clone(region), role.map(Arc::from));
+        self.sqs.get_or_insert(&key, || {
+            let mut config = aws_sdk_sqs::config::Builder::from(base);
+            config.set_region(Some(Region::new(region.to_string())));
+            config.set_endpoint_url(self.endpoint(self.settings.sqs_endpoint_url.as_ref()));
+            config.push_interceptor(self.cap(Service::Sqs));
+            aws_sdk_sqs::Client::from_conf(config.build())
+        })
+    }
+
+    /// The `CloudWatch` client of a region. `role` is the role that a query wants to take on.
+    ///
+    /// # Errors
+    /// When the identity or the region cannot be had.
+    pub(in crate::source) async fn cloudwatch(
+        &self,
+        region: &Arc<str>,
+        role: Option<&str>,
+    ) -> Result<aws_sdk_cloudwatch::Client, FetchError> {
+        let base = self.base(role).await?;
+        let key = (Arc::clone(region), role.map(Arc::from));
+        self.cloudwatch.get_or_insert(&key, || {
+            let mut config = aws_sdk_cloudwatch::config::Builder::from(base);
+            config.set_region(Some(Region::new(region.to_string())));
+            config.set_endpoint_url(self.endpoint(self.settings.cloudwatch_endpoint_url.as_ref()));
+            config.push_interceptor(self.cap(Service::CloudWatch));
+            aws_sdk_cloudwatch::Client::from_conf(config.build())
+        })
+    }
+
+    /// Where a service is, by the operator's word. Set in any case: an endpoint from the
+    /// environment or a profile is not the operator's word about this source.
+    fn endpoint(&self, own: Option<&Url>) -> Option<String> {
+        own.or(self.settings.endpoint_url.as_ref()).map(ToString::to_string)
+    }
+
+    fn cap(&self, service: Service) -> SharedInterceptor {
+        let metrics = Arc::new(self.metrics.for_calls(&self.name, service.as_str()));
+        SharedInterceptor::new(AnswerCap { metrics })
+    }
+
+    async fn base(&self, role: Option<&str>) -> Result<&SdkConfig, FetchError> {
         if let Some(role) = role {
             // An identity of its own per role joins here.
             return Err(FetchError::Invalid(Cause::new(format!(
@@ -56,28 +115,7 @@ impl Clients {
             ))));
         }
         // Boxed: loading is rare and its future is tens of kilobytes.
-        let base = self.base.get_or_init(|| Box::pin(self.load())).await;
-        let mut clients = self.sqs.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(client) = clients.get(region) {
-            return Ok(client.clone());
-        }
-        if clients.len() >= MAX_REGIONS {
-            return Err(FetchError::Invalid(Cause::new(format!(
-                "queries to this source name more than {MAX_REGIONS} regions"
-            ))));
-        }
-        let endpoint =
-            self.settings.sqs_endpoint_url.as_ref().or(self.settings.endpoint_url.as_ref());
-        let mut config = aws_sdk_sqs::config::Builder::from(base);
-        config.set_region(Some(Region::new(region.to_string())));
-        // Set in any case: an endpoint from the environment or a profile is not the operator's
-        // word about this source.
-        config.set_endpoint_url(endpoint.map(ToString::to_string));
-        let cap = AnswerCap { metrics: Arc::clone(&self.sqs_metrics) };
-        config.push_interceptor(SharedInterceptor::new(cap));
-        let client = aws_sdk_sqs::Client::from_conf(config.build());
-        clients.insert(Arc::clone(region), client.clone());
-        Ok(client)
+        Ok(self.base.get_or_init(|| Box::pin(self.load())).await)
     }
 
     /// Identity, timeouts and the like, common to all services and regions.
