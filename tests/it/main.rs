@@ -7,6 +7,7 @@ mod admin;
 mod client;
 mod crowd;
 mod delegated;
+mod fake_cloudwatch;
 mod faults;
 mod http;
 mod http2;

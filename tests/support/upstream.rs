@@ -9,6 +9,7 @@
 
 #![allow(
     dead_code,
+    unused_imports,
     unreachable_pub,
     missing_docs,
     clippy::allow_attributes,
@@ -16,13 +17,18 @@
     reason = "shared by several test binaries, each of which uses a part"
 )]
 
+#[path = "upstream/cloudwatch.rs"]
+pub mod cloudwatch;
 #[path = "upstream/http1.rs"]
 mod http1;
 #[path = "upstream/prometheus.rs"]
 mod prometheus;
+#[path = "upstream/sigv4.rs"]
+mod sigv4;
 #[path = "upstream/sqs.rs"]
 mod sqs;
 
+pub use cloudwatch::CloudWatch;
 pub use http1::{Reply, Request, Upstream};
 pub use prometheus::Prometheus;
 pub use sqs::{Queue, Sqs};

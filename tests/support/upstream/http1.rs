@@ -1,7 +1,7 @@
 //! A small HTTP/1.1 server that can also misbehave.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -112,6 +112,7 @@ struct State {
     connections: AtomicU64,
     in_flight: AtomicU64,
     max_in_flight: AtomicU64,
+    remembered: AtomicUsize,
     seen: Mutex<Vec<Request>>,
 }
 
@@ -153,6 +154,7 @@ impl Upstream {
             connections: AtomicU64::new(0),
             in_flight: AtomicU64::new(0),
             max_in_flight: AtomicU64::new(0),
+            remembered: AtomicUsize::new(MAX_SEEN),
             seen: Mutex::new(Vec::new()),
         });
         let stop = CancellationToken::new();
@@ -205,6 +207,11 @@ impl Upstream {
     /// The requests received, oldest first.
     pub fn seen(&self) -> Vec<Request> {
         self.state.seen.lock().expect("no handler panics").clone()
+    }
+
+    /// Remembers at most this many requests from now on; for a test that sends many large ones.
+    pub fn remember(&self, requests: usize) {
+        self.state.remembered.store(requests, Ordering::SeqCst);
     }
 
     /// The last request received.
@@ -263,7 +270,7 @@ async fn serve(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), state: &State
         let reply = (state.handler)(&request);
         {
             let mut seen = state.seen.lock().expect("no handler panics");
-            if seen.len() < MAX_SEEN {
+            if seen.len() < state.remembered.load(Ordering::SeqCst) {
                 seen.push(request);
             }
         }
