@@ -1,6 +1,8 @@
 //! The fake `CloudWatch` itself, through the SDK's own client: what it says is what other tests
 //! believe.
 
+mod identity;
+
 use aws_sdk_cloudwatch::Client;
 use aws_sdk_cloudwatch::config::retry::RetryConfig;
 use aws_sdk_cloudwatch::config::{BehaviorVersion, Credentials, Region};
@@ -17,10 +19,14 @@ use crate::support::upstream::cloudwatch::{CloudWatch, Mark, Metric, Paging};
 const NOON: i64 = 1_750_000_000 / 3600 * 3600;
 
 fn client(fake: &CloudWatch) -> Client {
+    client_of(fake, Credentials::new("AKIDEXAMPLE", "secret", None, None, "test"))
+}
+
+fn client_of(fake: &CloudWatch, credentials: Credentials) -> Client {
     let config = aws_sdk_cloudwatch::Config::builder()
         .behavior_version(BehaviorVersion::latest())
         .region(Region::new("eu-west-1"))
-        .credentials_provider(Credentials::new("AKIDEXAMPLE", "secret", None, None, "test"))
+        .credentials_provider(credentials)
         .retry_config(RetryConfig::disabled())
         .endpoint_url(fake.url())
         .build();

@@ -24,11 +24,15 @@ mod http1;
 #[path = "upstream/prometheus.rs"]
 mod prometheus;
 #[path = "upstream/sigv4.rs"]
-mod sigv4;
+pub mod sigv4;
 #[path = "upstream/sqs.rs"]
 mod sqs;
+#[path = "upstream/sts.rs"]
+mod sts;
 
 pub use cloudwatch::CloudWatch;
 pub use http1::{Reply, Request, Upstream};
 pub use prometheus::Prometheus;
+pub use sigv4::KeyRing;
 pub use sqs::{Queue, Sqs};
+pub use sts::{Sts, StsCall};

@@ -23,6 +23,7 @@ pub use data::{ACCOUNT, Asked, Metric};
 pub use pages::Paging;
 pub use wire::{Dimension, MetricDataQuery, MetricStat};
 
+use super::sigv4::{KeyRing, Rejection};
 use super::{Reply, Request, Upstream};
 use data::{Metrics, Window};
 use pages::{Answered, Open};
@@ -31,6 +32,10 @@ use pages::{Answered, Open};
 const MAX_CALLS: usize = 1_000;
 /// Queries of remembered calls.
 const MAX_QUERIES: usize = 100_000;
+
+/// The name of the service in signatures, and what may be denied.
+const SERVICE: &str = "monitoring";
+const ACTION: &str = "cloudwatch:GetMetricData";
 
 type Clock = Box<dyn Fn() -> i64 + Send + Sync>;
 type FaultWhen = Box<dyn Fn(&Call) -> Option<Reply> + Send + Sync>;
@@ -72,6 +77,7 @@ impl Mark {
 struct State {
     metrics: Metrics,
     clock: Clock,
+    ring: Option<KeyRing>,
     paging: Paging,
     open: Open,
     delay: Duration,
@@ -126,6 +132,11 @@ impl CloudWatch {
     /// Takes the time from a clock.
     pub fn clock(&self, clock: impl Fn() -> i64 + Send + Sync + 'static) {
         self.lock().clock = Box::new(clock);
+    }
+
+    /// Checks every call's signature from now on.
+    pub fn check_signatures(&self, ring: &KeyRing) {
+        self.lock().ring = Some(ring.clone());
     }
 
     /// Seconds from an observation, or from the end of a bucket of which [`CloudWatch::fix`] or a
@@ -236,17 +247,15 @@ impl CloudWatch {
         Self::error(400, "Throttling", "Rate exceeded")
     }
 
-    /// The role may not read metrics.
+    /// The principal may not read metrics.
     pub fn denied(principal: &str) -> Reply {
-        let message = format!(
-            "User: {principal} is not authorized to perform: cloudwatch:GetMetricData because no identity-based policy allows the cloudwatch:GetMetricData action"
-        );
-        Self::error(403, "AccessDenied", &message)
+        let (principal, action) = (principal.to_owned(), ACTION.to_owned());
+        rejected(&Rejection::Denied { principal, action })
     }
 
     /// The session token is too old.
     pub fn expired() -> Reply {
-        Self::error(403, "ExpiredToken", "The security token included in the request is expired")
+        rejected(&Rejection::Expired)
     }
 
     /// Calls received, refused ones included.
@@ -281,6 +290,10 @@ impl CloudWatch {
     }
 }
 
+fn rejected(rejection: &Rejection) -> Reply {
+    wire::error(403, rejection.query_code(), &rejection.message())
+}
+
 fn system_now() -> i64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
     i64::try_from(now).expect("the time fits")
@@ -291,6 +304,7 @@ impl State {
         Self {
             metrics: Metrics::default(),
             clock: Box::new(system_now),
+            ring: None,
             paging: Paging::default(),
             open: Open::default(),
             delay: Duration::ZERO,
@@ -321,6 +335,10 @@ impl State {
         self.record(&call);
         if let Some(reply) = self.faulted(&call) {
             return reply;
+        }
+        let permitted = self.ring.as_ref().map(|ring| ring.permit(request, SERVICE, None, ACTION));
+        if let Some(Err(rejection)) = permitted {
+            return rejected(&rejection);
         }
         if let Some(message) = self.refused(&call) {
             return wire::error(400, "ValidationError", &message);

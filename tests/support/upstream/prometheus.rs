@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use super::sigv4::KeyRing;
 use super::{Reply, Request, Upstream};
 
 #[derive(Default)]
@@ -14,6 +15,15 @@ struct Table {
     every: Option<Reply>,
     delay: Duration,
     prefix: String,
+    signed: Option<Signed>,
+}
+
+/// How requests have to be signed.
+struct Signed {
+    ring: KeyRing,
+    service: String,
+    region: String,
+    action: String,
 }
 
 /// A fake Prometheus. Unknown queries get an empty vector, as from the real one.
@@ -89,6 +99,18 @@ impl Prometheus {
         prefix.clone_into(&mut self.lock().prefix);
     }
 
+    /// Checks every request's signature from now on, and whether its identity may do the action:
+    /// `aps` and `aps:QueryMetrics` for a managed workspace, `monitoring` and
+    /// `cloudwatch:GetMetricData` for `CloudWatch`.
+    pub fn check_signatures(&self, ring: &KeyRing, service: &str, region: &str, action: &str) {
+        self.lock().signed = Some(Signed {
+            ring: ring.clone(),
+            service: service.to_owned(),
+            region: region.to_owned(),
+            action: action.to_owned(),
+        });
+    }
+
     /// How often a query was asked.
     pub fn hits(&self, query: &str) -> u64 {
         self.lock().hits.get(query).copied().unwrap_or(0)
@@ -105,6 +127,12 @@ fn handler(table: &Arc<Mutex<Table>>) -> impl Fn(&Request) -> Reply + Send + Syn
         let mut table = table.lock().expect("no holder panics");
         if request.path() != format!("{}/api/v1/query", table.prefix) {
             return Reply::text(404, "text/plain; charset=utf-8", "404 page not found\n");
+        }
+        let permit = |s: &Signed| s.ring.permit(request, &s.service, Some(&s.region), &s.action);
+        if let Some(Err(rejection)) = table.signed.as_ref().map(permit) {
+            let body = serde_json::json!({"message": rejection.message()});
+            return Reply::json(403, body.to_string())
+                .with_header("x-amzn-errortype", rejection.json_code());
         }
         let query = request.parameter("query").unwrap_or_default();
         *table.hits.entry(query.clone()).or_default() += 1;

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use super::sigv4::KeyRing;
 use super::{Reply, Request, Upstream};
 
 const JSON: &str = "application/x-amz-json-1.0";
@@ -26,6 +27,7 @@ struct Table {
     faults: BTreeMap<String, Reply>,
     delay: Duration,
     generation: u64,
+    ring: Option<KeyRing>,
 }
 
 /// A fake SQS.
@@ -91,6 +93,12 @@ impl Sqs {
         self.lock().delay = delay;
     }
 
+    /// Checks every call's signature from now on, and whether its identity may do `sqs:` and the
+    /// action.
+    pub fn check_signatures(&self, ring: &KeyRing) {
+        self.lock().ring = Some(ring.clone());
+    }
+
     /// How often an action was called for a queue.
     pub fn hits(&self, action: &str, queue: &str) -> u64 {
         self.lock().hits.get(&(action.to_owned(), queue.to_owned())).copied().unwrap_or(0)
@@ -117,6 +125,15 @@ impl Table {
         *self.hits.entry((action.clone(), name.clone())).or_default() += 1;
         if let Some(fault) = self.faults.get(&action) {
             return fault.clone();
+        }
+        let permission = format!("sqs:{action}");
+        let permit = |ring: &KeyRing| ring.permit(request, "sqs", None, &permission);
+        if let Some(Err(rejection)) = self.ring.as_ref().map(permit) {
+            // In this service's texts the action is in lower case.
+            let message = rejection.message().replace(&permission, &permission.to_lowercase());
+            let compatible = format!("{};Sender", rejection.query_code());
+            return Sqs::error(403, rejection.json_code(), &message)
+                .with_header("x-amzn-query-error", &compatible);
         }
         let missing = || {
             Sqs::error(400, "QueueDoesNotExist", "The specified queue does not exist.")
