@@ -8,6 +8,7 @@
 //! Invariants: nothing here imports another module of this crate, and nothing here knows `axum`,
 //! `http`, `kube`, `rustls`, or an AWS crate. The test `repo_layering` enforces both.
 
+pub mod arn;
 pub mod attributes;
 pub mod clock;
 pub mod cost;

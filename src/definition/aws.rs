@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use url::{Host, Url};
 
+use crate::model::arn::{check_role, is_account, is_partition};
 use crate::model::region::is_region;
 
 /// Longest queue name, `.fifo` included (SQS quotas).
@@ -62,24 +63,7 @@ pub fn queue(text: &str) -> Result<NamedQueue, InvalidAws> {
 /// # Errors
 /// When it does not have it.
 pub fn role_arn(text: &str) -> Result<(), InvalidAws> {
-    let parts: Vec<&str> = text.splitn(6, ':').collect();
-    let fits = match parts[..] {
-        ["arn", partition, "iam", "", account, role] => {
-            is_partition(partition)
-                && is_account(account)
-                && role.strip_prefix("role/").is_some_and(|name| {
-                    // 64 for the name, 512 for the path before it (IAM quotas).
-                    !name.is_empty()
-                        && name.len() <= 576
-                        && !name.ends_with('/')
-                        && name
-                            .bytes()
-                            .all(|b| b.is_ascii_alphanumeric() || b"+=,.@_-/".contains(&b))
-                })
-        }
-        _ => false,
-    };
-    if fits { Ok(()) } else { Err(InvalidAws::Role(crop(text))) }
+    check_role(text).map_err(|_| InvalidAws::Role(crop(text)))
 }
 
 fn queue_arn(text: &str) -> Option<NamedQueue> {
@@ -130,14 +114,6 @@ fn is_queue_name(text: &str) -> bool {
     !body.is_empty()
         && text.len() <= MAX_QUEUE_NAME
         && body.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
-}
-
-fn is_account(text: &str) -> bool {
-    text.len() == 12 && text.bytes().all(|b| b.is_ascii_digit())
-}
-
-fn is_partition(text: &str) -> bool {
-    text.starts_with("aws") && text.bytes().all(|b| b.is_ascii_lowercase() || b == b'-')
 }
 
 fn crop(text: &str) -> String {

@@ -1,8 +1,8 @@
 //! AWS: one identity, its regions and clients, and the meaning of the SDK's errors.
 //!
-//! Responsible for: the settings of an AWS source, its credentials (the SDK's default chain:
-//! environment, profile, web identity, container, instance metadata), one client per region, and
-//! one classification of SDK errors for all services. What is asked of a service and what its
+//! Responsible for: the settings of an AWS source, its identity and the roles assumed from it
+//! (`identity`), one client per service, region and role (`clients`), one gate for each of these
+//! (`upstream`), and one classification of SDK errors for all services (`failure`). What is asked of a service and what its
 //! answers mean is in the service's own module ([`crate::source::sqs`]).
 //!
 //! Adding a service: a module with its calls that takes clients from `clients::Clients` and
@@ -12,119 +12,26 @@ mod answer;
 mod bounded;
 pub(super) mod clients;
 pub(super) mod failure;
+pub(super) mod identity;
+mod settings;
 pub(super) mod upstream;
 
-use std::fmt;
-use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use aws_credential_types::provider::SharedCredentialsProvider;
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use url::Url;
 
-use crate::model::region::check_region;
 use crate::model::{
-    Clock, CostSettings, Dispatch, FetchError, Query, QuerySpec, Sample, Source, SourceKind,
-    SourceName,
+    Clock, Dispatch, FetchError, Query, QuerySpec, Sample, Source, SourceKind, SourceName,
 };
-use crate::source::settings::{DEFAULT_CONCURRENT, DEFAULT_TIMEOUT, check_calls, url_problem};
 use crate::source::sqs::Queues;
-use crate::source::{BuildError, Metrics, SettingsProblem, sqs, tls, wrong_kind};
+use crate::source::{BuildError, Metrics, sqs, tls, wrong_kind};
 use clients::Clients;
+use identity::Identities;
 use upstream::Gates;
 
-/// What an AWS source needs to connect. Holds no secret: credentials come from the SDK's default
-/// chain.
-#[derive(Clone, PartialEq)]
-pub struct AwsSettings {
-    /// Its own region; queries name the region that they ask.
-    pub region: String,
-    /// Where all services are, instead of AWS' own endpoints: emulators and VPC endpoints.
-    pub endpoint_url: Option<Url>,
-    /// Where SQS is; wins over `endpoint_url`.
-    pub sqs_endpoint_url: Option<Url>,
-    /// Where `CloudWatch` is; wins over `endpoint_url`.
-    pub cloudwatch_endpoint_url: Option<Url>,
-    /// Where STS is; wins over `endpoint_url`.
-    pub sts_endpoint_url: Option<Url>,
-    /// The role that the source assumes; all its calls, and all further roles, are from there.
-    pub role_arn: Option<String>,
-    /// The file with the external id that the trust policies of all assumed roles ask for.
-    pub external_id_file: Option<PathBuf>,
-    /// What reading costs and may cost.
-    pub cost: CostSettings,
-    /// The longest that a fetch takes, the wait for a free slot included.
-    pub timeout: Duration,
-    /// Calls at one time.
-    pub max_concurrent: usize,
-    /// Use FIPS endpoints.
-    pub fips: bool,
-    /// Use dual-stack endpoints.
-    pub dual_stack: bool,
-}
-
-impl AwsSettings {
-    /// Settings with every default.
-    #[must_use]
-    pub fn new(region: &str) -> Self {
-        Self {
-            region: region.to_owned(),
-            endpoint_url: None,
-            sqs_endpoint_url: None,
-            cloudwatch_endpoint_url: None,
-            sts_endpoint_url: None,
-            role_arn: None,
-            external_id_file: None,
-            cost: CostSettings::default(),
-            timeout: DEFAULT_TIMEOUT,
-            max_concurrent: DEFAULT_CONCURRENT,
-            fips: false,
-            dual_stack: false,
-        }
-    }
-
-    /// What is wrong, found without any input or output.
-    #[must_use]
-    pub fn problems(&self) -> Vec<SettingsProblem> {
-        let mut found = Vec::new();
-        if let Err(error) = check_region(&self.region) {
-            found.push(SettingsProblem::value(&["region"], error.to_string()));
-        }
-        let urls =
-            [("endpointUrl", &self.endpoint_url), ("sqsEndpointUrl", &self.sqs_endpoint_url)];
-        for (field, url) in urls {
-            let instead = "credentials come from the AWS SDK's default chain";
-            let wrong = url.as_ref().and_then(|url| url_problem(url, instead));
-            found.extend(wrong.map(|message| SettingsProblem::value(&[field], message)));
-        }
-        let own_endpoint = self.endpoint_url.is_some() || self.sqs_endpoint_url.is_some();
-        for (field, set) in [("fips", self.fips), ("dualStack", self.dual_stack)] {
-            if set && own_endpoint {
-                let message = "an endpoint is named; this would have no effect on it";
-                found.push(SettingsProblem::value(&[field], message));
-            }
-        }
-        check_calls(&mut found, self.timeout, self.max_concurrent);
-        found
-    }
-}
-
-impl fmt::Debug for AwsSettings {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let shown = |url: &Option<Url>| url.as_ref().map(|u| u.origin().ascii_serialization());
-        f.debug_struct("AwsSettings")
-            .field("region", &self.region)
-            .field("endpoint_url", &shown(&self.endpoint_url))
-            .field("sqs_endpoint_url", &shown(&self.sqs_endpoint_url))
-            .field("timeout", &self.timeout)
-            .field("max_concurrent", &self.max_concurrent)
-            .field("fips", &self.fips)
-            .field("dual_stack", &self.dual_stack)
-            .finish()
-    }
-}
+pub use settings::AwsSettings;
 
 /// One AWS identity.
 #[derive(Debug)]
@@ -140,7 +47,8 @@ impl AwsSource {
     /// `credentials` replaces the default chain.
     ///
     /// # Errors
-    /// When the system has no CA certificates: the SDK would find out by a panic.
+    /// When the file of the external id cannot be used, or the system has no CA certificates: the
+    /// SDK would find that out by a panic.
     pub fn build(
         name: &SourceName,
         settings: &AwsSettings,
@@ -148,13 +56,12 @@ impl AwsSource {
         metrics: &Metrics,
         credentials: Option<SharedCredentialsProvider>,
     ) -> Result<Self, BuildError> {
-        tls::system_roots().map_err(|cause| BuildError::NoTrustStore {
-            name: name.clone(),
-            cause,
-            remedy: "the environment variable SSL_CERT_FILE",
-        })?;
+        check_trust_store(name)?;
         let gates = Gates::new(name, settings.max_concurrent, settings.timeout, metrics);
-        let clients = Clients::new(name, settings.clone(), credentials, metrics);
+        let identities = settings.identities();
+        let identities =
+            Identities::open(name, identities, Arc::clone(&clock), metrics, credentials)?;
+        let clients = Clients::new(name, settings.clone(), identities, metrics);
         Ok(Self { clients, gates, queues: Queues::default(), clock })
     }
 
@@ -168,6 +75,15 @@ impl AwsSource {
             }
         }
     }
+}
+
+/// The SDK trusts the system's CA certificates, and panics when there are none.
+pub(super) fn check_trust_store(name: &SourceName) -> Result<(), BuildError> {
+    tls::system_roots().map(|_| ()).map_err(|cause| BuildError::NoTrustStore {
+        name: name.clone(),
+        cause,
+        remedy: "the environment variable SSL_CERT_FILE",
+    })
 }
 
 impl Source for AwsSource {

@@ -23,7 +23,8 @@ use crate::model::{
     Cause, Clock, Decimal, FetchError, Labels, QueueCount, QueueRef, Sample, Series, SqsQuery,
 };
 use crate::source::aws::clients::Clients;
-use crate::source::aws::failure::Operation;
+use crate::source::aws::failure::{Operation, POLICY};
+use crate::source::aws::identity::Who;
 use crate::source::aws::upstream::{Gates, Service, Upstream};
 use crate::source::gate::{Gate, Outcome};
 
@@ -53,7 +54,8 @@ pub(super) async fn fetch(
         let gate = gates.of(&upstream)?;
         let client = clients.sqs(&queue.region, query.role_arn.as_deref());
         let client = within(deadline, client).await?;
-        Call { client, gate, deadline, queue }.depth(queues, &attributes).await
+        let identity = clients.who(query.role_arn.as_deref());
+        Call { client, gate, deadline, queue, identity }.depth(queues, &attributes).await
     });
     let depths = try_join_all(reads).await?;
     let value = depths.iter().fold(Decimal::ZERO, |sum, depth| sum.add(depth));
@@ -147,6 +149,7 @@ struct Call<'a> {
     gate: Gate,
     deadline: Instant,
     queue: &'a QueueRef,
+    identity: Who,
 }
 
 impl Call<'_> {
@@ -225,7 +228,15 @@ impl Call<'_> {
                 if code.is_some_and(|code| MISSING.iter().any(|m| code.ends_with(m))) {
                     return Failure::Missing;
                 }
-                Operation { action, object: self.queue }.failed(&error).into()
+                let hint = match self.queue.account {
+                    // A queue of another account is open to those whom it names itself.
+                    Some(_) => {
+                        "allow it in its policy, and in that of the queue if its account is another"
+                    }
+                    None => POLICY,
+                };
+                let identity = &self.identity;
+                Operation { action, object: self.queue, identity, hint }.failed(&error).into()
             })
         };
         self.gate.call(self.deadline, &format!("{}: ", self.queue), sent).await

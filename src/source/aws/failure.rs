@@ -6,18 +6,27 @@ use std::fmt::Display;
 use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_sqs::config::http::HttpResponse;
 use aws_sdk_sqs::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_sts::operation::assume_role_with_web_identity::AssumeRoleWithWebIdentityError;
 use http_body_util::LengthLimitError;
 
 use crate::model::{Cause, FetchError};
+use crate::source::aws::identity::{Unobtainable, Who};
 
-/// What was called and on what, for messages.
+/// What was called, on what and by whom, for messages.
 #[derive(Clone, Copy)]
 pub(in crate::source) struct Operation<'a> {
     /// The IAM action that it needs: `sqs:GetQueueAttributes`.
     pub action: &'static str,
     /// On what, in words: `SQS queue "jobs" in eu-west-1`.
     pub object: &'a dyn Display,
+    /// Who calls.
+    pub identity: &'a Who,
+    /// What a person can do when the action is denied; [`POLICY`] if nothing better is known.
+    pub hint: &'a str,
 }
+
+/// What to do about a denied action.
+pub(in crate::source) const POLICY: &str = "allow it in its policy";
 
 /// Characters of an error's full text that the log shows.
 const MAX_DETAIL_CHARS: usize = 1000;
@@ -27,11 +36,13 @@ const DENIED: [&str; 4] =
     ["AccessDenied", "AuthorizationError", "NotAuthorized", "UnauthorizedOperation"];
 
 /// The credentials themselves are wrong or too old.
-const CREDENTIALS: [&str; 11] = [
+const CREDENTIALS: [&str; 13] = [
     "ExpiredToken",
+    "IDPRejectedClaim",
     "IncompleteSignature",
     "InvalidAccessKeyId",
     "InvalidClientTokenId",
+    "InvalidIdentityToken",
     "InvalidSecurity",
     "InvalidSignature",
     "MissingAuthenticationToken",
@@ -62,8 +73,8 @@ impl Operation<'_> {
         let object = self.object;
         let detail = detail(error);
         let cause = |text: &str| Cause::new(format!("{object}: {text}")).with_detail(&detail);
-        if let Some(credentials) = find::<CredentialsError>(error) {
-            return no_credentials(credentials, cause);
+        if let Some(Unobtainable(error)) = find(error) {
+            return error.clone();
         }
         if find::<LengthLimitError>(error).is_some() {
             return FetchError::Malformed(cause("the answer is too large"));
@@ -106,14 +117,16 @@ impl Operation<'_> {
         let bare = bare.strip_suffix("Exception").unwrap_or(bare);
         let said = message.unwrap_or("no message");
         if DENIED.contains(&bare) {
-            // The service's message names our identity; that is for the operator's log.
+            // The service's message names our session; that is for the operator's log.
+            let Self { identity, action, hint, .. } = self;
             FetchError::Denied(cause(&format!(
-                "access denied: the source's identity needs {} ({code})",
-                self.action
+                "access denied: {identity} needs {action}; {hint} ({code})"
             )))
         } else if CREDENTIALS.contains(&bare) {
             FetchError::Denied(cause(&format!(
-                "the source's AWS credentials were not accepted ({code})"
+                "AWS did not accept the credentials of {}{} ({code})",
+                self.identity,
+                credentials_hint(bare)
             )))
         } else if THROTTLED.contains(&bare) || status == 429 {
             FetchError::Throttled(cause(&format!("AWS asks for fewer calls ({code})")))
@@ -127,15 +140,36 @@ impl Operation<'_> {
     }
 }
 
-/// There are no credentials to call with.
-fn no_credentials(error: &CredentialsError, cause: impl Fn(&str) -> Cause) -> FetchError {
+/// What is wrong with credentials, as far as the code tells.
+fn credentials_hint(bare: &str) -> &'static str {
+    match bare {
+        "ExpiredToken" | "RequestExpired" => ": they have expired; is this machine's clock right?",
+        "InvalidAccessKeyId" | "InvalidClientTokenId" | "UnrecognizedClient" => {
+            ": the access key is unknown there, or the region is not enabled for its account"
+        }
+        "IncompleteSignature" | "InvalidSignature" | "SignatureDoesNotMatch" => {
+            ": the secret key is wrong, or a proxy on the way changed the request"
+        }
+        _ => "",
+    }
+}
+
+/// The default chain gave no credentials.
+pub(in crate::source::aws) fn no_credentials(error: &CredentialsError) -> FetchError {
+    if let Some(error) = find::<SdkError<AssumeRoleWithWebIdentityError, HttpResponse>>(error) {
+        let object = &"the role of the web identity (AWS_ROLE_ARN) cannot be assumed";
+        let hint = "allow the pod's service account in the role's trust policy";
+        let action = "sts:AssumeRoleWithWebIdentity";
+        return Operation { action, object, identity: &Who::Own, hint }.failed(error);
+    }
+    let cause = |text: &str| Cause::new(text).with_detail(chain_text(error));
     match error {
         CredentialsError::CredentialsNotLoaded(_) => FetchError::Denied(cause(
             "the source has no AWS credentials (environment, profile, web identity, container and instance metadata were tried)",
         )),
-        CredentialsError::ProviderTimedOut(_) => {
-            FetchError::Timeout(cause("no AWS credentials in time"))
-        }
+        CredentialsError::ProviderTimedOut(_) => FetchError::Timeout(cause(
+            "the AWS SDK's default chain gave the source no credentials in time",
+        )),
         CredentialsError::InvalidConfiguration(_) => FetchError::Denied(cause(
             "the set-up of the source's AWS credentials is wrong; the log has the cause",
         )),
@@ -165,17 +199,29 @@ fn detail<E>(error: &SdkError<E, HttpResponse>) -> String
 where
     E: ProvideErrorMetadata + Error + Send + Sync + 'static,
 {
+    let mut text = chain_text(error);
+    let service = error.as_service_error();
+    // About a wrong signature, AWS quotes the request, and the session token is in it.
+    let quotes = service
+        .and_then(ProvideErrorMetadata::code)
+        .is_some_and(|code| code.contains("Signature") || code.contains("AuthenticationToken"));
+    if let Some(message) = service.and_then(ProvideErrorMetadata::message)
+        && !quotes
+    {
+        text.push_str("; the service said: ");
+        text.push_str(message);
+    }
+    text.chars().take(MAX_DETAIL_CHARS).collect()
+}
+
+/// An error and all its causes.
+fn chain_text(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut next = error.source();
     while let Some(cause) = next {
         text.push_str(": ");
         text.push_str(&cause.to_string());
         next = cause.source();
-    }
-    let service = error.as_service_error();
-    if let Some(message) = service.and_then(ProvideErrorMetadata::message) {
-        text.push_str("; the service said: ");
-        text.push_str(message);
     }
     text.chars().take(MAX_DETAIL_CHARS).collect()
 }

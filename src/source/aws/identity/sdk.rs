@@ -1,0 +1,44 @@
+//! The SDK's configuration that all clients of a source share, and the default chain.
+
+use aws_config::identity::IdentityCache;
+use aws_config::retry::RetryConfig;
+use aws_config::stalled_stream_protection::StalledStreamProtectionConfig;
+use aws_config::timeout::TimeoutConfig;
+use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_credential_types::provider::SharedCredentialsProvider;
+
+use crate::source::aws::identity::IdentitySettings;
+
+/// Loads the configuration: environment and profile are read, nothing is called. `credentials`
+/// replaces the default chain (environment, profile, web identity, container, instance metadata).
+///
+/// The HTTP client is the SDK's own. It takes proxies from `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY`
+/// and `NO_PROXY`, in capital or small letters.
+pub(super) async fn load(
+    settings: &IdentitySettings,
+    credentials: Option<SharedCredentialsProvider>,
+) -> SdkConfig {
+    // The SDK has no timeouts of its own apart from connecting. The gate's deadline ends a fetch;
+    // these end what the SDK does inside.
+    let timeouts = TimeoutConfig::builder()
+        .connect_timeout(settings.timeout)
+        .read_timeout(settings.timeout)
+        .operation_attempt_timeout(settings.timeout)
+        .operation_timeout(settings.timeout)
+        .build();
+    let mut loader = aws_config::defaults(BehaviorVersion::latest())
+        .region(Region::new(settings.region.clone()))
+        .timeout_config(timeouts)
+        // The next refresh is the retry; a second call inside one fetch would only add load to a
+        // service that asks for less.
+        .retry_config(RetryConfig::disabled())
+        .stalled_stream_protection(StalledStreamProtectionConfig::enabled().build())
+        // `Identity` keeps credentials.
+        .identity_cache(IdentityCache::no_cache())
+        .use_fips(settings.fips)
+        .use_dual_stack(settings.dual_stack);
+    if let Some(credentials) = credentials {
+        loader = loader.credentials_provider(credentials);
+    }
+    loader.load().await
+}
