@@ -22,11 +22,14 @@ use crate::model::{
 };
 
 pub mod aws;
+mod cloudwatch;
 pub mod decode;
 pub mod document;
 pub mod field;
+pub mod freshness;
 pub mod names;
 mod question;
+mod reach;
 pub mod recording;
 pub mod report;
 pub mod scalar;
@@ -34,7 +37,7 @@ mod signal;
 mod translate;
 pub mod yaml;
 
-pub use translate::REFRESH_FLOOR;
+pub use freshness::REFRESH_FLOOR;
 
 /// What a definition says nothing about. The server config's `defaults`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -104,6 +107,9 @@ impl Context<'_> {
 pub struct Definition {
     /// Which definition it is; none when the document does not say so.
     pub id: Option<DefinitionId>,
+    /// Where its question is written (`spec.cloudwatch`, for example), or as near to it as the
+    /// document goes.
+    pub question: yaml::Place,
     /// The entry, or everything that is wrong with the document.
     pub outcome: Result<Entry, Vec<Problem>>,
 }
@@ -130,24 +136,26 @@ pub fn read_document(path: &Path, document: &yaml::Document, context: &Context<'
     if matches!(document.root.value, yaml::Value::Map(_)) {
         let id = translate::identify(&mut report);
         let kind_is_known = !report.has_problem(&field::Field::of("kind"));
+        let question = question::place(&report);
         let origin = Origin::File { path: path.to_owned(), line: document.root.place.line };
         let entry =
             if kind_is_known { translate::translate(&mut report, context, origin) } else { None };
         return match entry {
-            Some(entry) if report.is_clean() => Definition { id, outcome: Ok(entry) },
+            Some(entry) if report.is_clean() => Definition { id, question, outcome: Ok(entry) },
             entry => {
                 if entry.is_none() && report.is_clean() {
                     // Keeps the invariant of this module even if a rule forgot its message.
                     let root = field::Field::root();
                     report.add(&root, "this document cannot be used, for a reason that was not found; please report it");
                 }
-                Definition { id, outcome: Err(report.into_problems()) }
+                Definition { id, question, outcome: Err(report.into_problems()) }
             }
         };
     }
     report
         .add(&field::Field::root(), "expected a mapping with apiVersion, kind, metadata and spec");
-    Definition { id: None, outcome: Err(report.into_problems()) }
+    let question = document.root.place;
+    Definition { id: None, question, outcome: Err(report.into_problems()) }
 }
 
 /// Reads a file of the file system, refusing to read more than `limit` bytes of it.

@@ -62,6 +62,8 @@ pub struct Spec {
     pub prometheus: Option<PrometheusSpec>,
     /// The depth of queues.
     pub sqs: Option<SqsSpec>,
+    /// `CloudWatch` metric data.
+    pub cloudwatch: Option<CloudWatchSpec>,
     /// A made-up signal.
     pub simulated: Option<SimulatedSpec>,
     /// How often the upstream is read.
@@ -184,6 +186,69 @@ impl From<CountName> for QueueCount {
             CountName::Delayed => Self::Delayed,
         }
     }
+}
+
+/// `CloudWatch` metric data: exactly one of `metric`, `queries` and `expression`.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default, expecting = "a mapping")]
+pub struct CloudWatchSpec {
+    /// One metric.
+    pub metric: Option<MetricSpec>,
+    /// Several queries that can refer to each other by id, one of which is returned.
+    pub queries: Option<Vec<MetricQuerySpec>>,
+    /// An expression that finds its data by itself: Metrics Insights, `SEARCH` and the like.
+    pub expression: Option<String>,
+    /// The period of everything that does not name one.
+    pub period: Option<GoDuration>,
+    /// Datapoints younger than this are still being filled. Default one period.
+    pub delay: Option<GoDuration>,
+    /// How far to look back. Default five periods and `delay`.
+    pub lookback: Option<GoDuration>,
+    /// The region. Default: the source's.
+    pub region: Option<String>,
+    /// The role to assume.
+    pub role_arn: Option<String>,
+}
+
+/// One query of several: exactly one of `metric` and `expression`.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default, expecting = "a mapping")]
+pub struct MetricQuerySpec {
+    /// What expressions call it.
+    pub id: Option<String>,
+    /// A metric.
+    pub metric: Option<MetricSpec>,
+    /// Metric math, Metrics Insights, `SEARCH`.
+    pub expression: Option<String>,
+    /// Whether its series are the answer. Exactly one query is returned: the one that says `true`
+    /// here, or, when none does, the one that does not say `false`.
+    pub r#return: Option<bool>,
+    /// The label of its series.
+    pub label: Option<String>,
+    /// The period of an expression that finds its data by itself. A metric has its own, and metric
+    /// math has that of its operands.
+    pub period: Option<GoDuration>,
+}
+
+/// A statistic of one metric.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default, expecting = "a mapping")]
+pub struct MetricSpec {
+    /// `AWS/ApplicationELB` and the like.
+    pub namespace: Option<String>,
+    /// The metric's name.
+    pub name: Option<String>,
+    /// The metric's exact dimensions. Default none.
+    pub dimensions: BTreeMap<String, String>,
+    /// `Average`, `p99.9`, `TM(10%:90%)` and the like.
+    pub statistic: Option<String>,
+    /// Length of a bucket. Default: `period` of the whole.
+    pub period: Option<GoDuration>,
+    /// Only datapoints stored with this unit. Default: all.
+    pub unit: Option<String>,
+    /// The account that has the metric, for an account that monitors others. Default: that of the
+    /// credentials.
+    pub account_id: Option<String>,
 }
 
 /// A made-up signal: exactly one of these.

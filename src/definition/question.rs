@@ -1,32 +1,31 @@
-//! What a definition asks of its source: the part of `spec` under `prometheus`, `sqs` or
-//! `simulated`.
+//! What a definition asks of its source: the part of `spec` under `prometheus`, `sqs`,
+//! `cloudwatch` or `simulated`.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::definition::Context;
 use crate::definition::aws;
+use crate::definition::cloudwatch;
 use crate::definition::document::{PrometheusSpec, Spec, SqsSpec};
 use crate::definition::field::{Field, closest};
+use crate::definition::reach;
 use crate::definition::report::Report;
 use crate::definition::signal;
+use crate::definition::yaml::Place;
 use crate::model::query::NAMESPACE_PLACEHOLDER;
-use crate::model::region;
-
 use crate::model::{
     PrometheusQuery, Query, QuerySpec, QueryTemplate, QueueCount, QueueRef, SourceDirectory,
     SourceKind, SourceName, SourceProfile, SqsQuery,
 };
 
 /// The keys under which a spec holds its question, and the kind of source that answers each.
-const KINDS: [(&str, SourceKind); 3] = [
+const KINDS: [(&str, SourceKind); 4] = [
     ("prometheus", SourceKind::Prometheus),
     ("sqs", SourceKind::Aws),
+    ("cloudwatch", SourceKind::Aws),
     ("simulated", SourceKind::Simulated),
 ];
-
-/// Stands for what only the source could tell, when a definition is checked without sources.
-const UNKNOWN: &str = "unknown";
 
 /// The source that answers.
 struct Chosen<'a> {
@@ -57,6 +56,10 @@ pub(super) fn question(
     if let Some(sqs) = &spec.sqs {
         fixed = sqs_query(report, sqs, profile, context.sources.is_none()).map(QuerySpec::Sqs);
     }
+    if let Some(spec) = &spec.cloudwatch {
+        let query = cloudwatch::query(report, spec, profile, context.sources.is_none());
+        fixed = query.map(Box::new).map(QuerySpec::CloudWatch);
+    }
     if let Some(simulated) = &spec.simulated {
         fixed = signal::query(report, context, simulated).map(QuerySpec::Simulated);
     }
@@ -64,6 +67,13 @@ pub(super) fn question(
         return template;
     }
     Some(QueryTemplate::Fixed(Arc::new(Query { source: source?.name, spec: fixed? })))
+}
+
+/// Where the question of a document is written.
+pub(super) fn place(report: &Report<'_>) -> Place {
+    let spec = Field::of("spec");
+    let key = KINDS.iter().map(|(key, _)| spec.key(key)).find(|field| report.is_set(field));
+    report.place_of(&key.unwrap_or(spec))
 }
 
 fn choose<'a>(
@@ -186,17 +196,14 @@ fn sqs_query(
     without_sources: bool,
 ) -> Option<SqsQuery> {
     let base = Field::of("spec.sqs");
-    let region = spec.region.as_deref().and_then(|region| {
-        let field = base.key("region");
-        report.check(&field, region::check_region(region))?;
-        check_region(report, &field, region, profile).then_some(region)
-    });
+    let region = reach::region(report, &base.key("region"), spec.region.as_deref(), profile);
     let default = region
         .or_else(|| profile.and_then(|profile| profile.region.as_deref()))
-        .or(without_sources.then_some(UNKNOWN));
+        .or(without_sources.then_some(reach::UNKNOWN));
     let queues = queues(report, spec, profile, region, default);
     let count = counts(report, spec);
-    let role = role(report, spec, profile, without_sources);
+    let field = base.key("roleArn");
+    let role = reach::role(report, &field, spec.role_arn.as_deref(), profile, without_sources);
     Some(SqsQuery { queues: queues?, count: count?, role_arn: role })
 }
 
@@ -230,7 +237,7 @@ fn queues(
             continue;
         }
         if let Some(own) = own
-            && !check_region(report, &item, own, profile)
+            && !reach::is_allowed(report, &item, own, profile)
         {
             continue;
         }
@@ -246,25 +253,6 @@ fn queues(
         }
     }
     Some(unique.into_iter().collect())
-}
-
-fn check_region(
-    report: &mut Report<'_>,
-    field: &Field,
-    region: &str,
-    profile: Option<&SourceProfile>,
-) -> bool {
-    let Some(profile) = profile else { return true };
-    if profile.allowed_regions.iter().any(|allowed| **allowed == *region) {
-        return true;
-    }
-    let message = format!(
-        "source {} does not allow the region {region}; it allows {}",
-        profile.name,
-        profile.allowed_regions.join(", ")
-    );
-    report.add(field, message);
-    false
 }
 
 fn counts(report: &mut Report<'_>, spec: &SqsSpec) -> Option<Vec<QueueCount>> {
@@ -284,36 +272,4 @@ fn counts(report: &mut Report<'_>, spec: &SqsSpec) -> Option<Vec<QueueCount>> {
         report.add(&field, "the same count is listed twice");
     }
     Some(unique.into_iter().collect())
-}
-
-fn role(
-    report: &mut Report<'_>,
-    spec: &SqsSpec,
-    profile: Option<&SourceProfile>,
-    without_sources: bool,
-) -> Option<Arc<str>> {
-    let field = Field::of("spec.sqs.roleArn");
-    let role = spec.role_arn.as_deref()?;
-    report.check(&field, aws::role_arn(role))?;
-    if without_sources {
-        return Some(role.into());
-    }
-    let profile = profile?;
-    if !profile.allowed_roles.iter().any(|pattern| pattern.matches(role)) {
-        let allowed: Vec<String> = profile.allowed_roles.iter().map(ToString::to_string).collect();
-        let message = if allowed.is_empty() {
-            format!("source {} lets definitions name no role (allowedRoles)", profile.name)
-        } else {
-            format!(
-                "source {} does not allow this role; it allows {}",
-                profile.name,
-                allowed.join(", ")
-            )
-        };
-        report.add(&field, message);
-        return None;
-    }
-    let message = "this version assumes no roles; let the source's own identity read the queue";
-    report.add(&field, message);
-    None
 }

@@ -160,7 +160,9 @@ impl<'a> Report<'a> {
         }
     }
 
-    fn place_of(&self, field: &Field) -> Place {
+    /// The place of a field's value, or of the nearest part of the document around it.
+    #[must_use]
+    pub fn place_of(&self, field: &Field) -> Place {
         let mut node = self.root;
         for step in field.steps() {
             match node.child(step) {

@@ -10,7 +10,7 @@ use crate::model::{
     QueueCount, QueueRef, Scope, SimulatedQuery, SourceKind, SourceName, SqsQuery,
 };
 
-fn profile(name: &str, kind: SourceKind) -> SourceProfile {
+pub(super) fn profile(name: &str, kind: SourceKind) -> SourceProfile {
     SourceProfile {
         name: SourceName::new(name),
         kind,
@@ -22,7 +22,7 @@ fn profile(name: &str, kind: SourceKind) -> SourceProfile {
     }
 }
 
-fn sources() -> SourceDirectory {
+pub(super) fn sources() -> SourceDirectory {
     SourceDirectory::new([
         SourceProfile {
             allowed_namespaces: vec![Pattern::new("team-*")],
@@ -53,7 +53,7 @@ fn read_with(sources: Option<&SourceDirectory>, author: Author, text: &str) -> V
     read(Path::new("dir/f.yaml"), text, &context).unwrap()
 }
 
-fn one(text: &str) -> Result<Entry, Vec<String>> {
+pub(super) fn one(text: &str) -> Result<Entry, Vec<String>> {
     let mut definitions = read_with(Some(&sources()), Author::Operator, text);
     assert_eq!(definitions.len(), 1);
     definitions.remove(0).outcome.map_err(|problems| {
@@ -62,7 +62,7 @@ fn one(text: &str) -> Result<Entry, Vec<String>> {
 }
 
 /// A namespaced definition with this spec, which begins in line 5.
-fn namespaced(spec: &str) -> String {
+pub(super) fn namespaced(spec: &str) -> String {
     format!(
         "apiVersion: tidepole.dev/v1alpha1\nkind: ExternalMetric\nmetadata: {{name: jobs, namespace: team-a}}\nspec:\n{}",
         indent(spec)
@@ -81,11 +81,11 @@ fn indent(spec: &str) -> String {
     lines.join("\n") + "\n"
 }
 
-fn entry(text: &str) -> Entry {
+pub(super) fn entry(text: &str) -> Entry {
     one(text).unwrap_or_else(|problems| panic!("{text}\n{problems:#?}"))
 }
 
-fn fixed(entry: &Entry) -> &Query {
+pub(super) fn fixed(entry: &Entry) -> &Query {
     match &entry.query {
         QueryTemplate::Fixed(query) => query,
         other @ QueryTemplate::PerNamespace { .. } => panic!("{other:?}"),
@@ -196,6 +196,14 @@ fn queues_take_their_region_from_the_nearest_place() {
 }
 
 #[test]
+fn a_role_that_the_operator_allows_goes_with_the_question() {
+    let role = "arn:aws:iam::444455556666:role/metrics-reader";
+    let sqs = entry(&namespaced(&format!("sqs: {{queues: [jobs], roleArn: '{role}'}}")));
+    let QuerySpec::Sqs(query) = &fixed(&sqs).spec else { panic!() };
+    assert_eq!(query.role_arn.as_deref(), Some(role));
+}
+
+#[test]
 fn simulated_signals() {
     let second = Duration::from_secs;
     for (spec, expected) in [
@@ -243,16 +251,16 @@ const SPEC_MISTAKES: &[(&str, &[&str])] = &[
         ],
     ),
     (
-        "cloudwatch: {}",
+        "bananas: {}",
         &[
-            "5:3: spec.cloudwatch: unknown field; the fields here are metric, labels, namespaces, namespaceSelector, source, prometheus, sqs, simulated, refresh, maxAge, onNoData, scale, offset, min, max, allowNegative, aggregate, keepWarm",
+            "5:3: spec.bananas: unknown field; the fields here are metric, labels, namespaces, namespaceSelector, source, prometheus, sqs, cloudwatch, simulated, refresh, maxAge, onNoData, scale, offset, min, max, allowNegative, aggregate, keepWarm",
         ],
     ),
-    ("metric: a", &["5:3: spec: exactly one of prometheus, sqs, simulated is needed"]),
+    ("metric: a", &["5:3: spec: exactly one of prometheus, sqs, cloudwatch, simulated is needed"]),
     (
         "prometheus: {query: up}\nsimulated: {constant: 1}",
         &[
-            "6:3: spec.simulated: exactly one of prometheus, sqs, simulated is allowed, here are prometheus and simulated",
+            "6:3: spec.simulated: exactly one of prometheus, sqs, cloudwatch, simulated is allowed, here are prometheus and simulated",
         ],
     ),
     ("prometheus: up", &["5:15: spec.prometheus: expected a mapping, found \"up\""]),
@@ -413,7 +421,7 @@ const SPEC_MISTAKES: &[(&str, &[&str])] = &[
     (
         "sqs: {queues: [jobs], roleArn: 'arn:aws:iam::111122223333:role/admin'}",
         &[
-            "5:34: spec.sqs.roleArn: source aws does not allow this role; it allows arn:aws:iam::*:role/metrics-*",
+            "5:34: spec.sqs.roleArn: source aws does not allow the role arn:aws:iam::111122223333:role/admin; it allows arn:aws:iam::*:role/metrics-* (allowedRoles)",
         ],
     ),
     // Simulated
@@ -537,7 +545,7 @@ fn every_mistake_around_the_spec_is_named() {
                 "1:1: apiVersion: this field is missing",
                 "1:1: metadata.name: this field is missing",
                 "1:1: metadata.namespace: this field is missing",
-                "1:1: spec: exactly one of prometheus, sqs, simulated is needed",
+                "1:1: spec: exactly one of prometheus, sqs, cloudwatch, simulated is needed",
             ],
         ),
         (
@@ -597,7 +605,7 @@ fn without_a_fitting_source_the_candidates_are_named() {
         ),
         [
             "the queue's region is not known; set spec.sqs.region",
-            "source a lets definitions name no role (allowedRoles)"
+            "source a does not allow the role arn:aws:iam::111122223333:role/x; it allows none (allowedRoles)"
         ]
     );
 }
@@ -661,7 +669,7 @@ proptest! {
     #[test]
     fn arbitrary_documents_never_panic(
         kind in "(Cluster)?ExternalMetric",
-        spec in "((  )?(metric|labels|source|prometheus|sqs|simulated|refresh|maxAge|onNoData|scale|min|max|queues|query|steps|csv|wave|namespaceSelector|count): (x|5|-1|\\[a, 1\\]|\\{a: b\\}|\\{queues: \\[a, b c\\]\\}|\\{steps: \\[\\{value: 1\\}\\]\\}|1s|null)?\n){0,8}",
+        spec in "((  )?(metric|labels|source|prometheus|sqs|cloudwatch|simulated|refresh|maxAge|onNoData|scale|min|max|queues|query|steps|csv|wave|namespaceSelector|count): (x|5|-1|\\[a, 1\\]|\\{a: b\\}|\\{queues: \\[a, b c\\]\\}|\\{steps: \\[\\{value: 1\\}\\]\\}|1s|null)?\n){0,8}",
     ) {
         let text = format!(
             "apiVersion: tidepole.dev/v1alpha1\nkind: {kind}\nmetadata: {{name: a, namespace: b}}\nspec:\n  keepWarm: false\n{}",

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
 
 use crate::definition::Context;
 use crate::definition::decode::decode;
@@ -10,13 +9,13 @@ use crate::definition::document::{
     API_VERSION, Document, LabelOperator, LabelSelector, Metadata, Spec,
 };
 use crate::definition::field::{Field, closest};
+use crate::definition::freshness;
 use crate::definition::names;
 use crate::definition::question::question;
 use crate::definition::report::Report;
-use crate::definition::scalar::GoDuration;
 use crate::model::{
     Aggregate, Decimal, DefinitionId, DefinitionKind, Entry, Labels, MetricName, OnNoData, Origin,
-    Policy, Requirement, Scope, Selector, Transform,
+    Requirement, Scope, Selector, Transform,
 };
 
 /// The kinds of document that define a metric, by name.
@@ -24,10 +23,6 @@ const KINDS: [(&str, DefinitionKind); 2] = [
     ("ExternalMetric", DefinitionKind::ExternalMetric),
     ("ClusterExternalMetric", DefinitionKind::ClusterExternalMetric),
 ];
-
-/// Shortest time between two reads of an upstream. The HPA looks every 15 s; more often than once
-/// a second no controller could use a new value.
-pub const REFRESH_FLOOR: Duration = Duration::from_secs(1);
 
 /// Which definition a document is, as far as it can be told; also for documents that are wrong
 /// elsewhere.
@@ -89,7 +84,7 @@ pub(super) fn translate(
     let labels = labels(report, spec);
     let scope = scope(report, context, kind, spec, namespace);
     let query = question(report, context, spec, namespace);
-    let policy = policy(report, context, spec);
+    let policy = freshness::policy(report, context, spec, query.as_ref());
     let transform = transform(report, spec);
     check_no_data(report, spec, &policy.on_no_data);
     Some(Entry {
@@ -259,44 +254,6 @@ fn selector_of(report: &mut Report<'_>, base: &Field, spec: &LabelSelector) -> O
         });
     }
     Some(Selector::new(requirements))
-}
-
-fn policy(report: &mut Report<'_>, context: &Context<'_>, spec: &Spec) -> Policy {
-    let defaults = context.defaults;
-    let (refresh_field, age_field) = (Field::of("spec.refresh"), Field::of("spec.maxAge"));
-    if let Some(refresh) = spec.refresh
-        && refresh.0 < REFRESH_FLOOR
-    {
-        let floor = GoDuration(REFRESH_FLOOR);
-        report.add(&refresh_field, format!("refresh {refresh} is below the floor of {floor}"));
-    }
-    let refresh = spec.refresh.map_or(defaults.refresh.max(REFRESH_FLOOR), |d| d.0);
-    let max_age = spec.max_age.map_or(defaults.max_age, |d| d.0);
-    let known = report.has_problem(&refresh_field) || report.has_problem(&age_field);
-    if max_age < refresh && !known {
-        let word = |explicit: bool| if explicit { "" } else { " (the default)" };
-        let message = format!(
-            "maxAge {}{} is below refresh {}{}: every sample would be too old before the next is read; set maxAge to {} or more",
-            GoDuration(max_age),
-            word(spec.max_age.is_some()),
-            GoDuration(refresh),
-            word(spec.refresh.is_some()),
-            GoDuration(refresh * 2),
-        );
-        // The complaint stands where something was written.
-        let field = if spec.max_age.is_some() { &age_field } else { &refresh_field };
-        report.add(field, message);
-    }
-    Policy {
-        refresh,
-        max_age,
-        on_no_data: spec
-            .on_no_data
-            .as_ref()
-            .map_or_else(|| defaults.on_no_data.clone(), |no_data| no_data.0.clone()),
-        first_read_timeout: defaults.first_read_timeout,
-        keep_warm: spec.keep_warm,
-    }
 }
 
 fn check_no_data(report: &mut Report<'_>, spec: &Spec, on_no_data: &OnNoData) {

@@ -5,6 +5,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::model::query::expression::{DATA_FUNCTIONS, calls};
+
 /// A group of metric data queries (`MetricDataQuery` of `GetMetricData`), one of which is
 /// returned, and the window that is asked for. In canonical form: two definitions that ask the
 /// same have equal values.
@@ -41,11 +43,17 @@ impl CloudWatchQuery {
     /// each counts as one here, and [`CloudWatchQuery::is_open_ended`] is true.
     #[must_use]
     pub fn metrics_requested(&self) -> u64 {
-        let counted = self.queries.iter().filter(|query| match &query.question {
-            MetricQuestion::Metric(_) => true,
-            MetricQuestion::Expression { .. } => query.is_open_ended(),
-        });
-        counted.count() as u64
+        self.queries.iter().map(MetricDataQuery::metrics_requested).sum()
+    }
+
+    /// How often the group is asked for when it is to be read every `refresh`: that time rounded
+    /// up to whole periods, as [`Beat::after`](crate::model::Beat::after) does it, because there is
+    /// nothing new in between.
+    #[must_use]
+    pub fn effective_refresh(&self, refresh: Duration) -> Duration {
+        let period = self.period.as_secs().max(1);
+        let whole = refresh.as_secs() + u64::from(refresh.subsec_nanos() > 0);
+        Duration::from_secs(whole.div_ceil(period).max(1).saturating_mul(period))
     }
 
     /// Whether the number of metrics behind the answer is not known before.
@@ -78,14 +86,29 @@ impl MetricDataQuery {
     /// Whether `SEARCH` is used.
     #[must_use]
     pub fn is_search(&self) -> bool {
-        matches!(&self.question, MetricQuestion::Expression { text, .. }
-            if !self.is_insights() && text.to_ascii_uppercase().contains("SEARCH("))
+        !self.is_insights() && self.calls(&["SEARCH"]) > 0
     }
 
-    /// Whether the answer decides how many metrics it stands for.
+    /// Whether the answer decides how many metrics it stands for: Metrics Insights, or one of
+    /// [`DATA_FUNCTIONS`].
     #[must_use]
     pub fn is_open_ended(&self) -> bool {
-        self.is_insights() || self.is_search()
+        self.is_insights() || self.calls(&DATA_FUNCTIONS) > 0
+    }
+
+    fn metrics_requested(&self) -> u64 {
+        match &self.question {
+            MetricQuestion::Metric(_) => 1,
+            MetricQuestion::Expression { .. } if self.is_insights() => 1,
+            MetricQuestion::Expression { .. } => self.calls(&DATA_FUNCTIONS) as u64,
+        }
+    }
+
+    fn calls(&self, functions: &[&str]) -> usize {
+        match &self.question {
+            MetricQuestion::Metric(_) => 0,
+            MetricQuestion::Expression { text, .. } => calls(text, functions),
+        }
     }
 }
 
@@ -177,10 +200,59 @@ mod tests {
             ("  select\nMAX(x) FROM y", true, false),
             ("SELECTED/2", false, false),
             ("SUM(SEARCH('{AWS/EC2,InstanceId} CPU', 'Average', 60))", false, true),
+            ("SUM(METRICS('SEARCH('))", false, false),
             ("100*errors/total", false, false),
         ] {
             let query = expression(text);
             assert_eq!((query.is_insights(), query.is_search()), (insights, search), "{text}");
+        }
+    }
+
+    #[test]
+    fn every_search_of_an_expression_counts() {
+        for (text, count) in [
+            ("SELECT AVG(CPUUtilization) FROM \"AWS/EC2\"", 1),
+            ("SUM(SEARCH('a', 'Sum')) / SUM(SEARCH('b', 'Sum'))", 2),
+            ("DB_PERF_INSIGHTS('RDS', 'db-1', 'db.load.avg')", 1),
+            ("errors / total", 0),
+        ] {
+            let query = expression(text);
+            assert_eq!(query.metrics_requested(), count, "{text}");
+            assert_eq!(query.is_open_ended(), count > 0, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_read_is_due_as_often_as_its_beat_says() {
+        let second = Duration::from_secs;
+        for (period, refresh, effective) in [
+            (60, second(60), 60),
+            (60, second(61), 120),
+            (60, second(15), 60),
+            (60, Duration::from_millis(60_500), 120),
+            (1, second(10), 10),
+            (20, second(30), 40),
+        ] {
+            let query = CloudWatchQuery {
+                region: "eu-west-1".into(),
+                role_arn: None,
+                queries: vec![expression("x")],
+                period: second(period),
+                delay: second(period),
+                lookback: second(6 * period),
+            };
+            assert_eq!(query.effective_refresh(refresh), second(effective), "{period} {refresh:?}");
+            // On a whole refresh, two beats are as far apart.
+            if refresh.subsec_nanos() == 0 {
+                let beat = crate::model::Beat { period: query.period, delay: query.delay };
+                let first = beat.after(jiff::Timestamp::UNIX_EPOCH, refresh);
+                let next = beat.after(first, refresh);
+                assert_eq!(
+                    next.duration_since(first).unsigned_abs(),
+                    second(effective),
+                    "{period} {refresh:?}"
+                );
+            }
         }
     }
 
