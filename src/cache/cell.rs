@@ -12,7 +12,7 @@ use tokio::sync::Notify;
 use crate::cache::EntryState;
 use crate::model::{FetchError, Query, Sample, Tick};
 
-/// `last_read` of a cell that nobody has read.
+/// A tick that has not come: of a cell that nobody has read, or that is not set apart.
 const NEVER: u64 = 0;
 
 /// One query's state and its dealings with the refresher.
@@ -34,6 +34,10 @@ pub struct QueryCell {
     keep_warm: AtomicBool,
     /// Refresh interval in milliseconds: the shortest that any definition of the query asks for.
     refresh_ms: AtomicU64,
+    /// Fetches that carried it, since the cell was made.
+    fetches: AtomicU64,
+    /// Tick of the next attempt of a query that is set apart from those it could share calls with.
+    apart_until: AtomicU64,
     /// Woken at the end of every fetch.
     fetched: Notify,
 }
@@ -51,6 +55,8 @@ impl QueryCell {
             retired: AtomicBool::new(false),
             keep_warm: AtomicBool::new(keep_warm),
             refresh_ms: AtomicU64::new(millis(refresh)),
+            fetches: AtomicU64::new(0),
+            apart_until: AtomicU64::new(NEVER),
             fetched: Notify::new(),
         }
     }
@@ -114,9 +120,36 @@ impl QueryCell {
         self.scheduled.store(false, Ordering::SeqCst);
     }
 
+    /// Notes that a fetch that carries the query starts.
+    pub fn note_fetch(&self) {
+        self.fetches.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many fetches have carried the query since the cell was made, a shared one included.
+    #[must_use]
+    pub fn fetches(&self) -> u64 {
+        self.fetches.load(Ordering::Relaxed)
+    }
+
+    /// Notes whether the query is set apart: an upstream refused it, so it shares no call and is
+    /// tried again at `until`.
+    pub fn set_apart(&self, until: Option<Tick>) {
+        self.apart_until.store(until.map_or(NEVER, |tick| tick.0), Ordering::Relaxed);
+    }
+
+    /// When it is tried again, if it is set apart.
+    #[must_use]
+    pub fn apart_until(&self) -> Option<Tick> {
+        match self.apart_until.load(Ordering::Relaxed) {
+            NEVER => None,
+            tick => Some(Tick(tick)),
+        }
+    }
+
     /// Forgets everything that was fetched: the next read is a first read again, and its wait
-    /// counts from now.
+    /// counts from now. What was counted stays.
     pub fn reset(&self, now: Tick) {
+        self.set_apart(None);
         self.wanted_since.store(now.0, Ordering::SeqCst);
         self.state.store(Arc::new(EntryState::default()));
     }

@@ -1,32 +1,43 @@
 //! The refresher: keeps wanted queries fresh, and only those.
 //!
 //! A query is wanted when it was read within the last minutes or is marked `keepWarm`. One task
-//! owns the schedule; fetches are jobs beside it. Each source has a lane: as many fetches as the
-//! source allows at once, the rest waits in line, so that waiting never counts into a call's
-//! timeout and a slow source delays no other.
+//! owns the schedule; fetches are jobs beside it. Each upstream of a source has a lane ([`lanes`]):
+//! as many fetches as the source allows at once, the rest waits in line ([`line`]), so that waiting
+//! never counts into a call's timeout and a slow upstream delays no other. Queries that can share a
+//! call wait together and go together; one that the upstream refuses goes alone ([`apart`]).
+//!
+//! When a query is due is one function, [`schedule::following`]; whether an upstream gets another
+//! fetch is decided in one place, [`lanes`]; what an answer changes about either in another,
+//! [`Engine::note_end`].
 //!
 //! Invariants: at most one fetch of a query is queued or under way; every fetch that starts ends
 //! in its cell; a query nobody wants any more leaves the schedule and forgets its value, so that
 //! a later reader gets a fresh first fetch instead of a leftover.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::BTreeMap;
 use std::fmt;
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::FutureExt;
 use tokio::sync::mpsc;
 
 use crate::cache::{Admission, Demand, QueryCell};
 use crate::catalog::Catalog;
-use crate::control::schedule::{Id, Schedule, spread};
-use crate::model::{Cause, Clock, FetchError, Query, Sample, Source, SourceName, Tick};
+use crate::control::schedule::moment::{Moment, Moments};
+use crate::control::schedule::{self, Id, RouteId, Schedule, Slot, Stage, spread};
+use crate::model::{Cause, Clock, FetchError, Source, SourceName, Tick};
 use crate::task::TaskSet;
 use crate::telemetry::Telemetry;
 
+mod apart;
+mod job;
+mod lanes;
+mod line;
 mod metrics;
 
+use job::{Ended, Verdict};
+use lanes::Lanes;
+use line::Class;
 use metrics::RefreshMetrics;
 
 /// How many queries may wait to enter the schedule. Ten times the scale we are built for; at
@@ -40,8 +51,9 @@ const LAPSE: Duration = Duration::from_mins(5);
 /// Never lapse sooner than this many refresh intervals after the last read.
 const LAPSE_INTERVALS: u32 = 3;
 
-/// `keepWarm` queries that appear together start this far apart, so that 10,000 of them take ten
-/// seconds and three take three milliseconds.
+/// `keepWarm` queries that appear together and share no calls start this far apart, so that 10,000
+/// of them take ten seconds and three take three milliseconds. Those that share calls start at
+/// once: 10,000 of them are twenty calls.
 const WARM_UP_PACE: Duration = Duration::from_millis(1);
 
 /// The refresher's front: what readers ask for.
@@ -62,13 +74,10 @@ impl Refresher {
         let (queue, admissions) = mpsc::channel(ADMISSION_QUEUE);
         let (ended_sender, ended) = mpsc::unbounded_channel();
         let metrics = RefreshMetrics::register(telemetry);
-        let lanes = sources
-            .into_iter()
-            .map(|(name, source)| (name.clone(), Lane::new(name, source)))
-            .collect();
         let engine = Engine {
             schedule: Schedule::default(),
-            lanes,
+            lanes: Lanes::new(sources, &metrics),
+            moments: Moments::default(),
             clock: Arc::clone(&clock),
             ended_sender,
             tasks: tasks.clone(),
@@ -104,29 +113,10 @@ impl Demand for Refresher {
     }
 }
 
-/// One source's line of fetches.
-struct Lane {
-    name: SourceName,
-    source: Arc<dyn Source>,
-    waiting: VecDeque<(Id, Arc<QueryCell>)>,
-    running: usize,
-}
-
-impl Lane {
-    fn new(name: SourceName, source: Arc<dyn Source>) -> Self {
-        Self { name, source, waiting: VecDeque::new(), running: 0 }
-    }
-}
-
-/// A fetch that ended: whose lane it ran in, and the queries it carried.
-struct Ended {
-    lane: SourceName,
-    ids: Vec<Id>,
-}
-
 struct Engine {
     schedule: Schedule,
-    lanes: HashMap<SourceName, Lane>,
+    lanes: Lanes,
+    moments: Moments,
     clock: Arc<dyn Clock>,
     /// Bounded by the number of running fetches.
     ended_sender: mpsc::UnboundedSender<Ended>,
@@ -146,133 +136,203 @@ impl Engine {
         changed.mark_changed();
         loop {
             self.start_due();
-            self.fill_lanes();
+            self.start_fetches();
             self.metrics.scheduled.set(self.schedule.len().try_into().unwrap_or(i64::MAX));
             let now = self.clock.tick();
             // Without anything due the sleep only bounds the loop; the other events wake it.
             let pause = self.schedule.next_due().map_or(LAPSE, |due| due.since(now));
             tokio::select! {
                 admitted = admissions.recv() => match admitted {
-                    Some(cell) => self.schedule.add(cell, self.clock.tick()),
+                    Some(cell) => self.enter(cell, self.clock.tick()),
                     // Every front is gone: the process is going down.
                     None => return,
                 },
-                Some(end) = ended.recv() => self.note_end(&end),
+                Some(end) = ended.recv() => self.note_end(end),
                 Ok(()) = changed.changed() => self.take_over(&catalog),
                 () = tokio::time::sleep(pause) => {}
             }
-            // Take in what else is there, so that a burst costs one round.
+            // Take in what else is there, so that a burst costs one round, and queries that can
+            // share a call find each other.
             while let Ok(cell) = admissions.try_recv() {
-                self.schedule.add(cell, self.clock.tick());
+                self.enter(cell, self.clock.tick());
             }
             while let Ok(end) = ended.try_recv() {
-                self.note_end(&end);
+                self.note_end(end);
             }
         }
+    }
+
+    /// Puts a query on the schedule, its first start due at `due`.
+    fn enter(&mut self, cell: Arc<QueryCell>, due: Tick) {
+        if let Some(route) = self.route(&cell) {
+            self.schedule.add(cell, route, due);
+        }
+    }
+
+    /// How a query that enters the schedule is fetched. Definitions are checked against the
+    /// sources, which never change; a query without one is a defect, and says so to its reader.
+    fn route(&mut self, cell: &QueryCell) -> Option<RouteId> {
+        let route = self.lanes.enter(cell.query());
+        if route.is_none() {
+            let cause = Cause::new(format!("source {} does not exist", cell.query().source));
+            cell.complete(Err(FetchError::Invalid(cause)), self.clock.tick(), self.clock.now());
+        }
+        route
     }
 
     /// Puts every query whose start is due into its lane, or lets it go.
     fn start_due(&mut self) {
-        let now = self.clock.tick();
-        while let Some((id, due)) = self.schedule.pop_due(now) {
+        let now = self.moments.look(&*self.clock);
+        while let Some((id, due)) = self.schedule.pop_due(now.tick) {
             let Some(slot) = self.schedule.get_mut(id) else { continue };
-            let cell = Arc::clone(&slot.cell);
+            let idle = slot.stage == Stage::Idle;
             // A fetch under way would put its answer into a cell that was just emptied, so an
             // unwanted query leaves at a start at which none is.
-            if is_unwanted(&cell, now) && !slot.busy {
-                self.schedule.remove(id);
-                self.let_go(&cell, now);
+            if idle && is_unwanted(&slot.cell, now.tick) {
+                self.let_go(id, now.tick);
                 continue;
             }
-            let Some(lane) = self.lanes.get_mut(&cell.query().source) else {
-                // Definitions are checked against the sources; a query without one is a defect,
-                // and says so to its reader.
-                let cause = Cause::new(format!("source {} does not exist", cell.query().source));
-                cell.complete(Err(FetchError::Invalid(cause)), now, self.clock.now());
-                continue;
-            };
-            if slot.busy {
-                self.metrics.skipped(&lane.name);
-                continue;
+            let beat = self.lanes.route(slot.route).beat;
+            let tried = slot.cell.state().is_tried();
+            let next = schedule::following(due, now, beat, &slot.cell, idle && !tried);
+            match slot.stage {
+                Stage::Idle => {
+                    slot.stage = Stage::Waiting;
+                    slot.since = due;
+                    let awaited = !tried && slot.cell.last_read().is_some();
+                    let class = if awaited { Class::First } else { Class::Regular };
+                    self.lanes.push(id, slot.route, class, slot.refusals > 0);
+                }
+                Stage::Running if beat.is_some() && !slot.missed && slot.refusals == 0 => {
+                    slot.missed = true;
+                    slot.since = due;
+                }
+                Stage::Waiting | Stage::Running => {
+                    self.lanes.metrics(slot.route).skipped.inc();
+                }
             }
-            slot.busy = true;
-            self.metrics.lag.observe(now.since(due).as_secs_f64());
-            if cell.state().is_tried() {
-                lane.waiting.push_back((id, cell));
-            } else {
-                // Somebody may be waiting for this one.
-                lane.waiting.push_front((id, cell));
+            self.schedule.set_due(id, next);
+        }
+    }
+
+    /// Starts fetches while the upstreams have places.
+    fn start_fetches(&mut self) {
+        let now = self.clock.tick();
+        while let Some(departure) = self.lanes.depart() {
+            let mut cells = Vec::with_capacity(departure.ids.len());
+            for id in &departure.ids {
+                let slot = self.schedule.get_mut(*id).expect("a query that waits is not removed");
+                slot.stage = Stage::Running;
+                slot.cell.note_fetch();
+                self.metrics.lag.observe(now.since(slot.since).as_secs_f64());
+                cells.push(Arc::clone(&slot.cell));
+            }
+            departure.metrics.fetches.inc();
+            let (clock, sender) = (Arc::clone(&self.clock), self.ended_sender.clone());
+            self.tasks.job("fetch", job::run(departure, cells, clock, sender));
+        }
+    }
+
+    fn note_end(&mut self, end: Ended) {
+        self.lanes.free(end.lane);
+        let now = self.clock.tick();
+        for (id, verdict) in end.verdicts {
+            let Some(slot) = self.schedule.get_mut(id) else { continue };
+            slot.stage = Stage::Idle;
+            let missed = std::mem::take(&mut slot.missed).then_some(slot.since);
+            if let Some(start) = self.next_apart(id, verdict, now).or(missed) {
+                self.schedule.set_due(id, start);
             }
         }
     }
 
-    /// Starts fetches while the sources allow more.
-    fn fill_lanes(&mut self) {
-        for lane in self.lanes.values_mut() {
-            while lane.running < lane.source.concurrency().max(1) && !lane.waiting.is_empty() {
-                let front =
-                    lane.waiting.front().map(|(_, cell)| lane.source.dispatch(cell.query()));
-                let limit = front.and_then(|front| front.batch).map_or(1, |batch| batch.limit);
-                let batch = limit.max(1).min(lane.waiting.len());
-                let (ids, cells) = lane.waiting.drain(..batch).unzip();
-                lane.running += 1;
-                let job = fetch(
-                    Arc::clone(&lane.source),
-                    cells,
-                    Arc::clone(&self.clock),
-                    self.metrics.clone(),
-                );
-                let (sender, name) = (self.ended_sender.clone(), lane.name.clone());
-                self.tasks.job("fetch", async move {
-                    job.await;
-                    // Fails only when the refresher is gone, and then nobody counts.
-                    let _ = sender.send(Ended { lane: name, ids });
-                });
+    /// Sets a query apart, or takes it back among the others. Gives its next start while it is
+    /// apart.
+    fn next_apart(&mut self, id: Id, verdict: Verdict, now: Tick) -> Option<Tick> {
+        let slot = self.schedule.get_mut(id)?;
+        let apart = slot.refusals > 0;
+        match verdict {
+            Verdict::Refused if self.lanes.route(slot.route).shares_calls() => {
+                slot.refusals = slot.refusals.saturating_add(1);
             }
-            self.metrics.queued(&lane.name, lane.waiting.len());
+            Verdict::Answered => slot.refusals = 0,
+            Verdict::Refused | Verdict::Failed => {}
         }
-    }
-
-    fn note_end(&mut self, end: &Ended) {
-        if let Some(lane) = self.lanes.get_mut(&end.lane) {
-            lane.running -= 1;
-        }
-        for id in &end.ids {
-            if let Some(slot) = self.schedule.get_mut(*id) {
-                slot.busy = false;
+        let gauge = &self.lanes.metrics(slot.route).apart;
+        let (query, refresh) = (slot.cell.query(), slot.cell.refresh());
+        match (apart, slot.refusals > 0) {
+            (false, true) => {
+                gauge.inc();
+                let (source, kind) = (query.source.as_str(), query.spec.kind());
+                let pause = apart::pause(refresh, slot.refusals);
+                tracing::info!(source, kind, query = %query.spec, ?pause, "a refused query is set apart");
             }
+            (true, false) => {
+                gauge.dec();
+                slot.cell.set_apart(None);
+            }
+            _ => {}
         }
+        (slot.refusals > 0).then(|| {
+            let start = apart::retry_at(now, query, refresh, slot.refusals);
+            slot.cell.set_apart(Some(start));
+            start
+        })
     }
 
     /// Takes in `keepWarm` queries and new paces after definitions changed.
     fn take_over(&mut self, catalog: &Catalog) {
-        let now = self.clock.tick();
+        let now = self.moments.look(&*self.clock);
         let snapshot = catalog.snapshot();
         let warm: Vec<_> = snapshot
             .cells()
             .map(|(_, cell)| cell)
-            .filter(|cell| cell.keep_warm() && cell.claim_schedule(now))
+            .filter(|cell| cell.keep_warm() && cell.claim_schedule(now.tick))
             .collect();
         let window = WARM_UP_PACE * u32::try_from(warm.len()).unwrap_or(u32::MAX);
         for cell in warm {
-            let start = now.after(spread(cell.query(), window.min(cell.refresh())));
-            self.schedule.add(Arc::clone(cell), start);
+            let Some(route) = self.route(cell) else { continue };
+            let start = if self.lanes.route(route).shares_calls() {
+                now.tick
+            } else {
+                now.tick.after(spread(cell.query(), window.min(cell.refresh())))
+            };
+            self.schedule.add(Arc::clone(cell), route, start);
         }
-        self.schedule.reconsider(now);
+        let lanes = &self.lanes;
+        self.schedule.bring_forward(|slot| latest(slot, lanes, now));
     }
 
     /// Drops an unwanted query. A reader may want it again at this very moment, so the last read
     /// is looked at once more after the claim is given back.
-    fn let_go(&mut self, cell: &Arc<QueryCell>, now: Tick) {
+    fn let_go(&mut self, id: Id, now: Tick) {
+        let Some(slot) = self.schedule.remove(id) else { return };
+        if slot.refusals > 0 {
+            self.lanes.metrics(slot.route).apart.dec();
+        }
+        self.lanes.leave(slot.route);
+        let cell = slot.cell;
         cell.reset(now);
         cell.unschedule();
         self.metrics.lapsed.inc();
-        if !is_unwanted(cell, now) && cell.claim_schedule(now) {
-            self.schedule.add(Arc::clone(cell), now);
+        if !is_unwanted(&cell, now) && cell.claim_schedule(now) {
+            self.enter(cell, now);
         }
     }
 }
 
+/// The latest next start of a query after definitions changed: none waits longer than its present
+/// refresh interval or, apart, its pause, and what nobody can reach any more leaves at once.
+fn latest(slot: &Slot, lanes: &Lanes, now: Moment) -> Tick {
+    let cell = &slot.cell;
+    if cell.is_retired() && slot.stage == Stage::Idle {
+        now.tick
+    } else if slot.refusals > 0 {
+        apart::retry_at(now.tick, cell.query(), cell.refresh(), slot.refusals)
+    } else {
+        schedule::latest(now, lanes.route(slot.route).beat, cell)
+    }
+}
 fn is_unwanted(cell: &QueryCell, now: Tick) -> bool {
     if cell.is_retired() {
         return true;
@@ -282,74 +342,6 @@ fn is_unwanted(cell: &QueryCell, now: Tick) -> bool {
     }
     let patience = LAPSE.max(cell.refresh() * LAPSE_INTERVALS);
     cell.last_read().is_none_or(|read| now.since(read) > patience)
-}
-
-/// One fetch: asks, and puts every answer into its cell. A panic of a source is a failed fetch of
-/// each query it carried.
-async fn fetch(
-    source: Arc<dyn Source>,
-    cells: Vec<Arc<QueryCell>>,
-    clock: Arc<dyn Clock>,
-    metrics: RefreshMetrics,
-) {
-    let queries: Vec<Arc<Query>> = cells.iter().map(|cell| Arc::clone(cell.query())).collect();
-    let outcome = AssertUnwindSafe(source.fetch(&queries)).catch_unwind().await;
-    let mut answers = if let Ok(answers) = outcome {
-        answers
-    } else {
-        let cause = Cause::new("reading the source failed with a defect of Tidepole; see its log");
-        vec![Err(FetchError::Unavailable(cause)); cells.len()]
-    }
-    .into_iter();
-    for cell in &cells {
-        let answer = answers.next().unwrap_or_else(|| {
-            Err(FetchError::Malformed(Cause::new("the source gave fewer answers than questions")))
-        });
-        metrics.refreshed(&cell.query().source, &answer);
-        settle(cell, answer, clock.as_ref());
-    }
-}
-
-/// Puts an answer into its cell and logs it when it changes what we know.
-fn settle(cell: &QueryCell, answer: Result<Sample, FetchError>, clock: &dyn Clock) {
-    let error = answer.as_ref().err().cloned();
-    let warnings = answer.as_ref().map(|sample| sample.warnings.clone()).unwrap_or_default();
-    let (before, _) = cell.complete(answer, clock.tick(), clock.now());
-    let warned = before.last_sample().is_some_and(|sample| !sample.warnings.is_empty());
-    let query = cell.query();
-    let (source, kind) = (query.source.as_str(), query.spec.kind());
-    match (before.trouble(), error) {
-        (known, Some(error)) if known.is_none_or(|(text, _)| text != error.cause().message()) => {
-            let what = match known {
-                None => "a metric cannot be read",
-                Some(_) => "a metric still cannot be read, for another reason",
-            };
-            tracing::warn!(
-                source,
-                kind,
-                query = %query.spec,
-                error = error.kind(),
-                cause = %error,
-                detail = error.cause().detail(),
-                "{what}"
-            );
-        }
-        (_, Some(error)) => {
-            tracing::debug!(source, kind, query = %query.spec, cause = %error, "still failing");
-        }
-        (Some(_), None) => {
-            tracing::info!(source, kind, query = %query.spec, "a metric can be read again");
-        }
-        (None, None) => {}
-    }
-    // Warnings repeat with every answer, in words that may change each time: the first are news.
-    for warning in &warnings {
-        if warned {
-            tracing::debug!(source, kind, query = %query.spec, warning, "the upstream still warns");
-        } else {
-            tracing::warn!(source, kind, query = %query.spec, warning, "the upstream warns");
-        }
-    }
 }
 
 #[cfg(test)]

@@ -1,93 +1,134 @@
 //! When each wanted query is due: one heap for all, no task per metric.
 //!
-//! Pure: time comes in as ticks. Starts are at a fixed rate, so a slow upstream does not stretch
-//! the interval; a start that falls due while the previous fetch still runs is skipped, not
-//! queued.
+//! Pure: time comes in as ticks and moments. Starts are at a fixed rate, so a slow upstream does
+//! not stretch the interval, or on the grid of the upstream's datapoints where it has one. What
+//! becomes of a start that falls due while the previous fetch still runs is the refresher's rule.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap};
+use std::collections::BinaryHeap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use slab::Slab;
+
 use crate::cache::QueryCell;
-use crate::model::{Query, Tick};
+use crate::model::{Beat, Query, Tick};
 
-/// Identifies a scheduled query.
-pub(super) type Id = u64;
+pub(super) mod moment;
 
-/// One scheduled query.
+use moment::Moment;
+
+/// Identifies a scheduled query, until it is removed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct Id(u32);
+
+/// How a scheduled query is fetched: an index into what the refresher knows about that. Queries
+/// have it in common.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct RouteId(pub(super) u32);
+
+/// What is going on for a scheduled query.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// Nothing until the next start.
+    Idle,
+    /// A fetch waits in its lane.
+    Waiting,
+    /// A fetch is under way.
+    Running,
+}
+
+/// One scheduled query. There may be a hundred thousand: 40 bytes each.
 pub(super) struct Slot {
     pub(super) cell: Arc<QueryCell>,
+    pub(super) route: RouteId,
     /// When the next start is due.
     pub(super) due: Tick,
-    /// Whether a fetch is queued or under way.
-    pub(super) busy: bool,
+    /// When the start was due that waits, or that was missed.
+    pub(super) since: Tick,
+    pub(super) stage: Stage,
+    /// A start on the grid fell due while an earlier fetch ran, whose answer cannot have what
+    /// there was to ask for.
+    pub(super) missed: bool,
+    /// How often in a row the upstream refused it; above zero it is set apart.
+    pub(super) refusals: u8,
 }
 
 /// All scheduled queries, by the time of their next start.
 #[derive(Default)]
 pub(super) struct Schedule {
+    /// Holds the next start of every slot, and starts that were moved since: those are dropped
+    /// when they come up.
     heap: BinaryHeap<Reverse<(Tick, Id)>>,
-    slots: HashMap<Id, Slot>,
-    next_id: Id,
+    slots: Slab<Slot>,
 }
 
 impl Schedule {
     /// Adds a query whose first start is due at `due`.
-    pub(super) fn add(&mut self, cell: Arc<QueryCell>, due: Tick) {
-        let id = self.next_id;
-        self.next_id += 1;
-        self.slots.insert(id, Slot { cell, due, busy: false });
+    pub(super) fn add(&mut self, cell: Arc<QueryCell>, route: RouteId, due: Tick) -> Id {
+        let slot =
+            Slot { cell, route, due, since: due, stage: Stage::Idle, missed: false, refusals: 0 };
+        let id = id_of(self.slots.insert(slot));
         self.heap.push(Reverse((due, id)));
+        id
     }
 
     /// When the earliest start is due.
     pub(super) fn next_due(&mut self) -> Option<Tick> {
         while let Some(&Reverse((due, id))) = self.heap.peek() {
-            if self.slots.get(&id).is_some_and(|slot| slot.due == due) {
+            // An id is used again after a removal; a start left over from its predecessor is then
+            // either another moment's or as good as its own.
+            if self.slots.get(id.0 as usize).is_some_and(|slot| slot.due == due) {
                 return Some(due);
             }
-            // Left over from a removed or moved query.
             self.heap.pop();
         }
         None
     }
 
-    /// Takes one query whose start is due by `now` and sets its next start. The caller decides
-    /// whether it starts now, is skipped or is removed.
+    /// Takes one query whose start is due by `now`, and when it was. The caller sets its next
+    /// start or removes it.
     pub(super) fn pop_due(&mut self, now: Tick) -> Option<(Id, Tick)> {
         let due = self.next_due().filter(|due| *due <= now)?;
         let Reverse((_, id)) = self.heap.pop()?;
-        let slot = self.slots.get_mut(&id)?;
-        slot.due = following(
-            due,
-            slot.cell.refresh(),
-            now,
-            slot.cell.query(),
-            !slot.cell.state().is_tried() && !slot.busy,
-        );
-        self.heap.push(Reverse((slot.due, id)));
         Some((id, due))
+    }
+
+    /// Sets the next start of a query.
+    pub(super) fn set_due(&mut self, id: Id, due: Tick) {
+        let Some(slot) = self.slots.get_mut(id.0 as usize) else { return };
+        slot.due = due;
+        self.heap.push(Reverse((due, id)));
+        self.bound();
     }
 
     /// A query by id.
     pub(super) fn get_mut(&mut self, id: Id) -> Option<&mut Slot> {
-        self.slots.get_mut(&id)
+        self.slots.get_mut(id.0 as usize)
     }
 
     /// Removes a query.
     pub(super) fn remove(&mut self, id: Id) -> Option<Slot> {
-        self.slots.remove(&id)
+        self.slots.try_remove(id.0 as usize)
     }
 
-    /// After definitions changed: no query waits longer than its present refresh interval.
-    pub(super) fn reconsider(&mut self, now: Tick) {
-        for (id, slot) in &mut self.slots {
-            let latest = now.after(spread(slot.cell.query(), slot.cell.refresh()));
+    /// Brings starts forward to the latest moment that is good for their query.
+    pub(super) fn bring_forward(&mut self, latest: impl Fn(&Slot) -> Tick) {
+        for (index, slot) in &mut self.slots {
+            let latest = latest(slot);
             if slot.due > latest {
                 slot.due = latest;
-                self.heap.push(Reverse((latest, *id)));
+                self.heap.push(Reverse((latest, id_of(index))));
             }
+        }
+        self.bound();
+    }
+
+    /// Drops starts that were moved when they are more than the others.
+    fn bound(&mut self) {
+        if self.heap.len() > 2 * self.slots.len() + 64 {
+            let starts = self.slots.iter().map(|(index, slot)| Reverse((slot.due, id_of(index))));
+            self.heap = starts.collect();
         }
     }
 
@@ -97,13 +138,43 @@ impl Schedule {
     }
 }
 
-/// The start after `due`. The one after the very first start is brought forward by up to half an
-/// interval, differently for every query: queries that became wanted together (all HPAs after a
-/// restart of the controller) drift apart at once instead of firing together for ever.
-fn following(due: Tick, refresh: Duration, now: Tick, query: &Query, first: bool) -> Tick {
-    if first {
-        return due.max(now).after(refresh / 2 + spread(query, refresh / 2));
+fn id_of(index: usize) -> Id {
+    Id(u32::try_from(index).expect("definitions want fewer than four billion queries"))
+}
+
+/// The start after the one that was due at `due`, at `now`: on the grid of the upstream's
+/// datapoints, if it has one, and at a fixed rate otherwise. `first`: the query's very first start.
+pub(super) fn following(
+    due: Tick,
+    now: Moment,
+    beat: Option<Beat>,
+    cell: &QueryCell,
+    first: bool,
+) -> Tick {
+    let refresh = cell.refresh();
+    match beat {
+        Some(beat) => now.next(beat, refresh),
+        None if first => drifting(due.max(now.tick), refresh, cell.query()),
+        None => at_rate(due, refresh, now.tick),
     }
+}
+
+/// The latest start of a query whose pace may have changed.
+pub(super) fn latest(now: Moment, beat: Option<Beat>, cell: &QueryCell) -> Tick {
+    match beat {
+        Some(beat) => now.next(beat, cell.refresh()),
+        None => now.tick.after(spread(cell.query(), cell.refresh())),
+    }
+}
+
+/// The start after the very first one is brought forward by up to half an interval, differently for
+/// every query: queries that became wanted together (all HPAs after a restart of the controller)
+/// drift apart at once instead of firing together for ever.
+fn drifting(started: Tick, refresh: Duration, query: &Query) -> Tick {
+    started.after(refresh / 2 + spread(query, refresh / 2))
+}
+
+fn at_rate(due: Tick, refresh: Duration, now: Tick) -> Tick {
     let next = due.after(refresh);
     if next > now {
         return next;
@@ -126,8 +197,10 @@ pub(super) fn spread(query: &Query, window: Duration) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Decimal, QuerySpec, SimulatedQuery, SourceName};
-    use jiff::Timestamp;
+    use crate::control::schedule::moment::Moments;
+    use crate::model::{Decimal, ManualClock, QuerySpec, SimulatedQuery, SourceName};
+
+    const ROUTE: RouteId = RouteId(0);
 
     fn cell(value: i64, refresh_s: u64) -> Arc<QueryCell> {
         let query = Query {
@@ -137,58 +210,96 @@ mod tests {
         Arc::new(QueryCell::new(Arc::new(query), Duration::from_secs(refresh_s), false))
     }
 
-    fn tried(cell: &QueryCell) {
-        let failed = Err(crate::model::FetchError::Timeout("x".into()));
-        cell.complete(failed, Tick(0), Timestamp::UNIX_EPOCH);
+    /// The clocks at so many milliseconds after their start.
+    fn at(millis: u64) -> Moment {
+        let clock = ManualClock::default();
+        clock.advance(Duration::from_millis(millis));
+        Moments::default().look(&clock)
+    }
+
+    fn start() -> Tick {
+        at(0).tick
     }
 
     #[test]
     fn starts_come_at_a_fixed_rate() {
         let mut schedule = Schedule::default();
-        let cell = cell(1, 10);
-        tried(&cell);
-        schedule.add(cell, Tick(5000));
-        assert_eq!(schedule.pop_due(Tick(4999)), None);
-        assert_eq!(schedule.pop_due(Tick(5400)), Some((0, Tick(5000))));
-        assert_eq!(schedule.pop_due(Tick(5400)), None);
-        assert_eq!(
-            schedule.next_due(),
-            Some(Tick(15_000)),
-            "not 15,400: late starts do not shift the rate"
-        );
-        assert_eq!(schedule.pop_due(Tick(47_000)), Some((0, Tick(15_000))));
-        assert_eq!(schedule.next_due(), Some(Tick(55_000)), "missed starts are dropped");
+        let tick = |millis| start().after(Duration::from_millis(millis));
+        let id = schedule.add(cell(1, 10), ROUTE, tick(5000));
+        let mut step = |now: u64| {
+            let (due_id, due) = schedule.pop_due(tick(now))?;
+            assert_eq!(due_id, id);
+            let next = following(due, at(now), None, &cell(1, 10), false);
+            schedule.set_due(id, next);
+            Some(due)
+        };
+        assert_eq!(step(4999), None);
+        assert_eq!(step(5400), Some(tick(5000)));
+        assert_eq!(step(5400), None);
+        assert_eq!(step(14_999), None, "not before 15,000");
+        assert_eq!(step(47_000), Some(tick(15_000)), "not 15,400: late starts keep the rate");
+        assert_eq!(schedule.next_due(), Some(tick(55_000)), "missed starts are dropped");
     }
 
     #[test]
     fn queries_wanted_together_drift_apart() {
-        let mut schedule = Schedule::default();
-        for i in 0..1000 {
-            schedule.add(cell(i, 10), Tick(0));
-        }
-        let mut started = 0;
-        while schedule.pop_due(Tick(0)).is_some() {
-            started += 1;
-        }
-        assert_eq!(started, 1000);
         let mut in_window = [0; 10];
-        for slot in schedule.slots.values() {
-            assert!((5000..10_000).contains(&slot.due.0), "{:?}", slot.due);
-            in_window[usize::try_from((slot.due.0 - 5000) / 500).unwrap()] += 1;
+        for i in 0..1000 {
+            let next = following(start(), at(0), None, &cell(i, 10), true);
+            let after = u64::try_from(next.since(start()).as_millis()).unwrap();
+            assert!((5000..10_000).contains(&after), "{after}");
+            in_window[usize::try_from((after - 5000) / 500).unwrap()] += 1;
         }
         assert!(in_window.iter().all(|n| (50..=150).contains(n)), "{in_window:?}");
     }
 
     #[test]
-    fn a_removed_query_is_never_due_and_a_faster_pace_counts_at_once() {
+    fn queries_with_a_beat_meet_on_its_grid() {
+        let beat = Beat { period: Duration::from_mins(1), delay: Duration::from_secs(30) };
+        for (refresh_s, first, now, next) in [
+            (60, true, 0, 30_000),
+            (60, true, 29_999, 30_000),
+            (60, false, 30_005, 90_000),
+            (60, false, 75_000, 90_000),
+            (10, false, 75_000, 90_000),
+            (300, false, 75_000, 330_000),
+        ] {
+            let due = following(start(), at(now), Some(beat), &cell(1, refresh_s), first);
+            let grid = start().after(Duration::from_millis(next) + moment::GRID_MARGIN);
+            assert_eq!(due, grid, "{refresh_s} s at {now} ms");
+        }
+    }
+
+    #[test]
+    fn a_removed_query_is_never_due_and_moved_starts_do_not_add_up() {
         let mut schedule = Schedule::default();
-        schedule.add(cell(1, 600), Tick(100));
-        schedule.add(cell(2, 600), Tick(600_000));
-        assert!(schedule.remove(0).is_some());
+        let gone = schedule.add(cell(1, 600), ROUTE, Tick(100));
+        let kept = schedule.add(cell(2, 600), ROUTE, Tick(600_000));
+        assert!(schedule.remove(gone).is_some());
         assert_eq!(schedule.next_due(), Some(Tick(600_000)));
-        schedule.get_mut(1).unwrap().cell.set_pace(Duration::from_secs(5), false);
-        schedule.reconsider(Tick(1000));
-        assert!(schedule.next_due().unwrap() < Tick(6000));
+        for i in 0..10_000 {
+            schedule.set_due(kept, Tick(1_000_000 - i));
+        }
+        assert!(schedule.heap.len() < 100, "{}", schedule.heap.len());
+        assert_eq!(schedule.pop_due(Tick(1_000_000)), Some((kept, Tick(990_001))));
+        assert_eq!(schedule.pop_due(Tick(2_000_000)), None);
         assert_eq!(schedule.len(), 1);
+    }
+
+    #[test]
+    fn an_id_that_is_used_again_is_due_once() {
+        let mut schedule = Schedule::default();
+        let old = schedule.add(cell(1, 600), ROUTE, Tick(100));
+        schedule.remove(old);
+        let new = schedule.add(cell(2, 600), ROUTE, Tick(100));
+        assert_eq!(old, new);
+        assert_eq!(schedule.pop_due(Tick(100)), Some((new, Tick(100))));
+        schedule.set_due(new, Tick(700));
+        assert_eq!(schedule.pop_due(Tick(100)), None);
+    }
+
+    #[test]
+    fn a_slot_is_small() {
+        assert!(size_of::<Slot>() <= 40, "{}", size_of::<Slot>());
     }
 }

@@ -8,7 +8,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 
-use crate::model::{FetchError, Sample, SourceName};
+use crate::model::SourceName;
 use crate::telemetry::Telemetry;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -29,7 +29,22 @@ pub(super) struct RefreshMetrics {
     pub(super) lag: Histogram,
     pub(super) lapsed: Counter,
     queued: Family<BySource, Gauge>,
+    lanes: Family<BySource, Gauge>,
+    apart: Family<BySource, Gauge>,
     skipped: Family<BySource, Counter>,
+    fetches: Family<BySource, Counter>,
+    refreshed: Family<ByOutcome, Counter>,
+}
+
+/// Those of one source.
+#[derive(Clone)]
+pub(super) struct SourceMetrics {
+    name: Arc<str>,
+    queued: Gauge,
+    lanes: Gauge,
+    pub(super) apart: Gauge,
+    pub(super) skipped: Counter,
+    pub(super) fetches: Counter,
     refreshed: Family<ByOutcome, Counter>,
 }
 
@@ -41,7 +56,10 @@ impl RefreshMetrics {
             lag: Histogram::new([0.001, 0.005, 0.02, 0.1, 0.5, 2.0, 15.0]),
             lapsed: Counter::default(),
             queued: Family::default(),
+            lanes: Family::default(),
+            apart: Family::default(),
             skipped: Family::default(),
+            fetches: Family::default(),
             refreshed: Family::default(),
         };
         telemetry.register(|registry| {
@@ -52,7 +70,7 @@ impl RefreshMetrics {
             );
             registry.register(
                 "refresh_lag_seconds",
-                "How late refreshes start after they are due",
+                "How late refreshes start after they are due, the wait for a place included",
                 metrics.lag.clone(),
             );
             registry.register(
@@ -62,13 +80,28 @@ impl RefreshMetrics {
             );
             registry.register(
                 "refresh_queued",
-                "Refreshes that wait for their source's concurrency bound",
+                "Refreshes that wait for their upstream's concurrency bound",
                 metrics.queued.clone(),
+            );
+            registry.register(
+                "refresh_lanes",
+                "Upstreams of a source (service, region, role) that scheduled queries name",
+                metrics.lanes.clone(),
+            );
+            registry.register(
+                "refresh_apart",
+                "Queries that share no call and are tried less often, because the upstream refused them",
+                metrics.apart.clone(),
             );
             registry.register(
                 "refresh_skipped",
                 "Refreshes that were skipped because the previous one was still under way",
                 metrics.skipped.clone(),
+            );
+            registry.register(
+                "refresh_fetches",
+                "Fetches that were started; one can carry many refreshes",
+                metrics.fetches.clone(),
             );
             registry.register(
                 "refreshes",
@@ -79,18 +112,33 @@ impl RefreshMetrics {
         metrics
     }
 
-    pub(super) fn queued(&self, source: &SourceName, length: usize) {
-        self.queued
-            .get_or_create(&BySource { source: source.as_str().into() })
-            .set(length.try_into().unwrap_or(i64::MAX));
+    pub(super) fn of_source(&self, source: &SourceName) -> SourceMetrics {
+        let name: Arc<str> = source.as_str().into();
+        let label = BySource { source: Arc::clone(&name) };
+        SourceMetrics {
+            name,
+            queued: self.queued.get_or_create_owned(&label),
+            lanes: self.lanes.get_or_create_owned(&label),
+            apart: self.apart.get_or_create_owned(&label),
+            skipped: self.skipped.get_or_create_owned(&label),
+            fetches: self.fetches.get_or_create_owned(&label),
+            refreshed: self.refreshed.clone(),
+        }
+    }
+}
+
+impl SourceMetrics {
+    pub(super) fn queued(&self, length: usize) {
+        self.queued.set(length.try_into().unwrap_or(i64::MAX));
     }
 
-    pub(super) fn skipped(&self, source: &SourceName) {
-        self.skipped.get_or_create(&BySource { source: source.as_str().into() }).inc();
+    pub(super) fn lanes(&self, count: usize) {
+        self.lanes.set(count.try_into().unwrap_or(i64::MAX));
     }
 
-    pub(super) fn refreshed(&self, source: &SourceName, answer: &Result<Sample, FetchError>) {
-        let outcome = answer.as_ref().map_or_else(FetchError::kind, |_| "ok");
-        self.refreshed.get_or_create(&ByOutcome { source: source.as_str().into(), outcome }).inc();
+    /// Counts refreshes that ended alike.
+    pub(super) fn refreshed(&self, outcome: &'static str, count: u64) {
+        let label = ByOutcome { source: Arc::clone(&self.name), outcome };
+        self.refreshed.get_or_create(&label).inc_by(count);
     }
 }

@@ -1,6 +1,7 @@
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use futures::FutureExt;
 use futures::future::BoxFuture;
 use jiff::Timestamp;
 use tokio::runtime::Handle;
@@ -9,8 +10,13 @@ use tokio::time::{advance, sleep};
 use super::*;
 use crate::model::{
     Decimal, DefinitionId, DefinitionKind, Entry, Labels, MetricName, OnNoData, Origin, Policy,
-    QuerySpec, QueryTemplate, Scope, Series, SimulatedQuery, SystemClock,
+    Query, QuerySpec, QueryTemplate, Sample, Scope, Series, SimulatedQuery, SystemClock,
 };
+
+/// Upstreams, batches, beats, refusals.
+mod sharing;
+/// Whatever happens.
+mod whatever;
 
 /// A source that takes its time, counts, and fails or panics when told.
 struct Slow {

@@ -1,0 +1,161 @@
+//! One fetch: asks, and puts every answer into its cell.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use futures::FutureExt;
+use tokio::sync::mpsc;
+
+use super::lanes::{Departure, LaneId};
+use super::metrics::SourceMetrics;
+use crate::cache::QueryCell;
+use crate::control::schedule::Id;
+use crate::model::{Cause, Clock, FetchError, Query, Sample};
+
+/// What an answer says about its query.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// The upstream took the question. It may have had no datapoint.
+    Answered,
+    /// The question is wrong.
+    Refused,
+    /// Nothing: the call failed.
+    Failed,
+}
+
+impl Verdict {
+    fn of(answer: &Result<Sample, FetchError>) -> Self {
+        match answer {
+            Ok(_) | Err(FetchError::NoData(_)) => Self::Answered,
+            Err(FetchError::Invalid(_)) => Self::Refused,
+            Err(
+                FetchError::Denied(_)
+                | FetchError::Throttled(_)
+                | FetchError::Timeout(_)
+                | FetchError::Unavailable(_)
+                | FetchError::Malformed(_),
+            ) => Self::Failed,
+        }
+    }
+}
+
+/// A fetch that ended: whose lane it ran in, and the queries it carried.
+pub(super) struct Ended {
+    pub(super) lane: LaneId,
+    pub(super) verdicts: Vec<(Id, Verdict)>,
+}
+
+/// Tells of the end of a fetch however it ends: a place that is never given back would close its
+/// lane bit by bit.
+struct Report {
+    lane: LaneId,
+    verdicts: Vec<(Id, Verdict)>,
+    sender: mpsc::UnboundedSender<Ended>,
+}
+
+impl Drop for Report {
+    fn drop(&mut self) {
+        let verdicts = std::mem::take(&mut self.verdicts);
+        // Fails only when the refresher is gone, and then nobody counts.
+        let _ = self.sender.send(Ended { lane: self.lane, verdicts });
+    }
+}
+
+/// Runs a fetch whose queries' cells are `cells`, in order. A panic of the source is a failed fetch
+/// of each query that it carried, and an answer that is missing one of its query.
+pub(super) fn run(
+    departure: Departure,
+    cells: Vec<Arc<QueryCell>>,
+    clock: Arc<dyn Clock>,
+    sender: mpsc::UnboundedSender<Ended>,
+) -> impl Future<Output = ()> + Send {
+    let Departure { lane, source, metrics, ids } = departure;
+    let verdicts = ids.into_iter().map(|id| (id, Verdict::Failed)).collect();
+    // Made before the task runs: one that is dropped before its first step tells of its end too.
+    let mut report = Report { lane, verdicts, sender };
+    async move {
+        let queries: Vec<Arc<Query>> = cells.iter().map(|cell| Arc::clone(cell.query())).collect();
+        // Inside of the block, because a source may panic before it gives a future, too.
+        let asked = AssertUnwindSafe(async { source.fetch(&queries).await });
+        let mut answers = if let Ok(answers) = asked.catch_unwind().await {
+            answers
+        } else {
+            let cause =
+                Cause::new("reading the source failed with a defect of Tidepole; see its log");
+            vec![Err(FetchError::Unavailable(cause)); cells.len()]
+        }
+        .into_iter();
+        let mut tally = Tally::default();
+        for (cell, (_, verdict)) in cells.iter().zip(&mut report.verdicts) {
+            let answer = answers.next().unwrap_or_else(|| {
+                let cause = Cause::new("the source gave fewer answers than questions");
+                Err(FetchError::Malformed(cause))
+            });
+            *verdict = Verdict::of(&answer);
+            tally.note(answer.as_ref().map_or_else(FetchError::kind, |_| "ok"));
+            settle(cell, answer, clock.as_ref());
+        }
+        tally.count_into(&metrics);
+    }
+}
+
+/// Outcomes of one fetch; there are few kinds, and mostly one.
+#[derive(Default)]
+struct Tally(Vec<(&'static str, u64)>);
+
+impl Tally {
+    fn note(&mut self, outcome: &'static str) {
+        match self.0.iter_mut().find(|(known, _)| *known == outcome) {
+            Some((_, count)) => *count += 1,
+            None => self.0.push((outcome, 1)),
+        }
+    }
+
+    fn count_into(self, metrics: &SourceMetrics) {
+        for (outcome, count) in self.0 {
+            metrics.refreshed(outcome, count);
+        }
+    }
+}
+
+/// Puts an answer into its cell and logs it when it changes what we know.
+fn settle(cell: &QueryCell, answer: Result<Sample, FetchError>, clock: &dyn Clock) {
+    let error = answer.as_ref().err().cloned();
+    let warnings = answer.as_ref().map(|sample| sample.warnings.clone()).unwrap_or_default();
+    let (before, _) = cell.complete(answer, clock.tick(), clock.now());
+    let warned = before.last_sample().is_some_and(|sample| !sample.warnings.is_empty());
+    let query = cell.query();
+    let (source, kind) = (query.source.as_str(), query.spec.kind());
+    match (before.trouble(), error) {
+        (known, Some(error)) if known.is_none_or(|(text, _)| text != error.cause().message()) => {
+            let what = match known {
+                None => "a metric cannot be read",
+                Some(_) => "a metric still cannot be read, for another reason",
+            };
+            tracing::warn!(
+                source,
+                kind,
+                query = %query.spec,
+                error = error.kind(),
+                cause = %error,
+                detail = error.cause().detail(),
+                "{what}"
+            );
+        }
+        (_, Some(error)) => {
+            tracing::debug!(source, kind, query = %query.spec, cause = %error, "still failing");
+        }
+        (Some(_), None) => {
+            tracing::info!(source, kind, query = %query.spec, "a metric can be read again");
+        }
+        (None, None) => {}
+    }
+    // Warnings repeat with every answer, in words that may change each time: the first are news.
+    for warning in &warnings {
+        if warned {
+            tracing::debug!(source, kind, query = %query.spec, warning, "the upstream still warns");
+        } else {
+            tracing::warn!(source, kind, query = %query.spec, warning, "the upstream warns");
+        }
+    }
+}
