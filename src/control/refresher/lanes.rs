@@ -77,7 +77,7 @@ pub(super) struct Departure {
 pub(super) struct Lanes {
     origins: Vec<Origin>,
     by_name: HashMap<SourceName, usize>,
-    lanes: Slab<Lane>,
+    open: Slab<Lane>,
     routes: Slab<Route>,
     /// Lanes in which something changed.
     stirred: Vec<LaneId>,
@@ -91,7 +91,7 @@ impl Lanes {
         let mut lanes = Self {
             origins: Vec::new(),
             by_name: HashMap::new(),
-            lanes: Slab::new(),
+            open: Slab::new(),
             routes: Slab::new(),
             stirred: Vec::new(),
         };
@@ -108,13 +108,13 @@ impl Lanes {
         let source = *self.by_name.get(&query.source)?;
         let Dispatch { upstream, batch, beat } = self.origins[source].source.dispatch(query);
         let lane = self.lane(source, upstream);
-        let known = self.lanes[lane.0].routes.get(&(batch, beat)).copied();
+        let known = self.open[lane.0].routes.get(&(batch, beat)).copied();
         let route = known.unwrap_or_else(|| {
             let index = self.routes.insert(Route { lane, batch, beat, members: 0 });
             let route = RouteId(
                 u32::try_from(index).expect("there are no more routes than scheduled queries"),
             );
-            self.lanes[lane.0].routes.insert((batch, beat), route);
+            self.open[lane.0].routes.insert((batch, beat), route);
             route
         });
         self.routes[route.0 as usize].members += 1;
@@ -126,7 +126,7 @@ impl Lanes {
         if let Some(lane) = origin.lanes.get(&upstream) {
             return *lane;
         }
-        let lane = LaneId(self.lanes.insert(Lane {
+        let lane = LaneId(self.open.insert(Lane {
             source,
             upstream: Arc::clone(&upstream),
             line: Line::default(),
@@ -149,10 +149,10 @@ impl Lanes {
             return;
         }
         let gone = self.routes.remove(route.0 as usize);
-        let lane = &mut self.lanes[gone.lane.0];
+        let lane = &mut self.open[gone.lane.0];
         lane.routes.remove(&(gone.batch, gone.beat));
         if lane.routes.is_empty() {
-            let lane = self.lanes.remove(gone.lane.0);
+            let lane = self.open.remove(gone.lane.0);
             self.stirred.retain(|stirred| *stirred != gone.lane);
             let origin = &mut self.origins[lane.source];
             origin.lanes.remove(&lane.upstream);
@@ -167,13 +167,13 @@ impl Lanes {
 
     /// The metrics of a route's source.
     pub(super) fn metrics(&self, route: RouteId) -> &SourceMetrics {
-        &self.origins[self.lanes[self.route(route).lane.0].source].metrics
+        &self.origins[self.open[self.route(route).lane.0].source].metrics
     }
 
     /// Puts a query into its lane's line; `alone`: it shares no call, whatever its route says.
     pub(super) fn push(&mut self, id: Id, route: RouteId, class: Class, alone: bool) {
         let Route { lane, batch, .. } = *self.route(route);
-        let found = &mut self.lanes[lane.0];
+        let found = &mut self.open[lane.0];
         found.line.push(id, class, batch.filter(|_| !alone));
         let origin = &mut self.origins[found.source];
         origin.queued += 1;
@@ -183,7 +183,7 @@ impl Lanes {
 
     /// Gives back the place of a fetch that ended.
     pub(super) fn free(&mut self, lane: LaneId) {
-        if let Some(found) = self.lanes.get_mut(lane.0) {
+        if let Some(found) = self.open.get_mut(lane.0) {
             found.running -= 1;
             self.stir(lane);
         }
@@ -192,7 +192,7 @@ impl Lanes {
     /// The next fetch that may start, in whatever lane; it has its place from now on.
     pub(super) fn depart(&mut self) -> Option<Departure> {
         while let Some(&lane) = self.stirred.last() {
-            let found = &mut self.lanes[lane.0];
+            let found = &mut self.open[lane.0];
             if found.has_place()
                 && let Some(ids) = found.line.take()
             {
@@ -214,7 +214,7 @@ impl Lanes {
     }
 
     fn stir(&mut self, lane: LaneId) {
-        let found = &mut self.lanes[lane.0];
+        let found = &mut self.open[lane.0];
         if !found.stirred {
             found.stirred = true;
             self.stirred.push(lane);
@@ -281,16 +281,16 @@ mod tests {
             .map(|text| lanes.enter(&query(text)).unwrap())
             .collect();
         assert_eq!(routes[0], routes[1]);
-        assert_eq!((lanes.routes.len(), lanes.lanes.len()), (4, 2));
+        assert_eq!((lanes.routes.len(), lanes.open.len()), (4, 2));
         assert!(telemetry.encode().contains(&text(2)));
         assert!(lanes.route(routes[0]).shares_calls() && !lanes.route(routes[4]).shares_calls());
         for route in &routes[..3] {
             lanes.leave(*route);
         }
-        assert_eq!((lanes.routes.len(), lanes.lanes.len()), (2, 1));
+        assert_eq!((lanes.routes.len(), lanes.open.len()), (2, 1));
         lanes.leave(routes[3]);
         lanes.leave(routes[4]);
-        assert_eq!((lanes.routes.len(), lanes.lanes.len()), (0, 0));
+        assert_eq!((lanes.routes.len(), lanes.open.len()), (0, 0));
         assert!(telemetry.encode().contains(&text(0)));
         let elsewhere = SourceName::new("other");
         assert_eq!(lanes.enter(&Query { source: elsewhere, ..query("a/1") }), None);
