@@ -13,7 +13,7 @@
 //! | kind | module | an answer is |
 //! |---|---|---|
 //! | Prometheus | [`prometheus`] | one instant query |
-//! | AWS | [`aws`] (identity, regions, error classes), [`sqs`] (queue depth) | one call per queue |
+//! | AWS | [`aws`] (identity, regions, error classes), [`sqs`] (queue depth), [`cloudwatch`] (metrics) | one call per queue; one call for up to 500 metrics |
 //! | simulated | [`simulated`] | a pure function of the clock |
 //!
 //! # Invariants
@@ -32,6 +32,7 @@
 //! fake in `tests/support/upstream`, and a row in the contract test.
 
 pub mod aws;
+pub mod cloudwatch;
 mod gate;
 mod metrics;
 pub mod prometheus;

@@ -20,11 +20,13 @@ use std::sync::Arc;
 
 use aws_credential_types::provider::SharedCredentialsProvider;
 use futures::FutureExt;
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, join_all};
 
 use crate::model::{
-    Clock, Dispatch, FetchError, Query, QuerySpec, Sample, Source, SourceKind, SourceName,
+    Clock, CloudWatchQuery, Dispatch, Explanation, FetchError, Query, QuerySpec, Sample, Source,
+    SourceKind, SourceName,
 };
+use crate::source::cloudwatch::{self, CloudWatch};
 use crate::source::sqs::Queues;
 use crate::source::{BuildError, Metrics, sqs, tls, wrong_kind};
 use clients::Clients;
@@ -39,6 +41,7 @@ pub struct AwsSource {
     clients: Clients,
     gates: Gates,
     queues: Queues,
+    cloudwatch: CloudWatch,
     clock: Arc<dyn Clock>,
 }
 
@@ -62,18 +65,43 @@ impl AwsSource {
         let identities =
             Identities::open(name, identities, Arc::clone(&clock), metrics, credentials)?;
         let clients = Clients::new(name, settings.clone(), identities, metrics);
-        Ok(Self { clients, gates, queues: Queues::default(), clock })
+        let cloudwatch = CloudWatch::new(name, metrics);
+        Ok(Self { clients, gates, queues: Queues::default(), cloudwatch, clock })
     }
 
-    async fn answer(&self, query: &Query) -> Result<Sample, FetchError> {
+    fn access(&self) -> cloudwatch::Access<'_> {
+        cloudwatch::Access { clients: &self.clients, gates: &self.gates, clock: &*self.clock }
+    }
+
+    /// Asks a query that goes alone; none for one that goes with others.
+    async fn answer(&self, query: &Query) -> Option<Result<Sample, FetchError>> {
         match &query.spec {
             QuerySpec::Sqs(spec) => {
-                sqs::fetch(&self.clients, &self.queues, &self.gates, &*self.clock, spec).await
+                Some(sqs::fetch(&self.clients, &self.queues, &self.gates, &*self.clock, spec).await)
             }
-            QuerySpec::CloudWatch(_) | QuerySpec::Prometheus(_) | QuerySpec::Simulated(_) => {
-                Err(wrong_kind(query, SourceKind::Aws))
+            QuerySpec::CloudWatch(_) => None,
+            QuerySpec::Prometheus(_) | QuerySpec::Simulated(_) => {
+                Some(Err(wrong_kind(query, SourceKind::Aws)))
             }
         }
+    }
+
+    async fn answer_all(&self, queries: &[Arc<Query>]) -> Vec<Result<Sample, FetchError>> {
+        let together: Vec<_> = queries.iter().filter_map(|query| metric_data(query)).collect();
+        let together = self.cloudwatch.fetch(self.access(), &together);
+        let alone = join_all(queries.iter().map(|query| self.answer(query)));
+        let (together, alone) = futures::join!(together, alone);
+        let mut together = together.into_iter();
+        let answer = |alone: Option<_>| alone.or_else(|| together.next());
+        let answers = alone.into_iter().map(answer);
+        answers.map(|answer| answer.expect("what is not asked alone is asked together")).collect()
+    }
+}
+
+fn metric_data(query: &Query) -> Option<&CloudWatchQuery> {
+    match &query.spec {
+        QuerySpec::CloudWatch(spec) => Some(spec),
+        QuerySpec::Sqs(_) | QuerySpec::Prometheus(_) | QuerySpec::Simulated(_) => None,
     }
 }
 
@@ -93,10 +121,9 @@ impl Source for AwsSource {
 
     fn dispatch(&self, query: &Query) -> Dispatch {
         let upstream = match &query.spec {
+            QuerySpec::CloudWatch(spec) => return cloudwatch::dispatch(spec),
             QuerySpec::Sqs(spec) => sqs::upstream(spec),
-            QuerySpec::CloudWatch(_) | QuerySpec::Prometheus(_) | QuerySpec::Simulated(_) => {
-                "".into()
-            }
+            QuerySpec::Prometheus(_) | QuerySpec::Simulated(_) => "".into(),
         };
         Dispatch { upstream, batch: None, beat: None }
     }
@@ -105,6 +132,18 @@ impl Source for AwsSource {
         &'a self,
         queries: &'a [Arc<Query>],
     ) -> BoxFuture<'a, Vec<Result<Sample, FetchError>>> {
-        futures::future::join_all(queries.iter().map(|query| self.answer(query))).boxed()
+        self.answer_all(queries).boxed()
+    }
+
+    fn explain<'a>(&'a self, query: &'a Arc<Query>) -> BoxFuture<'a, Explanation> {
+        async move {
+            if let Some(spec) = metric_data(query) {
+                return self.cloudwatch.explain(self.access(), spec).await;
+            }
+            let mut answers = self.fetch(std::slice::from_ref(query)).await;
+            let outcome = answers.pop().expect("one query has one answer");
+            Explanation { exchanges: Vec::new(), choice: Vec::new(), outcome }
+        }
+        .boxed()
     }
 }

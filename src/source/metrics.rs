@@ -30,6 +30,11 @@ struct CallLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct SourceLabels {
+    source: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OutcomeLabels {
     source: String,
     kind: &'static str,
@@ -43,6 +48,7 @@ pub struct Metrics {
     durations: Family<CallLabels, Histogram, fn() -> Histogram>,
     in_flight: Family<CallLabels, Gauge<i64, AtomicI64>>,
     bytes: Family<CallLabels, Counter>,
+    cloudwatch_metrics: Family<SourceLabels, Counter>,
 }
 
 impl Metrics {
@@ -56,6 +62,7 @@ impl Metrics {
             }),
             in_flight: Family::default(),
             bytes: Family::default(),
+            cloudwatch_metrics: Family::default(),
         };
         telemetry.register(|registry| {
             registry.register(
@@ -80,8 +87,19 @@ impl Metrics {
                 Unit::Bytes,
                 metrics.bytes.clone(),
             );
+            registry.register(
+                "cloudwatch_metrics_requested",
+                "Metrics that CloudWatch was asked for, as it bills them: one per metric statistic of a request, and those that searches found",
+                metrics.cloudwatch_metrics.clone(),
+            );
         });
         metrics
+    }
+
+    /// The counter of metrics that one source asks `CloudWatch` for.
+    pub(super) fn cloudwatch_metrics_requested(&self, source: &SourceName) -> Counter {
+        let labels = SourceLabels { source: source.as_str().to_owned() };
+        self.cloudwatch_metrics.get_or_create_owned(&labels)
     }
 
     /// The metrics of one source's calls of one kind.

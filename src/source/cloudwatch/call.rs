@@ -1,0 +1,223 @@
+//! One call: its HTTP requests, page after page, through the gate.
+
+use std::sync::Mutex;
+
+use aws_sdk_cloudwatch::Client;
+use aws_sdk_cloudwatch::error::ProvideErrorMetadata;
+use aws_sdk_cloudwatch::operation::get_metric_data::GetMetricDataOutput;
+use aws_sdk_cloudwatch::operation::get_metric_data::builders::GetMetricDataFluentBuilder;
+use aws_sdk_cloudwatch::primitives::DateTime;
+use aws_sdk_cloudwatch::types::{
+    Dimension, Metric, MetricDataQuery, MetricStat as WireStat, ScanBy, StandardUnit,
+};
+use prometheus_client::metrics::counter::Counter;
+use tokio::time::Instant;
+
+use crate::model::{Cause, Exchange, FetchError, MetricStat};
+use crate::source::aws::failure::{Operation, POLICY};
+use crate::source::aws::identity::Who;
+use crate::source::cloudwatch::decode::Answer;
+use crate::source::cloudwatch::explain;
+use crate::source::cloudwatch::plan::{Asked, Call, Item, seconds};
+use crate::source::gate::{Gate, Outcome};
+
+/// The IAM action.
+const ACTION: &str = "cloudwatch:GetMetricData";
+
+/// Pages taken of one answer. A call is planned to fit on one; what a search finds is 500 series at
+/// most, which fit on a few unless the window has hundreds of buckets.
+const MAX_PAGES: usize = 10;
+
+/// Why a call gave no answer.
+#[derive(Debug)]
+pub(super) enum Refusal {
+    /// The service refused the request as a whole because something in it is wrong.
+    Rejected {
+        /// Its word for that.
+        code: String,
+        /// Its sentence, complete.
+        said: String,
+        /// The same as an error of ours.
+        error: FetchError,
+    },
+    /// Anything else: the same for all queries of the call.
+    Failed(FetchError),
+}
+
+impl From<FetchError> for Refusal {
+    fn from(error: FetchError) -> Self {
+        Self::Failed(error)
+    }
+}
+
+impl From<Refusal> for FetchError {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Rejected { error, .. } | Refusal::Failed(error) => error,
+        }
+    }
+}
+
+impl Outcome for Refusal {
+    fn outcome(&self) -> &'static str {
+        match self {
+            Self::Rejected { error, .. } | Self::Failed(error) => error.kind(),
+        }
+    }
+}
+
+/// What calls within one fetch need.
+pub(super) struct Caller<'a> {
+    /// Of the call's region and role.
+    pub client: Client,
+    /// Who calls.
+    pub identity: Who,
+    /// Of the same.
+    pub gate: Gate,
+    /// When the fetch has to be done.
+    pub deadline: Instant,
+    /// Counts metrics as the service bills them.
+    pub requested: &'a Counter,
+    /// Where exchanges are told, if somebody wants to know.
+    pub trace: Option<&'a Mutex<Vec<Exchange>>>,
+}
+
+impl Caller<'_> {
+    /// Sends a call and reads all pages of its answer.
+    ///
+    /// # Errors
+    /// When one of the requests gave none.
+    pub(super) async fn ask(&self, call: &Call<'_>) -> Result<Answer, Refusal> {
+        let object = object(call);
+        let mut answer = Answer::default();
+        let mut token = None;
+        for _ in 0..MAX_PAGES {
+            let later = token.is_some();
+            let page = match self.page(call, &object, token).await {
+                // The request was right on the first page: an old token, or a whim.
+                Err(Refusal::Rejected { error, .. }) if later => {
+                    return Err(FetchError::Unavailable(error.cause().clone()).into());
+                }
+                other => other?,
+            };
+            self.requested.inc_by(billed(call, &page));
+            token = page.next_token.clone().filter(|token| !token.is_empty());
+            answer.add(page);
+            if token.is_none() {
+                return Ok(answer);
+            }
+        }
+        let text =
+            format!("{object}: the answer has more than {MAX_PAGES} pages; shorten lookback");
+        Err(FetchError::Malformed(Cause::new(text)).into())
+    }
+
+    async fn page(
+        &self,
+        call: &Call<'_>,
+        object: &str,
+        token: Option<String>,
+    ) -> Result<GetMetricDataOutput, Refusal> {
+        let started = Instant::now();
+        let request = request(&self.client, call).set_next_token(token.clone());
+        // Boxed: the SDK's futures are tens of kilobytes.
+        let request = Box::pin(request.send());
+        let sent = async {
+            request.await.map_err(|error| {
+                let identity = &self.identity;
+                let operation =
+                    Operation { action: ACTION, object: &object, identity, hint: POLICY };
+                let failed = operation.failed(&error);
+                match (failed, error.as_service_error()) {
+                    (error @ FetchError::Invalid(_), Some(service)) => Refusal::Rejected {
+                        code: service.code().unwrap_or("no code").to_owned(),
+                        said: service.message().unwrap_or("no message").to_owned(),
+                        error,
+                    },
+                    (error, _) => Refusal::Failed(error),
+                }
+            })
+        };
+        let result = self.gate.call(self.deadline, &format!("{object}: "), sent).await;
+        if let Some(trace) = self.trace {
+            let answer = match &result {
+                Ok(page) => Ok(explain::answer(page)),
+                Err(Refusal::Rejected { error, .. } | Refusal::Failed(error)) => {
+                    Err(error.to_string())
+                }
+            };
+            let exchange = explain::exchange(call, token.as_deref(), answer, started.elapsed());
+            trace.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(exchange);
+        }
+        result
+    }
+}
+
+/// What is called, for messages.
+pub(super) fn object(call: &Call<'_>) -> String {
+    format!("CloudWatch in {}", call.region)
+}
+
+/// What the service bills for one page: metric statistics asked for, and the metrics that searches
+/// found, each at least one. An upper bound: the price list counts five statistics of a metric as
+/// one.
+fn billed(call: &Call<'_>, page: &GetMetricDataOutput) -> u64 {
+    let open_ended = call.members.iter().filter(|member| member.query.is_open_ended());
+    let found: usize = open_ended
+        .map(|member| {
+            let id = call.items.get(member.answer).map(|item| &*item.id);
+            page.metric_data_results().iter().filter(|result| result.id() == id).count().max(1)
+        })
+        .sum();
+    call.metrics() + found as u64
+}
+
+/// The request, newest datapoints first.
+fn request(client: &Client, call: &Call<'_>) -> GetMetricDataFluentBuilder {
+    client
+        .get_metric_data()
+        .set_metric_data_queries(Some(call.items.iter().map(query).collect()))
+        .start_time(DateTime::from_secs(call.window.start))
+        .end_time(DateTime::from_secs(call.window.end))
+        .scan_by(ScanBy::TimestampDescending)
+}
+
+fn query(item: &Item<'_>) -> MetricDataQuery {
+    let builder = MetricDataQuery::builder()
+        .id(&*item.id)
+        .set_label(item.label.as_deref().map(str::to_owned))
+        .return_data(item.return_data);
+    let builder = match &item.asked {
+        Asked::Metric(metric) => builder
+            .metric_stat(stat(metric))
+            .set_account_id(metric.account_id.as_deref().map(str::to_owned)),
+        Asked::Expression { text, period } => {
+            builder.expression(&**text).set_period(period.map(|period| whole(seconds(period))))
+        }
+    };
+    builder.build()
+}
+
+fn stat(metric: &MetricStat) -> WireStat {
+    let dimensions = metric
+        .dimensions
+        .iter()
+        .map(|(name, value)| Dimension::builder().name(&**name).value(&**value).build())
+        .collect();
+    let name = Metric::builder()
+        .namespace(&*metric.namespace)
+        .metric_name(&*metric.name)
+        .set_dimensions(Some(dimensions))
+        .build();
+    WireStat::builder()
+        .metric(name)
+        .period(whole(seconds(metric.period)))
+        .stat(&*metric.statistic)
+        .set_unit(metric.unit.as_deref().map(StandardUnit::from))
+        .build()
+}
+
+/// Seconds as the service counts them.
+fn whole(seconds: i64) -> i32 {
+    i32::try_from(seconds).unwrap_or(i32::MAX)
+}

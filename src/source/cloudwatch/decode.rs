@@ -1,0 +1,398 @@
+//! The answer: which datapoint of which series becomes a value. Pure.
+//!
+//! # Rules
+//!
+//! * Of each series the newest complete datapoint counts: its bucket starts and ends within the
+//!   window that was asked for, and its value is finite. A bucket without one is passed over.
+//! * A series without any is left out, and if all are, there is no data. A series whose newest
+//!   datapoint is older than that of others stays: metrics are sparse. The sample's time is that of
+//!   the oldest datapoint in it, so that its age is never under-estimated.
+//! * A result that the service does not call `Complete` after the last page is an error for every
+//!   query that needs it, never a smaller number.
+//! * Two series of one answer never have the same labels: that is an error which names them.
+
+use std::collections::{HashMap, HashSet};
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use aws_sdk_cloudwatch::operation::get_metric_data::GetMetricDataOutput;
+use aws_sdk_cloudwatch::types::{MessageData, MetricDataResult, StatusCode};
+use jiff::Timestamp;
+
+use crate::model::{
+    Cause, CloudWatchQuery, Decimal, FetchError, Labels, MetricQuestion, Sample, Series, Tick,
+};
+use crate::source::cloudwatch::labels::labels;
+use crate::source::cloudwatch::plan::{Asked, Call, Member, Window, moment, seconds};
+
+/// Warnings kept of one answer, and characters of each.
+const MAX_WARNINGS: usize = 5;
+const MAX_WARNING_CHARS: usize = 200;
+
+/// Characters of what was asked, in errors.
+const MAX_SUBJECT_CHARS: usize = 160;
+
+/// Messages about the whole request which say that series are missing from the answer: of `SEARCH`
+/// ("Maximum number of allowed metrics exceeded") and of Metrics Insights (over 10,000 metrics
+/// matched, over 500 series found).
+const INCOMPLETE: [&str; 3] =
+    ["MaxMetricsExceeded", "MaxMatchingResultsExceeded", "MaxQueryResultsExceeded"];
+
+/// One answer to one call, all its pages together.
+#[derive(Clone, Debug, Default)]
+pub struct Answer {
+    results: Vec<MetricDataResult>,
+    messages: Vec<MessageData>,
+}
+
+impl Answer {
+    /// Adds the next page. Datapoints of a series that is on earlier pages are added to it, and
+    /// the later status counts.
+    pub fn add(&mut self, page: GetMetricDataOutput) {
+        self.messages.extend(page.messages.unwrap_or_default());
+        let results = page.metric_data_results.unwrap_or_default();
+        if self.results.is_empty() {
+            self.results = results;
+            return;
+        }
+        // A page can hold several series of one id, and even with one label: these are told apart
+        // by their order.
+        let mut known: HashMap<_, usize> = HashMap::new();
+        let mut seen = HashMap::new();
+        for (at, result) in self.results.iter().enumerate() {
+            known.insert(key(result, &mut seen), at);
+        }
+        seen.clear();
+        for result in results {
+            let Some(&at) = known.get(&key(&result, &mut seen)) else {
+                self.results.push(result);
+                continue;
+            };
+            let earlier = &mut self.results[at];
+            append(&mut earlier.timestamps, result.timestamps);
+            append(&mut earlier.values, result.values);
+            append(&mut earlier.messages, result.messages);
+            earlier.status_code = result.status_code;
+        }
+    }
+
+    /// All results.
+    #[must_use]
+    pub fn results(&self) -> &[MetricDataResult] {
+        &self.results
+    }
+
+    /// The ids of results that the call did not ask for.
+    #[must_use]
+    pub fn strays(&self, call: &Call<'_>) -> Vec<String> {
+        let asked: HashSet<&str> = call.items.iter().map(|item| &*item.id).collect();
+        let strays = self.results.iter().map(|result| result.id.as_deref().unwrap_or_default());
+        strays.filter(|id| !asked.contains(id)).map(str::to_owned).collect()
+    }
+}
+
+type Key = (Option<String>, Option<String>, usize);
+
+fn key(
+    result: &MetricDataResult,
+    seen: &mut HashMap<(Option<String>, Option<String>), usize>,
+) -> Key {
+    let name = (result.id.clone(), result.label.clone());
+    let count = seen.entry(name.clone()).or_default();
+    *count += 1;
+    (name.0, name.1, *count)
+}
+
+fn append<T>(earlier: &mut Option<Vec<T>>, later: Option<Vec<T>>) {
+    match earlier {
+        Some(earlier) => earlier.extend(later.unwrap_or_default()),
+        None => *earlier = later,
+    }
+}
+
+/// When an answer is looked at, on both clocks.
+#[derive(Clone, Copy, Debug)]
+pub struct Moment {
+    /// The wall clock.
+    pub now: Timestamp,
+    /// The monotonic clock.
+    pub tick: Tick,
+}
+
+/// The samples of all members of a call, with their places.
+#[must_use]
+pub fn decode(
+    call: &Call<'_>,
+    answer: &Answer,
+    at: Moment,
+) -> Vec<(usize, Result<Sample, FetchError>)> {
+    let by_id = by_id(answer);
+    let members = call.members.iter();
+    members
+        .map(|member| {
+            let chosen = choose(call, member, answer, &by_id);
+            (member.position, chosen.and_then(|chosen| chosen.sample(at)))
+        })
+        .collect()
+}
+
+/// The results of an answer by id.
+pub(super) type ById<'a> = HashMap<&'a str, Vec<&'a MetricDataResult>>;
+
+/// Sorts an answer.
+pub(super) fn by_id(answer: &Answer) -> ById<'_> {
+    let mut by_id = ById::with_capacity(answer.results.len());
+    for result in &answer.results {
+        by_id.entry(result.id.as_deref().unwrap_or_default()).or_default().push(result);
+    }
+    by_id
+}
+
+/// What was taken of one series.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Choice {
+    /// Its labels.
+    pub labels: Labels,
+    /// The start of the bucket and the value; none if no datapoint will do.
+    pub taken: Option<(i64, Decimal)>,
+    /// Datapoints in the answer.
+    pub datapoints: usize,
+    /// Of those, buckets that end after the window.
+    pub unfinished: usize,
+    /// Of those, buckets that start before the window.
+    pub early: usize,
+    /// Of those, values that are no numbers.
+    pub not_finite: usize,
+}
+
+/// What was taken of all series of one query.
+#[derive(Clone, Debug)]
+pub(super) struct Chosen {
+    /// One for each series, in the answer's order.
+    pub choices: Vec<Choice>,
+    /// What the service said about them.
+    pub warnings: Vec<String>,
+    /// Why there is no sample if nothing was taken.
+    nothing: String,
+}
+
+impl Chosen {
+    /// The sample, if anything was taken.
+    ///
+    /// # Errors
+    /// [`FetchError::NoData`] if nothing was, [`FetchError::Malformed`] if two series have the
+    /// same labels.
+    pub(super) fn sample(self, at: Moment) -> Result<Sample, FetchError> {
+        let mut oldest: Option<i64> = None;
+        let mut series: Vec<Series> = Vec::with_capacity(self.choices.len());
+        let mut seen = HashSet::new();
+        for choice in &self.choices {
+            let Some((start, value)) = &choice.taken else { continue };
+            if !seen.insert(&choice.labels) {
+                let text = format!(
+                    "two series of one answer have the labels {}; give the returned query a label that tells them apart, such as ${{PROP('MetricName')}} or ${{PROP('AccountId')}}",
+                    choice.labels
+                );
+                return Err(FetchError::Malformed(Cause::new(text)));
+            }
+            oldest = Some(oldest.map_or(*start, |oldest| oldest.min(*start)));
+            series.push(Series { labels: choice.labels.clone(), value: value.clone() });
+        }
+        let Some(oldest) = oldest else {
+            return Err(FetchError::NoData(Cause::new(self.nothing)));
+        };
+        let timestamp = moment(oldest);
+        // A bucket that starts in the future by the clocks' difference is new, not negative.
+        let age = Duration::try_from(at.now.duration_since(timestamp)).unwrap_or_default();
+        Ok(Sample { timestamp, observed: at.tick.before(age), series, warnings: self.warnings })
+    }
+}
+
+/// Chooses the datapoints of one member.
+///
+/// # Errors
+/// When the answer is not complete, or not an answer to the question.
+pub(super) fn choose(
+    call: &Call<'_>,
+    member: &Member<'_>,
+    answer: &Answer,
+    by_id: &ById<'_>,
+) -> Result<Chosen, FetchError> {
+    let query = member.query;
+    let about = About { query };
+    let whole = answer.messages.iter().find(|message| is_incomplete(message));
+    if let Some(message) = whole {
+        return Err(about.invalid(&format!(
+            "the answer lacks series that match; narrow the query ({})",
+            said(message)
+        )));
+    }
+    let id = call.items.get(member.answer).map_or("", |item| &*item.id);
+    let results = by_id.get(id).map_or(&[][..], Vec::as_slice);
+    if results.is_empty() && !may_find_nothing(call, member) {
+        return Err(about.malformed("the answer has no result for it"));
+    }
+    for result in results {
+        about.check(result)?;
+    }
+    let one = matches!(member.naming, super::plan::Naming::One);
+    if one && results.len() > 1 {
+        return Err(about.malformed(&format!("the answer has {} results for it", results.len())));
+    }
+    let texts: Vec<_> = results.iter().map(|r| r.label.as_deref().unwrap_or_default()).collect();
+    let mut choices = Vec::with_capacity(results.len());
+    for (result, labels) in results.iter().zip(labels(&member.naming, &texts)) {
+        choices.push(newest(result, labels, call.window, seconds(query.period)));
+    }
+    let messages = results.iter().flat_map(|result| result.messages()).chain(&answer.messages);
+    let nothing = if choices.iter().all(|choice| choice.taken.is_none()) {
+        about.nothing(call.window, &choices)
+    } else {
+        String::new()
+    };
+    let warnings = messages.take(MAX_WARNINGS).map(warning).collect();
+    Ok(Chosen { choices, warnings, nothing })
+}
+
+/// The newest complete datapoint of a series.
+fn newest(result: &MetricDataResult, labels: Labels, window: Window, period: i64) -> Choice {
+    let mut choice = Choice {
+        labels,
+        taken: None,
+        datapoints: result.values().len(),
+        unfinished: 0,
+        early: 0,
+        not_finite: 0,
+    };
+    let mut best: Option<(i64, f64)> = None;
+    for (at, &value) in result.timestamps().iter().zip(result.values()) {
+        let start = at.secs();
+        if start < window.start {
+            choice.early += 1;
+        } else if start.saturating_add(period) > window.end {
+            choice.unfinished += 1;
+        } else if !value.is_finite() {
+            choice.not_finite += 1;
+        } else if best.is_none_or(|(best, _)| start > best) {
+            best = Some((start, value));
+        }
+    }
+    choice.taken = best.and_then(|(start, value)| Some((start, Decimal::from_f64(value)?)));
+    choice
+}
+
+/// Whether an answer without a result can be a complete one: the expression gives as many series as
+/// it finds.
+fn may_find_nothing(call: &Call<'_>, member: &Member<'_>) -> bool {
+    let Some(item) = call.items.get(member.answer) else { return false };
+    let Asked::Expression { text, .. } = &item.asked else { return false };
+    let open_ended = member.query.is_open_ended();
+    open_ended || ["REMOVE_EMPTY", "SLICE", "SORT"].iter().any(|name| text.contains(name))
+}
+
+fn is_incomplete(message: &MessageData) -> bool {
+    message.code().is_some_and(|code| INCOMPLETE.contains(&code))
+}
+
+fn said(message: &MessageData) -> String {
+    match (message.code(), message.value()) {
+        (Some(code), Some(value)) => format!("{code}: {value}"),
+        (one, other) => one.or(other).unwrap_or("no message").to_owned(),
+    }
+}
+
+fn warning(message: &MessageData) -> String {
+    said(message).chars().take(MAX_WARNING_CHARS).collect()
+}
+
+/// Errors about one query.
+struct About<'a> {
+    query: &'a CloudWatchQuery,
+}
+
+impl About<'_> {
+    fn invalid(&self, text: &str) -> FetchError {
+        FetchError::Invalid(self.cause(text))
+    }
+
+    fn malformed(&self, text: &str) -> FetchError {
+        FetchError::Malformed(self.cause(text))
+    }
+
+    fn cause(&self, text: &str) -> Cause {
+        Cause::new(format!("CloudWatch in {}: {text}", self.query.region))
+    }
+
+    /// What the service says about one result.
+    fn check(&self, result: &MetricDataResult) -> Result<(), FetchError> {
+        let messages: Vec<_> = result.messages().iter().map(warning).collect();
+        let why =
+            if messages.is_empty() { "without a reason".to_owned() } else { messages.join("; ") };
+        match &result.status_code {
+            Some(StatusCode::Complete) => {}
+            Some(StatusCode::PartialData) => {
+                let text = format!("the datapoints are not complete (PartialData, {why})");
+                return Err(FetchError::Unavailable(self.cause(&text)));
+            }
+            Some(StatusCode::InternalError) => {
+                let text = format!("the service failed on this metric (InternalError, {why})");
+                return Err(FetchError::Unavailable(self.cause(&text)));
+            }
+            Some(StatusCode::Forbidden) => return Err(self.forbidden(&why)),
+            Some(other) => {
+                let text = format!("unknown status {:?} ({why})", other.as_str());
+                return Err(self.malformed(&text));
+            }
+            None => return Err(self.malformed("a result has no status")),
+        }
+        if result.timestamps().len() != result.values().len() {
+            return Err(self.malformed("a result has more values than times, or fewer"));
+        }
+        Ok(())
+    }
+
+    fn forbidden(&self, why: &str) -> FetchError {
+        let accounts = self.query.queries.iter().filter_map(|part| match &part.question {
+            MetricQuestion::Metric(stat) => stat.account_id.as_deref(),
+            MetricQuestion::Expression { .. } => None,
+        });
+        let mut text = format!("the metric may not be read (Forbidden, {why})");
+        if let Some(account) = accounts.into_iter().next() {
+            let _ = write!(
+                text,
+                "; account {account} must share its metrics with this one (cross-account observability)"
+            );
+        }
+        FetchError::Denied(self.cause(&text))
+    }
+
+    /// Why there is nothing, and where to look.
+    fn nothing(&self, window: Window, choices: &[Choice]) -> String {
+        let returned = self.query.returned().map(|part| &part.question);
+        let (subject, advice) = match returned {
+            Some(MetricQuestion::Metric(stat)) => (
+                stat.to_string(),
+                "the namespace, the name and the exact set of dimensions must be those of the metric, and a unit, if given, that of its datapoints",
+            ),
+            Some(MetricQuestion::Expression { text, .. }) => (
+                text.to_string(),
+                "operands without datapoints can leave an expression without any, and a search finds only what was published lately",
+            ),
+            None => (String::new(), ""),
+        };
+        let subject: String = subject.chars().take(MAX_SUBJECT_CHARS).collect();
+        let passed: usize = choices.iter().map(|choice| choice.datapoints).sum();
+        let passed = if passed == 0 {
+            String::new()
+        } else {
+            format!(" ({passed} outside of that or not finite)")
+        };
+        format!(
+            "CloudWatch in {}: no datapoint of {subject} between {window}{passed}; {advice}",
+            self.query.region
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,244 @@
+//! Labels of series: what a query asks the service to write into a result's `Label`, and what is
+//! read back from it.
+//!
+//! `GetMetricData` has no structured labels. A result carries one text, which follows from the
+//! `Label` of the query ("dynamic labels") or is made up by the service. So:
+//!
+//! | the returned query is | `Label` sent | labels of a series |
+//! |---|---|---|
+//! | a metric | none | none |
+//! | `SEARCH('{Namespace,A,B} ..')`, in `REMOVE_EMPTY` or not | `${PROP('Dim.A')}`, line break, `${PROP('Dim.B')}` | `A`, `B` |
+//! | `SELECT .. GROUP BY A, B` | none: the service writes the values, with a space between | `A`, `B` |
+//! | one of these two with the author's own label, or `SEARCH` without a schema | the author's | `label`: the text |
+//! | any other expression | the author's | none for one series, `label` for several |
+//!
+//! A line break cannot be part of a dimension's value (API reference, `Dimension`: control characters
+//! are not supported), so the parts of a `SEARCH` label are unambiguous. Values of `GROUP BY` may
+//! contain spaces; when one does and there are several keys, all series of the answer have `label`
+//! alone: labels that are right for most series would let a selector drop the rest.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use crate::model::{CloudWatchQuery, Labels, MetricDataQuery, MetricQuestion};
+use crate::source::cloudwatch::expression::{Kind, Token, solid};
+
+/// The label that holds the service's text where its parts are not known.
+const LABEL: &str = "label";
+
+/// Between the parts of a label that we ask for.
+const SEPARATOR: char = '\n';
+
+/// How the results of a query become labels.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Naming {
+    /// One series without labels; a second is a mistake of the service.
+    One,
+    /// One series has none; several have `label`.
+    Several,
+    /// `label`, always.
+    Whole,
+    /// One label for each part of the text.
+    Parts {
+        /// The labels' names.
+        keys: Vec<Arc<str>>,
+        /// What is between the parts.
+        separator: char,
+    },
+}
+
+/// The `Label` to send with the returned query of a group, and how its results are named.
+pub(super) fn naming(query: &CloudWatchQuery) -> (Option<Cow<'_, str>>, Naming) {
+    let Some(returned) = query.returned() else { return (None, Naming::One) };
+    let MetricQuestion::Expression { text, .. } = &returned.question else {
+        return (None, Naming::One);
+    };
+    let own = returned.label.as_deref().map(Cow::Borrowed);
+    let Some(keys) = keys(returned, text) else { return (own, Naming::Several) };
+    if own.is_some() || keys.is_empty() {
+        return (own, Naming::Whole);
+    }
+    if returned.is_insights() {
+        return (None, Naming::Parts { keys, separator: ' ' });
+    }
+    let parts: Vec<_> = keys.iter().map(|key| format!("${{PROP('Dim.{key}')}}")).collect();
+    let label = parts.join(&SEPARATOR.to_string());
+    (Some(Cow::Owned(label)), Naming::Parts { keys, separator: SEPARATOR })
+}
+
+/// The names of the dimensions that tell the series of an expression apart; empty if they are not
+/// known, none if this is not an expression that finds series.
+fn keys(query: &MetricDataQuery, text: &str) -> Option<Vec<Arc<str>>> {
+    if query.is_insights() { group_by(text) } else { search(text) }
+}
+
+/// The keys of a Metrics Insights query's `GROUP BY`.
+fn group_by(text: &str) -> Option<Vec<Arc<str>>> {
+    let tokens = solid(text);
+    let is = |token: &Token<'_>, word: &str| {
+        token.kind == Kind::Word && token.text.eq_ignore_ascii_case(word)
+    };
+    let at = tokens.windows(2).position(|two| is(&two[0], "GROUP") && is(&two[1], "BY"))?;
+    let clause = tokens[at + 2..].iter();
+    let clause = clause.take_while(|token| !is(token, "ORDER") && !is(token, "LIMIT"));
+    let mut keys = vec![String::new()];
+    for token in clause {
+        match (token.text, keys.last_mut()) {
+            (",", _) => keys.push(String::new()),
+            (text, Some(key)) => key.push_str(&unquoted(text)),
+            (_, None) => {}
+        }
+    }
+    keys.retain(|key| !key.is_empty());
+    Some(keys.into_iter().map(Arc::from).collect())
+}
+
+fn unquoted(text: &str) -> String {
+    let inner = text.strip_prefix('"').and_then(|text| text.strip_suffix('"'));
+    inner.map_or_else(|| text.to_owned(), |inner| inner.replace("\\\"", "\"").replace("\\'", "'"))
+}
+
+/// The dimensions in the schema of a `SEARCH` whose series are the answer.
+fn search(text: &str) -> Option<Vec<Arc<str>>> {
+    let tokens = solid(text);
+    let inner = match tokens.as_slice() {
+        [name, open, inner @ .., close]
+            if name.text == "REMOVE_EMPTY" && open.text == "(" && close.text == ")" =>
+        {
+            inner
+        }
+        all => all,
+    };
+    let [name, open, arguments @ .., close] = inner else { return None };
+    // A parenthesis among the arguments: something follows the search.
+    let plain = arguments.iter().all(|token| !matches!(token.text, "(" | ")"));
+    if !(name.text == "SEARCH" && open.text == "(" && close.text == ")" && plain) {
+        return None;
+    }
+    let term = arguments.first().filter(|token| token.kind == Kind::Text)?;
+    Some(schema(term.text.trim_matches('\'')).unwrap_or_default())
+}
+
+/// The dimensions of `{Namespace,A,"B C"}` at the start of a search term.
+fn schema(term: &str) -> Option<Vec<Arc<str>>> {
+    let (mut names, mut name, mut quoted) = (Vec::new(), String::new(), false);
+    for c in term.trim_start().strip_prefix('{')?.chars() {
+        match c {
+            '"' => quoted = !quoted,
+            ',' | '}' if !quoted => {
+                names.push(std::mem::take(&mut name).trim().to_owned());
+                if c == '}' {
+                    let dimensions = names.into_iter().skip(1).map(Arc::from).collect::<Vec<_>>();
+                    return dimensions.iter().all(|name| is_simple(name)).then_some(dimensions);
+                }
+            }
+            c => name.push(c),
+        }
+    }
+    None
+}
+
+/// Whether a dimension's name can stand in a dynamic label as it is.
+fn is_simple(name: &str) -> bool {
+    !name.is_empty() && !name.contains(['\'', '\\', '{', '}'])
+}
+
+/// The labels of all series of one answer, from their texts.
+pub(super) fn labels(naming: &Naming, texts: &[&str]) -> Vec<Labels> {
+    let whole = || texts.iter().map(|text| Labels::new([(LABEL, text.replace(SEPARATOR, " "))]));
+    match naming {
+        Naming::One => texts.iter().map(|_| Labels::empty()).collect(),
+        Naming::Several if texts.len() < 2 => texts.iter().map(|_| Labels::empty()).collect(),
+        Naming::Several | Naming::Whole => whole().collect(),
+        Naming::Parts { keys, separator } => {
+            let parts = |text: &&str| parts(keys, *separator, text);
+            texts.iter().map(parts).collect::<Option<_>>().unwrap_or_else(|| whole().collect())
+        }
+    }
+}
+
+fn parts(keys: &[Arc<str>], separator: char, text: &str) -> Option<Labels> {
+    if let [key] = keys {
+        return Some(Labels::new([(Arc::clone(key), text)]));
+    }
+    let values: Vec<&str> = text.split(separator).collect();
+    let complete = values.len() == keys.len() && values.iter().all(|value| !value.is_empty());
+    complete.then(|| Labels::new(keys.iter().cloned().zip(values)))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn query(text: &str, label: Option<&str>) -> CloudWatchQuery {
+        let question = MetricQuestion::Expression { text: text.into(), period: None };
+        let label = label.map(Arc::from);
+        CloudWatchQuery {
+            region: "eu-west-1".into(),
+            role_arn: None,
+            queries: vec![MetricDataQuery { id: "e".into(), question, label, return_data: true }],
+            period: Duration::from_mins(1),
+            delay: Duration::from_mins(1),
+            lookback: Duration::from_mins(6),
+        }
+    }
+
+    fn shown(text: &str, label: Option<&str>, texts: &[&str]) -> (String, Vec<String>) {
+        let query = query(text, label);
+        let (label, naming) = naming(&query);
+        let labels = labels(&naming, texts).iter().map(ToString::to_string).collect();
+        (label.unwrap_or_default().into_owned(), labels)
+    }
+
+    #[test]
+    fn searches_ask_for_their_dimensions() {
+        let search =
+            "SEARCH(' {AWS/Kafka, \"Cluster Name\", Topic} MetricName=\"X(1)\" ', 'Sum', 60)";
+        let label = "${PROP('Dim.Cluster Name')}\n${PROP('Dim.Topic')}";
+        let read = vec!["{Cluster Name=a b,Topic=t}".to_owned()];
+        assert_eq!(shown(search, None, &["a b\nt"]), (label.to_owned(), read.clone()));
+        let wrapped = format!("REMOVE_EMPTY( {search} )");
+        assert_eq!(shown(&wrapped, None, &["a b\nt"]), (label.to_owned(), read));
+        // The service did not do what was asked: no guess.
+        assert_eq!(shown(search, None, &["a b\nt", "x"]).1, ["{label=a b t}", "{label=x}"]);
+        // The author's label is the author's.
+        let own = Some("${PROP('Dim.Topic')}");
+        assert_eq!(shown(search, own, &["t"]), (own.unwrap().to_owned(), vec!["{label=t}".into()]));
+        let no_schema = "SEARCH(' \"CPUUtilization\" ', 'Average', 300)";
+        assert_eq!(shown(no_schema, None, &["i-1"]), (String::new(), vec!["{label=i-1}".into()]));
+        let odd = "SEARCH('{N,\"it's\"} x', 'Sum')";
+        assert_eq!(shown(odd, None, &["i-1"]).0, "");
+    }
+
+    #[test]
+    fn groups_of_insights_are_named_by_their_keys() {
+        let one = "select AVG(CPUUtilization) FROM SCHEMA(\"AWS/EC2\", InstanceId) group by \"Instance Id\" order by AVG() LIMIT 3";
+        assert_eq!(
+            shown(one, None, &["a b", "Other"]),
+            (String::new(), vec!["{Instance Id=a b}".into(), "{Instance Id=Other}".into()])
+        );
+        let two =
+            "SELECT SUM(X) FROM \"N\" WHERE A = 'GROUP BY B' GROUP BY tag.Team, AWS.AccountId";
+        assert_eq!(
+            shown(two, None, &["blue 1", "red 2"]).1,
+            ["{AWS.AccountId=1,tag.Team=blue}", "{AWS.AccountId=2,tag.Team=red}"]
+        );
+        // One value with a space: the parts of all are unsafe.
+        assert_eq!(
+            shown(two, None, &["blue 1", "dark red 2"]).1,
+            ["{label=blue 1}", "{label=dark red 2}"]
+        );
+        let none = "SELECT SUM(X) FROM \"N\"";
+        assert_eq!(shown(none, None, &["X"]).1, ["{}"]);
+    }
+
+    #[test]
+    fn other_expressions_have_labels_only_among_several() {
+        for text in ["SUM(SEARCH('{N,D} x', 'Sum'))", "SEARCH('{N,D} x', 'Sum')/SUM(m)", "m1/m2"] {
+            assert_eq!(shown(text, Some("rate"), &["rate"]), ("rate".into(), vec!["{}".into()]));
+            assert_eq!(shown(text, None, &["a", "b"]).1, ["{label=a}", "{label=b}"], "{text}");
+        }
+    }
+}

@@ -1,0 +1,384 @@
+//! The plan: which queries go out together, and under which names. Pure.
+//!
+//! Queries of one region, role and window share calls of `GetMetricData`, up to its limits. A metric
+//! that several of them need is asked once. The ids of each group are renamed so that they cannot
+//! collide: metrics are `m0`, `m1`, .., the expression `rate` of the twelfth group is `g12_rate`.
+//! A call for one group alone has the author's ids.
+//!
+//! # Invariants
+//!
+//! * Every query is in exactly one call, whole: what an expression refers to is in the same call.
+//! * A call for several groups stays within [`MAX_ITEMS`] and [`MAX_DATAPOINTS`], and holds no
+//!   Metrics Insights query and no `SEARCH`: of the former a request may have one, of the latter 100,
+//!   and how many series they find is known only afterwards. So each goes out alone.
+//! * Any query can be planned. What the service will refuse, it refuses in a call of its own.
+
+use std::borrow::Cow;
+use std::collections::{HashMap, HashSet};
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::model::{
+    Cause, CloudWatchQuery, FetchError, MetricDataQuery, MetricQuestion, MetricStat,
+};
+use crate::source::cloudwatch::expression::{self, Name};
+pub use crate::source::cloudwatch::labels::Naming;
+use crate::source::cloudwatch::labels::naming;
+
+/// `MetricDataQuery` structures in one request (API reference, `GetMetricData`).
+pub const MAX_ITEMS: usize = 500;
+
+/// Datapoints in one answer before the service pages (API reference, `GetMetricData`).
+pub const MAX_DATAPOINTS: u64 = 100_800;
+
+/// Characters of an id and of an expression (API reference, `MetricDataQuery`; earlier versions of
+/// it said 1,024 for expressions). Names that grow beyond are not made.
+const MAX_ID: usize = 255;
+const MAX_EXPRESSION: usize = 1024;
+
+/// For periods under a minute the service rounds the start of the window down, up to a whole minute.
+const ROUNDING: Duration = Duration::from_mins(1);
+
+/// A span of time, in seconds since the epoch: both ends on the grid of the period.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Window {
+    /// `StartTime`: the start of the first bucket.
+    pub start: i64,
+    /// `EndTime`: the end of the last bucket, and not in the window.
+    pub end: i64,
+}
+
+impl Window {
+    /// The whole buckets between `lookback` and `delay` ago; at least one.
+    #[must_use]
+    pub fn of(query: &CloudWatchQuery, now: Timestamp) -> Self {
+        let period = seconds(query.period);
+        let grid = |ago: Duration| {
+            let ago = i64::try_from(ago.as_millis()).unwrap_or(i64::MAX);
+            let at = now.as_millisecond().saturating_sub(ago).div_euclid(1000);
+            at.div_euclid(period).saturating_mul(period)
+        };
+        let end = grid(query.delay);
+        Self { start: grid(query.lookback).min(end.saturating_sub(period)), end }
+    }
+
+    /// How many datapoints a series can have.
+    fn datapoints(self, period: Duration) -> u64 {
+        let length = self.end.abs_diff(self.start);
+        let rounding = if period < ROUNDING { ROUNDING.as_secs() } else { 0 };
+        length.saturating_add(rounding).div_ceil(period.as_secs().max(1))
+    }
+}
+
+impl fmt::Display for Window {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} and {}", moment(self.start), moment(self.end))
+    }
+}
+
+/// Whole seconds, at least one.
+pub(super) fn seconds(period: Duration) -> i64 {
+    i64::try_from(period.as_secs()).unwrap_or(i64::MAX).max(1)
+}
+
+/// A time, at most the last that can be written.
+pub(super) fn moment(seconds: i64) -> Timestamp {
+    let edge = if seconds < 0 { Timestamp::MIN } else { Timestamp::MAX };
+    Timestamp::from_second(seconds).unwrap_or(edge)
+}
+
+/// What one item asks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Asked<'a> {
+    /// A metric's statistic.
+    Metric(&'a MetricStat),
+    /// An expression, with the ids of the call in it.
+    Expression {
+        /// The text.
+        text: Cow<'a, str>,
+        /// For `SEARCH` and Metrics Insights.
+        period: Option<Duration>,
+    },
+}
+
+/// One `MetricDataQuery` of a call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Item<'a> {
+    /// Unique in the call.
+    pub id: Cow<'a, str>,
+    /// What is asked.
+    pub asked: Asked<'a>,
+    /// The `Label`.
+    pub label: Option<Cow<'a, str>>,
+    /// Whether somebody wants its series.
+    pub return_data: bool,
+}
+
+/// One query in a call.
+#[derive(Clone, Debug)]
+pub struct Member<'a> {
+    /// Its place in what was planned.
+    pub position: usize,
+    /// The query.
+    pub query: &'a CloudWatchQuery,
+    /// The item whose series are its answer.
+    pub answer: usize,
+    /// The items of its group, in the author's order.
+    pub items: Vec<usize>,
+    /// How the answer's series are named.
+    pub naming: Naming,
+}
+
+/// One call of `GetMetricData`.
+#[derive(Clone, Debug)]
+pub struct Call<'a> {
+    /// Where.
+    pub region: &'a Arc<str>,
+    /// As whom; none is the source's own identity.
+    pub role: Option<&'a Arc<str>>,
+    /// From when to when.
+    pub window: Window,
+    /// What is asked, in the order of the request.
+    pub items: Vec<Item<'a>>,
+    /// Who asks.
+    pub members: Vec<Member<'a>>,
+}
+
+impl Call<'_> {
+    /// The metrics it asks for, as the service bills them: one per metric statistic.
+    #[must_use]
+    pub fn metrics(&self) -> u64 {
+        let mut all = HashSet::new();
+        for item in &self.items {
+            if let Asked::Metric(stat) = item.asked {
+                all.insert(stat);
+            }
+        }
+        all.len() as u64
+    }
+}
+
+/// All calls for some queries.
+#[derive(Debug, Default)]
+pub struct Plan<'a> {
+    /// The calls.
+    pub calls: Vec<Call<'a>>,
+    /// The places of queries that ask nothing, and why. Definitions have none of them.
+    pub refused: Vec<(usize, FetchError)>,
+}
+
+/// Plans the calls for some queries at a moment.
+#[must_use]
+pub fn plan<'a>(queries: &[&'a CloudWatchQuery], now: Timestamp) -> Plan<'a> {
+    let mut plan = Plan::default();
+    let mut batches: Vec<Batch<'a>> = Vec::new();
+    let mut open: HashMap<(&str, Option<&str>, Window), usize> = HashMap::new();
+    for (position, query) in queries.iter().enumerate() {
+        if query.returned().is_none() {
+            let cause = Cause::new("no query of the group is returned");
+            plan.refused.push((position, FetchError::Invalid(cause)));
+            continue;
+        }
+        let window = Window::of(query, now);
+        if !is_shareable(query) {
+            batches.push(Batch::new(window, vec![position]));
+            continue;
+        }
+        let key = (&*query.region, query.role_arn.as_deref(), window);
+        if let Some(batch) = open.get(&key).and_then(|&last| batches.get_mut(last))
+            && batch.take(position, query)
+        {
+            continue;
+        }
+        let mut batch = Batch::new(window, Vec::new());
+        if !batch.take(position, query) {
+            // Too large even alone: the service will say so.
+            batch.members = vec![position];
+        }
+        open.insert(key, batches.len());
+        batches.push(batch);
+    }
+    plan.calls = batches.iter().map(|b| assemble(queries, &b.members, b.window)).collect();
+    plan
+}
+
+/// Groups that are to share a call.
+struct Batch<'a> {
+    members: Vec<usize>,
+    window: Window,
+    shared: HashSet<(&'a MetricStat, Option<&'a str>)>,
+    items: usize,
+    datapoints: u64,
+}
+
+impl<'a> Batch<'a> {
+    fn new(window: Window, members: Vec<usize>) -> Self {
+        Self { members, window, shared: HashSet::new(), items: 0, datapoints: 0 }
+    }
+
+    /// Adds a group if there is room for it.
+    fn take(&mut self, position: usize, query: &'a CloudWatchQuery) -> bool {
+        let (mut items, mut datapoints) = (self.items, self.datapoints);
+        let mut new = Vec::new();
+        for part in &query.queries {
+            let period = match &part.question {
+                MetricQuestion::Metric(stat) => {
+                    let key = (stat, operand_label(part));
+                    if self.shared.contains(&key) || new.contains(&key) {
+                        continue;
+                    }
+                    new.push(key);
+                    stat.period
+                }
+                MetricQuestion::Expression { period, .. } => period.unwrap_or(query.period),
+            };
+            items += 1;
+            datapoints = datapoints.saturating_add(self.window.datapoints(period));
+        }
+        if items > MAX_ITEMS || datapoints > MAX_DATAPOINTS {
+            return false;
+        }
+        (self.items, self.datapoints) = (items, datapoints);
+        self.shared.extend(new);
+        self.members.push(position);
+        true
+    }
+}
+
+/// The label to send with an operand, of which a series of its expression may be named. That of a
+/// returned metric is of no use: it is one series.
+fn operand_label(query: &MetricDataQuery) -> Option<&str> {
+    query.label.as_deref().filter(|_| !query.return_data)
+}
+
+/// Whether a group can be in a call with others.
+fn is_shareable(query: &CloudWatchQuery) -> bool {
+    if let [part] = query.queries.as_slice()
+        && matches!(part.question, MetricQuestion::Metric(_))
+    {
+        return true;
+    }
+    let ids: HashSet<_> = query.queries.iter().map(|part| &part.id).collect();
+    if query.is_open_ended() || ids.len() < query.queries.len() {
+        return false;
+    }
+    // Names as long as the longest, so that what is tried here also fits later.
+    let first = |stat: &MetricStat| {
+        query.queries.iter().position(|part| part.question == MetricQuestion::Metric(stat.clone()))
+    };
+    let names: Vec<_> = query
+        .queries
+        .iter()
+        .map(|part| match &part.question {
+            MetricQuestion::Metric(stat) => format!("m{:03}", first(stat).unwrap_or_default()),
+            MetricQuestion::Expression { .. } => group_id(MAX_ITEMS, &part.id),
+        })
+        .collect();
+    let fits = names.iter().all(|name| name.len() <= MAX_ID);
+    let names = names_of(query, names);
+    fits && query.queries.iter().all(|part| match &part.question {
+        MetricQuestion::Metric(_) => true,
+        MetricQuestion::Expression { text, .. } => expression::rewrite(text, &names)
+            .is_some_and(|new| new.len() <= MAX_EXPRESSION.max(text.len())),
+    })
+}
+
+fn group_id(number: usize, id: &str) -> String {
+    format!("g{number}_{id}")
+}
+
+fn names_of(query: &CloudWatchQuery, wire: Vec<String>) -> Vec<Name<'_>> {
+    let pairs = query.queries.iter().zip(wire);
+    let named = pairs.map(|(part, wire)| Name {
+        author: &part.id,
+        wire,
+        metric: matches!(part.question, MetricQuestion::Metric(_)),
+    });
+    named.collect()
+}
+
+/// Makes the call for some groups of one region, role and window; one group keeps its ids.
+///
+/// # Panics
+/// When `members` is empty or not among the queries.
+pub(super) fn assemble<'a>(
+    queries: &[&'a CloudWatchQuery],
+    members: &[usize],
+    window: Window,
+) -> Call<'a> {
+    let first = queries[members[0]];
+    let alone = members.len() == 1;
+    let mut call = Call {
+        region: &first.region,
+        role: first.role_arn.as_ref(),
+        window,
+        items: Vec::with_capacity(members.len()),
+        members: Vec::with_capacity(members.len()),
+    };
+    let mut shared: HashMap<(&MetricStat, Option<&str>), usize> = HashMap::new();
+    for (number, &position) in members.iter().enumerate() {
+        let query = queries[position];
+        let items: Vec<usize> = query
+            .queries
+            .iter()
+            .map(|part| {
+                let (id, asked) = match &part.question {
+                    MetricQuestion::Metric(stat) => {
+                        let key = (stat, operand_label(part));
+                        if let Some(&known) = shared.get(&key).filter(|_| !alone) {
+                            return known;
+                        }
+                        shared.insert(key, call.items.len());
+                        (format!("m{}", call.items.len()), Asked::Metric(stat))
+                    }
+                    MetricQuestion::Expression { text, period } => {
+                        let text = Cow::Borrowed(&**text);
+                        (group_id(number, &part.id), Asked::Expression { text, period: *period })
+                    }
+                };
+                let id = if alone { Cow::Borrowed(&*part.id) } else { Cow::Owned(id) };
+                let label = operand_label(part).map(Cow::Borrowed);
+                call.items.push(Item { id, asked, label, return_data: false });
+                call.items.len() - 1
+            })
+            .collect();
+        if !alone {
+            rename(&mut call, query, &items);
+        }
+        let returned = query.queries.iter().position(|part| part.return_data);
+        let answer = returned.and_then(|at| items.get(at).copied()).unwrap_or_default();
+        let (label, naming) = naming(query);
+        if let Some(item) = call.items.get_mut(answer) {
+            item.return_data = true;
+            if label.is_some() {
+                item.label = label;
+            }
+        }
+        call.members.push(Member { position, query, answer, items, naming });
+    }
+    call
+}
+
+/// Puts the call's ids into the expressions of a group.
+fn rename(call: &mut Call<'_>, query: &CloudWatchQuery, items: &[usize]) {
+    if !query.queries.iter().any(|part| matches!(part.question, MetricQuestion::Expression { .. }))
+    {
+        return;
+    }
+    let wire = items.iter().map(|&item| call.items[item].id.to_string()).collect();
+    let names = names_of(query, wire);
+    for &item in items {
+        // `is_shareable` has tried it; what could not be renamed would be refused by the service.
+        if let Asked::Expression { text, .. } = &mut call.items[item].asked
+            && let Some(new) = expression::rewrite(text, &names)
+        {
+            *text = Cow::Owned(new);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
