@@ -10,6 +10,7 @@
 //! nothing to serve, the whole read fails and says which: never a partial sum.
 
 pub mod external;
+pub(crate) mod items;
 pub mod message;
 
 pub use external::ExternalLookup;

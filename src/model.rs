@@ -41,7 +41,7 @@ pub use identity::Identity;
 pub use labels::Labels;
 pub use name::{MetricName, SourceName};
 pub use pattern::Pattern;
-pub use policy::{Aggregate, OnNoData, Policy, Transform};
+pub use policy::{Aggregate, OnNoData, Policy, Transform, TransformStep};
 pub use problem::Problem;
 pub use provider::{
     ExternalReading, MetricItem, MetricsProvider, NamespaceDirectory, Probe, ProbeReport, Reading,

@@ -36,6 +36,7 @@ pub mod cloudwatch;
 mod gate;
 mod metrics;
 pub mod prometheus;
+mod recorder;
 pub mod settings;
 pub mod simulated;
 pub mod sqs;

@@ -8,10 +8,10 @@ use futures::FutureExt;
 
 use crate::cache::{Admission, Demand, OnDemand, QueryCell, View};
 use crate::catalog::{Catalog, Served};
-use crate::lookup::message;
+use crate::lookup::{items, message};
 use crate::model::{
-    Aggregate, ApiError, Clock, ExternalReading, Labels, MetricItem, MetricName, MetricsProvider,
-    NamespaceDirectory, Quantity, QueryTemplate, Reading, Sample, Scope, Selector, Tick,
+    ApiError, Clock, ExternalReading, Labels, MetricName, MetricsProvider, NamespaceDirectory,
+    QueryTemplate, Reading, Scope, Selector, Tick,
 };
 
 /// How often a waiting read looks again because the definitions changed under it. Once is rare;
@@ -170,16 +170,10 @@ impl Inner {
             let state = cell.state();
             match state.view(&served.entry.policy, now) {
                 View::Fresh(sample) | View::Servable(sample) => {
-                    collect(served, sample, selector, &mut items);
+                    items::collect(&served.entry, sample, selector, &mut items, |_| {});
                 }
                 View::Chosen(number, no_data) => {
-                    // Which series there would be is not known, so the number stands for whatever
-                    // the selector may have meant.
-                    items.push(MetricItem {
-                        labels: served.entry.labels.clone(),
-                        timestamp: no_data.timestamp,
-                        value: Quantity::from_decimal(number),
-                    });
+                    items.push(items::chosen(&served.entry, number, no_data.timestamp));
                 }
                 View::Waiting if admission == Admission::Full => {
                     return Pass::Done(Err(ApiError::NoValue(message::queue_full(
@@ -196,7 +190,14 @@ impl Inner {
                 view @ (View::NoData(_) | View::Failed(_) | View::Expired) => {
                     // Keep looking: every definition of this read must be noted as wanted.
                     trouble.get_or_insert_with(|| {
-                        message::no_value(served, namespace, cell.query(), &state, &view, now)
+                        message::no_value(
+                            &served.entry,
+                            namespace,
+                            cell.query(),
+                            &state,
+                            &view,
+                            now,
+                        )
                     });
                 }
             }
@@ -286,37 +287,6 @@ impl Inner {
             }
             Scope::Namespace(_) | Scope::All | Scope::Listed(_) => false,
         }
-    }
-}
-
-/// Adds the items that a sample gives under a definition and a selector.
-fn collect(served: &Served, sample: &Sample, selector: &Selector, items: &mut Vec<MetricItem>) {
-    let (entry, transform) = (&served.entry, &served.entry.transform);
-    // A selector that the constant labels alone fulfil needs no look at each series' labels.
-    let all = selector.requirements().iter().all(|r| entry.labels.get(&r.key).is_some());
-    if transform.aggregate == Aggregate::None {
-        if all {
-            items.reserve(sample.series.len());
-        }
-        for series in &sample.series {
-            let labels = series.labels.overlaid(&entry.labels);
-            if all || selector.matches(&labels) {
-                let value = Quantity::from_decimal(&transform.apply(&series.value));
-                items.push(MetricItem { labels, timestamp: sample.timestamp, value });
-            }
-        }
-        return;
-    }
-    let chosen = sample
-        .series
-        .iter()
-        .filter(|series| all || selector.matches(&series.labels.overlaid(&entry.labels)));
-    if let Some(folded) = transform.fold(chosen) {
-        items.push(MetricItem {
-            labels: entry.labels.clone(),
-            timestamp: sample.timestamp,
-            value: Quantity::from_decimal(&transform.apply(&folded)),
-        });
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::cache::{EntryState, View};
 use crate::catalog::Served;
-use crate::model::{Labels, Quantity, Query, QuerySpec, Selector, Tick};
+use crate::model::{Entry, Labels, Quantity, Query, QuerySpec, Selector, Tick};
 
 /// How many label values, and how many keys, a sentence lists at most.
 const MAX_LISTED: usize = 8;
@@ -27,7 +27,7 @@ pub(super) fn unknown(metric: &str, namespace: &str) -> String {
 
 /// Definitions exist, but no series matches the selector. Names what exists, because an empty
 /// list would only make the HPA say "no metrics returned".
-pub(super) fn no_match<'a>(
+pub(crate) fn no_match<'a>(
     metric: &str,
     namespace: &str,
     selector: &Selector,
@@ -73,15 +73,14 @@ fn crop(text: &str, most: usize) -> String {
 
 /// Why a definition has nothing to serve: metric, namespace, source and cause, and what became of
 /// the last good value.
-pub(super) fn no_value(
-    served: &Served,
+pub(crate) fn no_value(
+    entry: &Entry,
     namespace: &str,
     query: &Query,
     state: &EntryState,
     view: &View<'_>,
     now: Tick,
 ) -> String {
-    let entry = &served.entry;
     let mut text = format!("{}{} in {namespace}: ", entry.metric, labelled(&entry.labels));
     let max_age = show(entry.policy.max_age);
     match view {

@@ -60,6 +60,19 @@ pub struct Transform {
     pub aggregate: Aggregate,
 }
 
+/// One step of the arithmetic, in the order in which they are taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum TransformStep {
+    /// Multiplied by `scale`.
+    Scale,
+    /// `offset` added.
+    Offset,
+    /// Below `min`, and raised to it.
+    Min,
+    /// Above `max`, and lowered to it.
+    Max,
+}
+
 impl Default for Transform {
     /// No scaling, negatives clamped to zero, every series an item.
     fn default() -> Self {
@@ -77,15 +90,38 @@ impl Transform {
     /// The served number for one upstream number.
     #[must_use]
     pub fn apply(&self, value: &Decimal) -> Decimal {
+        self.apply_noting(value, |_, _| {})
+    }
+
+    /// The same, telling the number after every step that was taken.
+    pub fn apply_noting(
+        &self,
+        value: &Decimal,
+        mut note: impl FnMut(TransformStep, &Decimal),
+    ) -> Decimal {
         // Most definitions scale nothing; the read path need not pay for it.
         let plain = self.scale == Decimal::ONE && self.offset == Decimal::ZERO;
-        let scaled = if plain { value.clone() } else { value.mul(&self.scale).add(&self.offset) };
+        let scaled = if plain {
+            value.clone()
+        } else {
+            let multiplied = value.mul(&self.scale);
+            note(TransformStep::Scale, &multiplied);
+            let moved = multiplied.add(&self.offset);
+            note(TransformStep::Offset, &moved);
+            moved
+        };
         let raised = match &self.min {
-            Some(min) if scaled < *min => min.clone(),
+            Some(min) if scaled < *min => {
+                note(TransformStep::Min, min);
+                min.clone()
+            }
             _ => scaled,
         };
         match &self.max {
-            Some(max) if raised > *max => max.clone(),
+            Some(max) if raised > *max => {
+                note(TransformStep::Max, max);
+                max.clone()
+            }
             _ => raised,
         }
     }

@@ -8,7 +8,9 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use jiff::Timestamp;
 
-use crate::model::{CostSettings, Explanation, FetchError, Pattern, Query, Sample, SourceName};
+use crate::model::{
+    CostSettings, Exchange, Explanation, FetchError, Pattern, Query, Sample, SourceName,
+};
 
 /// The kinds of source that the server config can hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -155,6 +157,12 @@ pub trait Source: Send + Sync + 'static {
             Explanation { exchanges: Vec::new(), choice: Vec::new(), outcome }
         }
         .boxed()
+    }
+
+    /// The calls that [`Source::fetch`] would make for a query, without making any: their answers
+    /// are errors that say so. None where the source cannot tell.
+    fn preview<'a>(&'a self, _query: &'a Arc<Query>) -> BoxFuture<'a, Option<Vec<Exchange>>> {
+        futures::future::ready(None).boxed()
     }
 }
 

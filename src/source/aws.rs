@@ -23,8 +23,8 @@ use futures::FutureExt;
 use futures::future::{BoxFuture, join_all};
 
 use crate::model::{
-    Clock, CloudWatchQuery, Dispatch, Explanation, FetchError, Query, QuerySpec, Sample, Source,
-    SourceKind, SourceName,
+    Clock, CloudWatchQuery, Dispatch, Exchange, Explanation, FetchError, Query, QuerySpec, Sample,
+    Source, SourceKind, SourceName,
 };
 use crate::source::cloudwatch::{self, CloudWatch};
 use crate::source::sqs::Queues;
@@ -77,7 +77,8 @@ impl AwsSource {
     async fn answer(&self, query: &Query) -> Option<Result<Sample, FetchError>> {
         match &query.spec {
             QuerySpec::Sqs(spec) => {
-                Some(sqs::fetch(&self.clients, &self.queues, &self.gates, &*self.clock, spec).await)
+                let (clients, gates) = (&self.clients, &self.gates);
+                Some(sqs::fetch(clients, &self.queues, gates, &*self.clock, spec, None).await)
             }
             QuerySpec::CloudWatch(_) => None,
             QuerySpec::Prometheus(_) | QuerySpec::Simulated(_) => {
@@ -137,12 +138,25 @@ impl Source for AwsSource {
 
     fn explain<'a>(&'a self, query: &'a Arc<Query>) -> BoxFuture<'a, Explanation> {
         async move {
-            if let Some(spec) = metric_data(query) {
-                return self.cloudwatch.explain(self.access(), spec).await;
+            let (clients, gates) = (&self.clients, &self.gates);
+            match &query.spec {
+                QuerySpec::CloudWatch(spec) => self.cloudwatch.explain(self.access(), spec).await,
+                QuerySpec::Sqs(spec) => {
+                    sqs::explain(clients, &self.queues, gates, &*self.clock, spec).await
+                }
+                QuerySpec::Prometheus(_) | QuerySpec::Simulated(_) => {
+                    let outcome = Err(wrong_kind(query, SourceKind::Aws));
+                    Explanation { exchanges: Vec::new(), choice: Vec::new(), outcome }
+                }
             }
-            let mut answers = self.fetch(std::slice::from_ref(query)).await;
-            let outcome = answers.pop().expect("one query has one answer");
-            Explanation { exchanges: Vec::new(), choice: Vec::new(), outcome }
+        }
+        .boxed()
+    }
+
+    fn preview<'a>(&'a self, query: &'a Arc<Query>) -> BoxFuture<'a, Option<Vec<Exchange>>> {
+        async move {
+            let QuerySpec::Sqs(spec) = &query.spec else { return None };
+            Some(sqs::preview(&self.clients, &self.gates, &*self.clock, spec).await)
         }
         .boxed()
     }

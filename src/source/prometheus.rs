@@ -10,6 +10,7 @@
 mod connection;
 mod credentials;
 mod decode;
+mod explain;
 mod failure;
 mod refusal;
 mod settings;
@@ -21,10 +22,11 @@ use futures::future::BoxFuture;
 use prometheus_http_query::Client;
 
 use crate::model::{
-    Cause, Clock, FetchError, PrometheusQuery, Query, QuerySpec, Sample, Source, SourceKind,
-    SourceName,
+    Cause, Clock, Exchange, Explanation, FetchError, PrometheusQuery, Query, QuerySpec, Sample,
+    Source, SourceKind, SourceName,
 };
 use crate::source::gate::Gate;
+use crate::source::recorder::Recorder;
 use crate::source::{BuildError, Metrics, wrong_kind};
 use connection::Connection;
 use credentials::Credentials;
@@ -77,23 +79,30 @@ impl PrometheusSource {
         let QuerySpec::Prometheus(spec) = &query.spec else {
             return Err(wrong_kind(query, SourceKind::Prometheus));
         };
-        self.gate.call(self.gate.deadline(), "", self.ask(spec)).await
+        self.gate.call(self.gate.deadline(), "", self.ask(spec, None)).await
     }
 
-    async fn ask(&self, query: &PrometheusQuery) -> Result<Sample, FetchError> {
+    /// Asks a query; notes of the call go to the recorder.
+    async fn ask(
+        &self,
+        query: &PrometheusQuery,
+        recorder: Option<&Recorder>,
+    ) -> Result<Sample, FetchError> {
         // Before the request: the age of a sample may be over-estimated, never under-estimated.
         let observed = self.clock.tick();
         let client = self.connection.client(&*self.clock);
         let headers = self.credentials.headers(&*self.clock);
+        let parameters = self.parameters(query);
         let mut request = Client::query(&client, &*query.query);
-        // The server need not go on with what nobody waits for any more.
-        let timeout_ms = i64::try_from(self.gate.timeout().as_millis()).unwrap_or(i64::MAX);
-        request = request.timeout(timeout_ms);
-        if let Some(lookback) = query.lookback_delta {
-            request = request.query("lookback_delta", format!("{}ms", lookback.as_millis()));
+        for (name, value) in &parameters {
+            request = request.query(name, value);
         }
         for (name, value) in headers.iter() {
             request = request.header(name, value.clone());
+        }
+        let call = recorder.map(|recorder| self.begin(recorder, query, &parameters, &headers));
+        if let Some(recorder) = recorder {
+            recorder.permit()?;
         }
         let sent = match self.method {
             Method::Get => request.get_raw().await,
@@ -103,6 +112,9 @@ impl PrometheusSource {
             Ok(response) => self.read(response).await,
             Err(error) => Err(failure::not_sent(&error)),
         };
+        if let (Some(recorder), Some(call)) = (recorder, call) {
+            recorder.end(call, explain::answer(&answer, &headers));
+        }
         answer
             .and_then(|(status, body)| decode::decode(&status, &body, self.limits.series, observed))
             .map(|sample| Sample {
@@ -110,6 +122,16 @@ impl PrometheusSource {
                 ..sample
             })
             .map_err(|error| failure::redact(&error, &headers))
+    }
+
+    /// What is sent besides the query itself.
+    fn parameters(&self, query: &PrometheusQuery) -> Vec<(&'static str, String)> {
+        // The server need not go on with what nobody waits for any more.
+        let mut parameters = vec![("timeout", format!("{}ms", self.gate.timeout().as_millis()))];
+        if let Some(lookback) = query.lookback_delta {
+            parameters.push(("lookback_delta", format!("{}ms", lookback.as_millis())));
+        }
+        parameters
     }
 
     /// Reads an answer up to the size cap.
@@ -145,6 +167,14 @@ impl Source for PrometheusSource {
         queries: &'a [Arc<Query>],
     ) -> BoxFuture<'a, Vec<Result<Sample, FetchError>>> {
         futures::future::join_all(queries.iter().map(|query| self.answer(query))).boxed()
+    }
+
+    fn explain<'a>(&'a self, query: &'a Arc<Query>) -> BoxFuture<'a, Explanation> {
+        self.explained(query).boxed()
+    }
+
+    fn preview<'a>(&'a self, query: &'a Arc<Query>) -> BoxFuture<'a, Option<Vec<Exchange>>> {
+        self.previewed(query).boxed()
     }
 }
 

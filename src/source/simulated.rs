@@ -3,6 +3,8 @@
 //! The same query at the same moment gives the same value in every process and on every
 //! machine; only signals that start with the process (ramp, steps, replay) depend on when that was.
 
+mod explain;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,8 +13,8 @@ use futures::future::BoxFuture;
 use jiff::Timestamp;
 
 use crate::model::{
-    Batch, Cause, Clock, Decimal, Dispatch, FetchError, Labels, Query, QuerySpec, Sample, Series,
-    SimulatedQuery, Source, SourceKind, Tick,
+    Batch, Cause, Clock, Decimal, Dispatch, Exchange, Explanation, FetchError, Labels, Query,
+    QuerySpec, Sample, Series, SimulatedQuery, Source, SourceKind, Tick,
 };
 use crate::source::wrong_kind;
 
@@ -45,8 +47,16 @@ impl SimulatedSource {
         let QuerySpec::Simulated(signal) = &query.spec else {
             return Err(wrong_kind(query, SourceKind::Simulated));
         };
-        let (timestamp, observed) = (self.clock.now(), self.clock.tick());
-        let value = evaluate(signal, timestamp, observed.since(self.start)).ok_or_else(|| {
+        Self::at(signal, self.clock.now(), self.clock.tick(), self.start)
+    }
+
+    fn at(
+        signal: &SimulatedQuery,
+        timestamp: Timestamp,
+        observed: Tick,
+        start: Tick,
+    ) -> Result<Sample, FetchError> {
+        let value = evaluate(signal, timestamp, observed.since(start)).ok_or_else(|| {
             FetchError::NoData(Cause::new("the simulated signal has no value at this moment"))
         })?;
         let series = vec![Series { labels: Labels::empty(), value }];
@@ -65,6 +75,23 @@ impl Source for SimulatedSource {
         queries: &'a [Arc<Query>],
     ) -> BoxFuture<'a, Vec<Result<Sample, FetchError>>> {
         async move { queries.iter().map(|query| self.answer(query)).collect() }.boxed()
+    }
+
+    fn explain<'a>(&'a self, query: &'a Arc<Query>) -> BoxFuture<'a, Explanation> {
+        let QuerySpec::Simulated(signal) = &query.spec else {
+            let outcome = Err(wrong_kind(query, SourceKind::Simulated));
+            let nothing = Explanation { exchanges: Vec::new(), choice: Vec::new(), outcome };
+            return futures::future::ready(nothing).boxed();
+        };
+        let (timestamp, observed) = (self.clock.now(), self.clock.tick());
+        let outcome = Self::at(signal, timestamp, observed, self.start);
+        let choice = explain::choice(signal, timestamp, observed.since(self.start));
+        futures::future::ready(Explanation { exchanges: Vec::new(), choice, outcome }).boxed()
+    }
+
+    /// Nothing is ever called.
+    fn preview<'a>(&'a self, _query: &'a Arc<Query>) -> BoxFuture<'a, Option<Vec<Exchange>>> {
+        futures::future::ready(Some(Vec::new())).boxed()
     }
 
     fn dispatch(&self, _query: &Query) -> Dispatch {

@@ -7,6 +7,8 @@
 //! The URL is a name: calls go to the source's endpoint, whatever host the URL contains. The SDK
 //! sends it as a parameter only, and a test holds it to that.
 
+mod explain;
+
 use std::collections::HashMap;
 use std::error::Error;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,13 +22,15 @@ use tokio::sync::OnceCell;
 use tokio::time::Instant;
 
 use crate::model::{
-    Cause, Clock, Decimal, FetchError, Labels, QueueCount, QueueRef, Sample, Series, SqsQuery,
+    Cause, Clock, Decimal, Exchange, Explanation, FetchError, Labels, QueueCount, QueueRef, Sample,
+    Series, SqsQuery,
 };
 use crate::source::aws::clients::Clients;
 use crate::source::aws::failure::{Operation, POLICY};
 use crate::source::aws::identity::Who;
 use crate::source::aws::upstream::{Gates, Service, Upstream};
 use crate::source::gate::{Gate, Outcome};
+use crate::source::recorder::Recorder;
 
 /// How the service says that it knows no such queue, in its JSON and in its older query protocol.
 const MISSING: [&str; 2] = ["QueueDoesNotExist", "NonExistentQueue"];
@@ -44,6 +48,7 @@ pub(super) async fn fetch(
     gates: &Gates,
     clock: &dyn Clock,
     query: &SqsQuery,
+    recorder: Option<&Arc<Recorder>>,
 ) -> Result<Sample, FetchError> {
     let observed = clock.tick();
     let deadline = gates.deadline();
@@ -52,10 +57,11 @@ pub(super) async fn fetch(
         let region = Arc::clone(&queue.region);
         let upstream = Upstream { service: Service::Sqs, region, role: query.role_arn.clone() };
         let gate = gates.of(&upstream)?;
-        let client = clients.sqs(&queue.region, query.role_arn.as_deref());
-        let client = within(deadline, client).await?;
-        let identity = clients.who(query.role_arn.as_deref());
-        Call { client, gate, deadline, queue, identity }.depth(queues, &attributes).await
+        let role = query.role_arn.as_deref();
+        let client = within(deadline, clients.sqs(&queue.region, role)).await?;
+        let identity = clients.who(role);
+        let call = Call { client, gate, deadline, queue, identity, recorder };
+        call.depth(queues, &attributes).await
     });
     let depths = try_join_all(reads).await?;
     let value = depths.iter().fold(Decimal::ZERO, |sum, depth| sum.add(depth));
@@ -71,6 +77,37 @@ pub(super) fn upstream(query: &SqsQuery) -> Arc<str> {
     regions.dedup();
     let region = regions.join("+").into();
     Upstream { service: Service::Sqs, region, role: query.role_arn.clone() }.to_string().into()
+}
+
+/// Asks a query and tells how its answer came about.
+pub(super) async fn explain(
+    clients: &Clients,
+    queues: &Queues,
+    gates: &Gates,
+    clock: &dyn Clock,
+    query: &SqsQuery,
+) -> Explanation {
+    let recorder = Recorder::live();
+    let outcome = fetch(clients, queues, gates, clock, query, Some(&recorder)).await;
+    let choice = explain::choice(query, &outcome);
+    Explanation { exchanges: recorder.take(), choice, outcome }
+}
+
+/// The calls that a query takes, none of which is made.
+pub(super) async fn preview(
+    clients: &Clients,
+    gates: &Gates,
+    clock: &dyn Clock,
+    query: &SqsQuery,
+) -> Vec<Exchange> {
+    let recorder = Recorder::dry();
+    for queue in &query.queues {
+        // One by one: the first failure ends a query, and each of these fails. With URLs of their
+        // own: one that was not looked up must not be kept.
+        let one = SqsQuery { queues: vec![queue.clone()], ..query.clone() };
+        let _ = fetch(clients, &Queues::default(), gates, clock, &one, Some(&recorder)).await;
+    }
+    recorder.take()
 }
 
 fn attribute(count: QueueCount) -> QueueAttributeName {
@@ -150,6 +187,7 @@ struct Call<'a> {
     deadline: Instant,
     queue: &'a QueueRef,
     identity: Who,
+    recorder: Option<&'a Arc<Recorder>>,
 }
 
 impl Call<'_> {
@@ -189,9 +227,22 @@ impl Call<'_> {
     ) -> Result<Decimal, Failure> {
         let url = cell.get_or_try_init(|| self.url()).await?;
         let names = Some(attributes.to_vec());
-        let request =
-            self.client.get_queue_attributes().queue_url(url).set_attribute_names(names).send();
-        let answer = self.call("sqs:GetQueueAttributes", request).await?;
+        let request = self.client.get_queue_attributes().queue_url(url).set_attribute_names(names);
+        let action = "sqs:GetQueueAttributes";
+        let answer = match self.recorder {
+            None => self.call(action, request.send()).await?,
+            Some(recorder) => {
+                let request = request.customize();
+                let request = explain::observed(
+                    request,
+                    recorder,
+                    "GetQueueAttributes",
+                    self.queue,
+                    &self.identity,
+                );
+                self.call(action, request.send()).await?
+            }
+        };
         let values = answer.attributes.unwrap_or_default();
         attributes.iter().try_fold(Decimal::ZERO, |sum, name| {
             match values.get(name).and_then(|text| text.parse::<u64>().ok()) {
@@ -205,8 +256,21 @@ impl Call<'_> {
     async fn url(&self) -> Result<String, Failure> {
         let account = self.queue.account.as_deref().map(str::to_owned);
         let request = self.client.get_queue_url().queue_name(&*self.queue.name);
-        let request = request.set_queue_owner_aws_account_id(account).send();
-        let answer = self.call("sqs:GetQueueUrl", request).await?;
+        let request = request.set_queue_owner_aws_account_id(account);
+        let action = "sqs:GetQueueUrl";
+        let answer = match self.recorder {
+            None => self.call(action, request.send()).await?,
+            Some(recorder) => {
+                let request = request.customize();
+                let request =
+                    explain::observed(request, recorder, "GetQueueUrl", self.queue, &self.identity);
+                let answer = self.call(action, request.send()).await;
+                if recorder.permit().is_err() {
+                    return Ok(explain::UNKNOWN_URL.to_owned());
+                }
+                answer?
+            }
+        };
         let url = answer.queue_url.filter(|url| !url.is_empty());
         url.ok_or_else(|| self.malformed("the answer has no URL"))
     }

@@ -50,6 +50,11 @@ impl WatchedFile {
         Ok(Self { source: source.clone(), field, path: path.to_owned(), check, state })
     }
 
+    /// The file.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// The content, looked up again when the last look is more than a second old.
     pub(super) fn content(&self, clock: &dyn Clock) -> Arc<[u8]> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);

@@ -100,6 +100,11 @@ impl Connection {
         })
     }
 
+    /// Where the API is, without anything that may be a secret.
+    pub(super) fn url(&self) -> &str {
+        &self.url
+    }
+
     /// The client, with the certificates as they are now. Certificate and key that do not belong
     /// together (one is already rotated, the other not yet) leave the old client in use.
     pub(super) fn client(&self, clock: &dyn Clock) -> Client {

@@ -73,6 +73,17 @@ impl Credentials {
         Ok(Self { fixed: Arc::new(fixed), files, authorization })
     }
 
+    /// Who the source says it is, in words.
+    pub(super) fn identity(&self) -> String {
+        match &self.authorization {
+            Authorization::None => "without credentials of its own".to_owned(),
+            Authorization::Basic { username, .. } => format!("as user {username:?}"),
+            Authorization::Bearer { token } => {
+                format!("with the bearer token of {}", token.path().display())
+            }
+        }
+    }
+
     /// The headers of a query that is sent now.
     pub(super) fn headers(&self, clock: &dyn Clock) -> Headers {
         let (mut map, mut secrets) = ((*self.fixed).clone(), Vec::new());

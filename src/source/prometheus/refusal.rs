@@ -91,8 +91,8 @@ pub(super) fn no_data(text: &str) -> FetchError {
     FetchError::NoData(Cause::new(text))
 }
 
-/// The start of an answer, for the log.
-fn excerpt(body: &[u8]) -> String {
+/// The start of an answer, for the log and for explanations.
+pub(super) fn excerpt(body: &[u8]) -> String {
     // Four bytes at most make a character.
     let start = &body[..body.len().min(4 * MAX_EXCERPT_CHARS)];
     let text: String = String::from_utf8_lossy(start)
