@@ -3,6 +3,7 @@
 //! Exit codes: 0 fine, 1 the input is wrong, 2 usage (clap), 70 internal.
 
 pub mod check;
+pub mod query;
 pub mod serve;
 
 use std::path::PathBuf;
@@ -21,6 +22,7 @@ pub const EXIT_INTERNAL: u8 = 70;
 #[command(after_help = "Examples:
   tidepole serve --config config/demo.yaml   serve simulated metrics, no cluster needed
   tidepole check config/ metrics.d/          find every mistake before it is deployed
+  tidepole query --config config/demo.yaml traffic   show how one value comes about
   tidepole completions bash                  shell completion")]
 pub struct Cli {
     #[command(subcommand)]
@@ -45,6 +47,9 @@ Every mistake is one line: file:line:column: field: what is wrong")]
         #[arg(required = true)]
         paths: Vec<PathBuf>,
     },
+    /// Show how the value of one metric comes about: the request, the answer, what would be served
+    #[command(after_help = query::AFTER_HELP, after_long_help = query::AFTER_LONG_HELP)]
+    Query(query::QueryArgs),
     /// Print a shell completion script
     #[command(after_help = "Example:
   tidepole completions bash > /etc/bash_completion.d/tidepole")]
@@ -67,6 +72,7 @@ impl Cli {
                 }
                 if problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(EXIT_INPUT) }
             }
+            Command::Query(args) => query::run(&args),
             Command::Completions { shell } => {
                 let mut command = Self::command();
                 clap_complete::generate(shell, &mut command, "tidepole", &mut std::io::stdout());

@@ -93,7 +93,8 @@ impl Transform {
         self.apply_noting(value, |_, _| {})
     }
 
-    /// The same, telling the number after every step that was taken.
+    /// The same, telling the number after every step that the definition asks for and, of the clamps, that
+    /// changed it.
     pub fn apply_noting(
         &self,
         value: &Decimal,
@@ -105,9 +106,13 @@ impl Transform {
             value.clone()
         } else {
             let multiplied = value.mul(&self.scale);
-            note(TransformStep::Scale, &multiplied);
+            if self.scale != Decimal::ONE {
+                note(TransformStep::Scale, &multiplied);
+            }
             let moved = multiplied.add(&self.offset);
-            note(TransformStep::Offset, &moved);
+            if self.offset != Decimal::ZERO {
+                note(TransformStep::Offset, &moved);
+            }
             moved
         };
         let raised = match &self.min {

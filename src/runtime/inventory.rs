@@ -148,7 +148,7 @@ impl fmt::Debug for House {
 }
 
 /// The labels of the definition that override a series' own, and what the upstream warned about.
-fn notes(constant: &Labels, sample: &Sample) -> Vec<String> {
+pub(crate) fn notes(constant: &Labels, sample: &Sample) -> Vec<String> {
     let overridden: BTreeSet<&str> =
         sample.series.iter().flat_map(|series| constant.clashes(&series.labels)).collect();
     let overridden = overridden.into_iter().map(|key| {

@@ -6,6 +6,7 @@
 //! Callers put no secret into what they record.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use serde_json::Value;
 use tokio::time::Instant;
@@ -57,7 +58,7 @@ impl Recorder {
     /// A call begins; gives its number.
     pub(super) fn begin(&self, operation: String, target: String, request: Value) -> usize {
         let answer = Err(if self.dry { NOT_SENT } else { UNANSWERED }.to_owned());
-        let exchange = Exchange { operation, target, request, answer, took: Default::default() };
+        let exchange = Exchange { operation, target, request, answer, took: Duration::ZERO };
         let mut calls = self.calls.lock().unwrap_or_else(PoisonError::into_inner);
         calls.push(Call { exchange, started: Instant::now(), ended: self.dry });
         calls.len() - 1
@@ -98,8 +99,6 @@ impl Recorder {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use serde_json::json;
 
     use super::*;

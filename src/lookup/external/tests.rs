@@ -5,9 +5,9 @@ use futures::poll;
 
 use super::*;
 use crate::model::{
-    Cause, Decimal, DefinitionId, DefinitionKind, Entry, FetchError, ManualClock, OnNoData,
-    Operator, Origin, Policy, PrometheusQuery, Query, QuerySpec, Requirement, Series, SourceName,
-    Transform,
+    Aggregate, Cause, Decimal, DefinitionId, DefinitionKind, Entry, FetchError, ManualClock,
+    OnNoData, Operator, Origin, Policy, PrometheusQuery, Query, QuerySpec, Requirement, Sample,
+    Series, SourceName, Transform,
 };
 
 #[derive(Default)]

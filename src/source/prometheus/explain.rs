@@ -69,17 +69,15 @@ pub(super) fn answer(
     answer: &Result<(Head, Vec<u8>), FetchError>,
     headers: &Headers,
 ) -> Result<Value, String> {
-    match answer {
-        Ok((head, body)) => match serde_json::from_slice(body) {
-            Ok(value) => Ok(redacted(value, headers)),
-            Err(_) => {
-                let form =
-                    if head.content_type.is_empty() { "no type" } else { &head.content_type };
-                Err(headers.redact(&format!("HTTP {}, {form}; {}", head.status, excerpt(body))))
-            }
-        },
-        Err(error) => Err(headers.redact(&error.to_string())),
+    let (head, body) = match answer {
+        Ok(answer) => answer,
+        Err(error) => return Err(headers.redact(&error.to_string())),
+    };
+    if let Ok(value) = serde_json::from_slice(body) {
+        return Ok(redacted(value, headers));
     }
+    let form = if head.content_type.is_empty() { "no type" } else { &head.content_type };
+    Err(headers.redact(&format!("HTTP {}, {form}; {}", head.status, excerpt(body))))
 }
 
 /// The value with every secret of the request blotted out of its texts.
@@ -111,4 +109,125 @@ fn choice(query: &PrometheusQuery, outcome: &Result<Sample, FetchError>) -> Vec<
         ),
         bound,
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::model::{Source, SourceName, SystemClock};
+    use crate::source::prometheus::{Authentication, HeaderValues, PrometheusSettings};
+    use crate::source::upstream::{Prometheus, Reply};
+    use crate::source::{Metrics, Settings, build};
+    use crate::telemetry::Telemetry;
+
+    const SECRET: &str = "hunter2-and-more";
+
+    struct Bench {
+        fake: Prometheus,
+        source: Arc<dyn Source>,
+        _folder: tempfile::TempDir,
+    }
+
+    fn bench(change: impl FnOnce(&mut PrometheusSettings)) -> Bench {
+        let (fake, folder) = (Prometheus::start(), tempfile::tempdir().unwrap());
+        let token_file = folder.path().join("token");
+        std::fs::write(&token_file, SECRET).unwrap();
+        let url = fake.server().url().replace("127.0.0.1", "localhost");
+        let mut settings = PrometheusSettings::new(url.parse().unwrap());
+        settings.authentication = Authentication::Bearer { token_file };
+        settings.headers =
+            vec![("X-Scope-OrgID".to_owned(), HeaderValues::Fixed(vec!["team-a".to_owned()]))];
+        settings.timeout = Duration::from_secs(10);
+        change(&mut settings);
+        let metrics = Metrics::register(&Telemetry::new());
+        let settings = Settings::Prometheus(Box::new(settings));
+        let clock = Arc::new(SystemClock::new());
+        let source = build(&SourceName::new("main"), &settings, clock, &metrics).unwrap();
+        Bench { fake, source, _folder: folder }
+    }
+
+    fn query(text: &str, lookback: Option<u64>) -> Arc<Query> {
+        let lookback_delta = lookback.map(Duration::from_secs);
+        let spec = QuerySpec::Prometheus(PrometheusQuery { query: text.into(), lookback_delta });
+        Arc::new(Query { source: SourceName::new("main"), spec })
+    }
+
+    #[tokio::test]
+    async fn the_call_is_shown_as_it_is_sent_without_secrets() {
+        let bench = bench(|_| {});
+        bench.fake.scalar("x", "7");
+        let explanation = bench.source.explain(&query("x", Some(60))).await;
+        assert_eq!(explanation.outcome.unwrap().series[0].value, "7".parse().unwrap());
+        let [call] = &explanation.exchanges[..] else { panic!("{:?}", explanation.exchanges) };
+        let url = bench.fake.server().url().replace("127.0.0.1", "localhost");
+        assert_eq!(call.operation, format!("GET {}/api/v1/query", url.trim_end_matches('/')));
+        assert!(call.target.starts_with("with the bearer token of /"), "{}", call.target);
+        assert_eq!(
+            call.request,
+            json!({
+                "headers": {"authorization": REDACTED, "x-scope-orgid": REDACTED},
+                "parameters": {"query": "x", "timeout": "10000ms", "lookback_delta": "60000ms"},
+            })
+        );
+        // What is shown is what was sent.
+        let sent = bench.fake.server().seen().remove(0);
+        for (name, value) in call.request["parameters"].as_object().unwrap() {
+            assert_eq!(sent.parameter(name).as_deref(), value.as_str(), "{name}");
+        }
+        for name in call.request["headers"].as_object().unwrap().keys() {
+            assert!(sent.header(name).is_some(), "{name}");
+        }
+        assert_eq!(call.answer.as_ref().unwrap()["data"]["result"][1], json!("7"));
+        assert!(call.took > Duration::ZERO);
+        assert_eq!(explanation.choice.len(), 2);
+        assert!(explanation.choice[1].contains("at most 60s older"), "{:?}", explanation.choice);
+    }
+
+    #[tokio::test]
+    async fn a_preview_is_the_same_call_and_sends_nothing() {
+        let bench = bench(|settings| settings.method = Method::Post);
+        bench.fake.scalar("x", "7");
+        let query = query("x", None);
+        let preview = bench.source.preview(&query).await.unwrap();
+        assert_eq!(bench.fake.server().hits(), 0);
+        let explanation = bench.source.explain(&query).await;
+        let parts =
+            |call: &Exchange| (call.operation.clone(), call.target.clone(), call.request.clone());
+        assert_eq!(parts(&preview[0]), parts(&explanation.exchanges[0]));
+        assert!(preview[0].operation.starts_with("POST "), "{}", preview[0].operation);
+        assert_eq!(preview[0].answer, Err("not sent".to_owned()));
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_echoes_a_secret_is_blotted_out() {
+        let bench = bench(|_| {});
+        let echo = format!(r#"{{"status":"error","errorType":"bad_data","error":"{SECRET}"}}"#);
+        bench.fake.set("echo", Reply::json(400, echo));
+        bench.fake.set("text", Reply::text(502, "text/html", format!("<h1>{SECRET}")));
+        for text in ["echo", "text"] {
+            let explanation = bench.source.explain(&query(text, None)).await;
+            let said = format!("{explanation:?}");
+            assert!(!said.contains(SECRET), "{said}");
+            assert!(said.contains("[secret]"), "{said}");
+            assert!(explanation.outcome.is_err());
+            assert!(explanation.choice.is_empty());
+        }
+        let explanation = bench.source.explain(&query("text", None)).await;
+        assert_eq!(
+            explanation.exchanges[0].answer,
+            Err("HTTP 502, text/html; the answer starts with: <h1>[secret]".to_owned())
+        );
+    }
+
+    #[tokio::test]
+    async fn a_call_that_is_cut_off_is_shown_too() {
+        let bench = bench(|settings| settings.timeout = Duration::from_millis(100));
+        bench.fake.set("x", Reply::Hang);
+        let explanation = bench.source.explain(&query("x", None)).await;
+        assert_eq!(explanation.outcome.unwrap_err().kind(), "timeout");
+        assert_eq!(explanation.exchanges.len(), 1);
+        assert!(explanation.exchanges[0].answer.is_err());
+    }
 }

@@ -16,7 +16,7 @@ pub(super) fn choice(signal: &SimulatedQuery, now: Timestamp, since: Duration) -
     match signal {
         SimulatedQuery::Constant(_) => vec!["The same at every moment.".to_owned()],
         SimulatedQuery::Ramp { over, .. } => {
-            let at = format!("{since:?} into a ramp of {over:?}.");
+            let at = format!("{} into a ramp of {over:?}.", span(since));
             vec![at, STARTS.to_owned()]
         }
         SimulatedQuery::Steps(steps) => {
@@ -30,7 +30,8 @@ pub(super) fn choice(signal: &SimulatedQuery, now: Timestamp, since: Duration) -
             let ms = i64::try_from(period.as_millis()).unwrap_or(i64::MAX).max(1);
             let into = Duration::from_millis(now.as_millisecond().rem_euclid(ms).cast_unsigned());
             vec![format!(
-                "{into:?} into a wave of {period:?}, counted from the Unix epoch: the same in every process."
+                "{} into a wave of {period:?}, counted from the Unix epoch: the same in every process.",
+                span(into)
             )]
         }
         SimulatedQuery::Noise { seed, .. } => vec![format!(
@@ -54,7 +55,11 @@ pub(super) fn choice(signal: &SimulatedQuery, now: Timestamp, since: Duration) -
 /// How far into a round of a given length.
 fn round(since: Duration, length: Duration) -> String {
     let into = millis(since).checked_rem(millis(length)).unwrap_or(0);
-    format!("{:?}", Duration::from_millis(into))
+    span(Duration::from_millis(into))
+}
+
+fn span(duration: Duration) -> String {
+    if duration.is_zero() { "0s".to_owned() } else { format!("{duration:?}") }
 }
 
 #[cfg(test)]
@@ -68,6 +73,10 @@ mod tests {
         let minute = Duration::from_mins(1);
         let ten = || "10".parse().unwrap();
         for (signal, said) in [
+            (
+                SimulatedQuery::Wave { min: ten(), max: ten(), period: Duration::from_millis(500) },
+                "0s into a wave of 500ms, counted from the Unix epoch: the same in every process.",
+            ),
             (SimulatedQuery::Constant(ten()), "The same at every moment."),
             (
                 SimulatedQuery::Ramp { from: ten(), to: ten(), over: minute },

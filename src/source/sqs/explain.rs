@@ -129,3 +129,119 @@ fn last_cause(error: &dyn Error) -> String {
     }
     last.to_string()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use serde_json::json;
+
+    use crate::model::{
+        Exchange, Query, QuerySpec, QueueCount, QueueRef, Source, SourceName, SqsQuery, SystemClock,
+    };
+    use crate::source::Metrics;
+    use crate::source::aws::{AwsSettings, AwsSource};
+    use crate::source::sqs::tests::credentials;
+    use crate::source::upstream::{Queue, Reply, Sqs};
+    use crate::telemetry::Telemetry;
+
+    use super::*;
+
+    fn source(fake: &Sqs) -> AwsSource {
+        let mut settings = AwsSettings::new("eu-west-1");
+        settings.sqs_endpoint_url = Some(fake.server().url().parse().unwrap());
+        settings.timeout = Duration::from_secs(10);
+        let metrics = Metrics::register(&Telemetry::new());
+        let clock = Arc::new(SystemClock::new());
+        let credentials = Some(credentials());
+        AwsSource::build(&SourceName::new("aws"), &settings, clock, &metrics, credentials).unwrap()
+    }
+
+    fn query(names: &[&str]) -> Arc<Query> {
+        let queue = |name: &&str| QueueRef {
+            region: "eu-west-1".into(),
+            account: None,
+            name: (*name).into(),
+        };
+        let spec = QuerySpec::Sqs(SqsQuery {
+            queues: names.iter().map(queue).collect(),
+            count: vec![QueueCount::Visible, QueueCount::InFlight],
+            role_arn: None,
+        });
+        Arc::new(Query { source: SourceName::new("aws"), spec })
+    }
+
+    fn operations(calls: &[Exchange]) -> Vec<&str> {
+        calls.iter().map(|call| call.operation.as_str()).collect()
+    }
+
+    #[tokio::test]
+    async fn both_calls_are_shown_as_they_are_on_the_wire() {
+        let fake = Sqs::start();
+        fake.queue("jobs", Queue { visible: 5, in_flight: 70, delayed: 900 });
+        let explanation = source(&fake).explain(&query(&["jobs"])).await;
+        let calls = &explanation.exchanges;
+        assert_eq!(operations(calls), ["GetQueueUrl", "GetQueueAttributes"]);
+        assert_eq!(explanation.outcome.unwrap().series[0].value, 75_u64.into());
+        for (call, seen) in calls.iter().zip(fake.server().seen()) {
+            let sent: Value = serde_json::from_slice(&seen.body).unwrap();
+            assert_eq!(call.request, sent);
+            let origin = fake.server().url();
+            let target = format!(
+                "{} in eu-west-1 as the source's own identity",
+                origin.trim_end_matches('/')
+            );
+            assert_eq!(call.target, target);
+            assert!(call.took > Duration::ZERO);
+        }
+        let counts = json!({"Attributes": {
+            "ApproximateNumberOfMessages": "5",
+            "ApproximateNumberOfMessagesNotVisible": "70",
+        }});
+        assert_eq!(calls[1].answer, Ok(counts));
+        assert_eq!(explanation.choice.len(), 1);
+        let said = format!("{calls:?}");
+        assert!(!said.contains("hunter2") && !said.contains("AKID"), "{said}");
+    }
+
+    #[tokio::test]
+    async fn a_preview_sends_nothing_and_needs_no_credentials() {
+        let fake = Sqs::start();
+        let source = source(&fake);
+        let calls = source.preview(&query(&["jobs", "mail"])).await.unwrap();
+        assert_eq!(
+            operations(&calls),
+            ["GetQueueUrl", "GetQueueAttributes", "GetQueueUrl", "GetQueueAttributes"]
+        );
+        assert_eq!(calls[0].request, json!({"QueueName": "jobs"}));
+        assert_eq!(calls[1].request["QueueUrl"], UNKNOWN_URL);
+        assert_eq!(calls[2].request, json!({"QueueName": "mail"}));
+        assert!(calls.iter().all(|call| call.answer == Err("not sent".to_owned())));
+        assert!(calls[0].target.starts_with("http://127.0.0.1:"), "{}", calls[0].target);
+        assert_eq!(fake.server().hits(), 0);
+        // The URL that was not looked up is not kept.
+        fake.queue("jobs", Queue { visible: 3, ..Queue::default() });
+        let explanation = source.explain(&query(&["jobs"])).await;
+        assert_eq!(explanation.outcome.unwrap().series[0].value, 3_u64.into());
+    }
+
+    #[tokio::test]
+    async fn what_fails_is_shown_with_the_service_s_words() {
+        let fake = Sqs::start();
+        let source = source(&fake);
+        let explanation = source.explain(&query(&["jobs"])).await;
+        assert_eq!(operations(&explanation.exchanges), ["GetQueueUrl"]);
+        let answer = explanation.exchanges[0].answer.as_ref().unwrap();
+        assert_eq!(answer["message"], "The specified queue does not exist.");
+        assert!(explanation.choice.is_empty());
+        for (reply, said) in [
+            (Reply::text(502, "text/html", "<h1>"), "HTTP 502 without JSON in it"),
+            (Reply::Reset, "no answer: "),
+        ] {
+            fake.fault("GetQueueUrl", Some(reply));
+            let explanation = source.explain(&query(&["jobs"])).await;
+            let answer = explanation.exchanges[0].answer.as_ref().unwrap_err();
+            assert!(answer.starts_with(said), "{answer}");
+        }
+    }
+}

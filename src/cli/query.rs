@@ -1,0 +1,288 @@
+//! `tidepole query`: how the value of one definition comes about, from the request to what an HPA
+//! would read.
+//!
+//! Responsible for: the command's arguments, finding the definition ([`definitions`]), asking its
+//! source the way the refresher does, and what is told of it ([`account`], [`table`], [`yaml`]).
+//! Not responsible for: what is sent and chosen (the source tells), what may be served
+//! ([`crate::cache`]) and what becomes of it ([`crate::lookup`]): the same code as the server's.
+//!
+//! Invariants: no cluster is contacted and nothing listens; a dry run makes no connection.
+
+mod account;
+mod definitions;
+mod judgement;
+mod table;
+mod yaml;
+
+use std::io::{ErrorKind, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::Args;
+
+use crate::cli::{EXIT_INPUT, EXIT_INTERNAL};
+use crate::config::{Config, Overrides};
+use crate::definition::names;
+use crate::model::{Clock, Entry, QueryTemplate, Scope, Selector, Source, SystemClock};
+use crate::source::{self, Settings};
+use crate::telemetry::Telemetry;
+use account::Account;
+use definitions::{Library, Wanted};
+
+/// What clap itself exits with when arguments are missing.
+const EXIT_USAGE: u8 = 2;
+
+/// The namespace that is assumed for a cluster-wide definition when none is given.
+const ASSUMED_NAMESPACE: &str = "default";
+
+/// What `-h` says after the arguments.
+pub(super) const AFTER_HELP: &str = "Examples:
+  tidepole query --config server.yaml jobs               a definition of the config's
+  tidepole query --config server.yaml jobs -l queue=mail as an HPA with this selector reads it
+  tidepole query --config server.yaml -f - < jobs.yaml   a draft, with the config's sources
+  tidepole query --config server.yaml jobs --dry-run     only what would be sent
+  tidepole query -f config/demo.d queue-depth-mail       simulated metrics need no config
+
+Exit code: 0 a value would be served; 1 no value would be served, or the input is wrong; 2 usage";
+
+/// What `--help` says after the arguments.
+pub(super) const AFTER_LONG_HELP: &str = "Examples:
+  tidepole query --config server.yaml jobs               a definition of the config's
+  tidepole query --config server.yaml jobs -l queue=mail as an HPA with this selector reads it
+  tidepole query --config server.yaml -f - < jobs.yaml   a draft, with the config's sources
+  tidepole query --config server.yaml jobs --dry-run     only what would be sent
+  tidepole query -f config/demo.d queue-depth-mail       simulated metrics need no config
+
+Nothing is asked but the definition's source, once; no cluster is contacted. Names and values of
+credentials are not shown.
+
+Exit code: 0 a value would be served, or a dry run showed the request; 1 no value would be served
+(the result says why), or the input is wrong; 2 usage; 70 internal.
+
+Output of -o json and -o yaml, all keys always there:
+  definition   kind, namespace, name, origin (file:line), metric, labels
+  namespace, namespaceAssumed, selector                who reads
+  source, kind, query                who is asked, and what in one line
+  rules        refresh, maxAge, onNoData, aggregate, scale, offset, min, max
+  notes        [text]
+  dryRun       true: nothing was sent; sample and result are null
+  calls        [operation, target, request, answer or error, omitted, tookSeconds]
+  choice       [text] which datapoint was chosen, and why
+  sample       timestamp, ageSeconds, series: [labels, value]; null: the upstream gave none
+  result       served, state, value (the sum of the items, as the HPA takes it),
+               items: [labels, timestamp, value, series, steps: [step, value]],
+               error (what an HPA reads), errorKind, detail";
+
+/// Arguments of `tidepole query`.
+#[derive(Debug, Args)]
+pub struct QueryArgs {
+    /// The definition: its metadata.name, its metric's name, or KIND/metadata.name
+    #[arg(value_name = "NAME", required_unless_present = "file")]
+    wanted: Option<Wanted>,
+    /// The server config: its sources and defaults, and its definitions unless -f names others
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Definitions to choose from: a file, a folder, or - for standard input. A document without
+    /// apiVersion, kind and metadata is taken for a spec
+    #[arg(short = 'f', long = "file", value_name = "FILE")]
+    file: Option<PathBuf>,
+    /// The namespace that reads the metric; needed where a cluster-wide query has $namespace in it
+    #[arg(short = 'n', long, value_name = "NAMESPACE", value_parser = namespace)]
+    namespace: Option<String>,
+    /// The HPA's selector, for example queue=jobs
+    #[arg(short = 'l', long, value_name = "SELECTOR", value_parser = Selector::parse)]
+    selector: Option<Selector>,
+    /// Show the request and send nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// Show long answers and lists whole
+    #[arg(long)]
+    full: bool,
+    /// The form of the output
+    #[arg(short = 'o', long, value_enum, default_value_t)]
+    output: Output,
+}
+
+/// How the result is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+enum Output {
+    /// For people.
+    #[default]
+    Table,
+    /// One JSON object.
+    Json,
+    /// The same as YAML.
+    Yaml,
+}
+
+fn namespace(text: &str) -> Result<String, names::InvalidName> {
+    names::dns_label(text).map(|()| text.to_owned())
+}
+
+/// Why there is nothing to show.
+#[derive(Debug, PartialEq, Eq)]
+enum Refusal {
+    /// An argument is missing.
+    Usage(String),
+    /// The input is wrong: one line each.
+    Input(Vec<String>),
+    /// A defect of ours or of the machine.
+    Internal(String),
+}
+
+impl Refusal {
+    fn input(line: impl Into<String>) -> Self {
+        Self::Input(vec![line.into()])
+    }
+
+    fn tell(&self) -> ExitCode {
+        match self {
+            Self::Usage(text) => {
+                eprintln!("error: {text}");
+                ExitCode::from(EXIT_USAGE)
+            }
+            Self::Input(lines) => {
+                for line in lines {
+                    eprintln!("{line}");
+                }
+                ExitCode::from(EXIT_INPUT)
+            }
+            Self::Internal(text) => {
+                eprintln!("tidepole: {text}");
+                ExitCode::from(EXIT_INTERNAL)
+            }
+        }
+    }
+}
+
+/// What is asked, of whom, and for which reader.
+struct Inquiry {
+    entry: Arc<Entry>,
+    source: Arc<dyn Source>,
+    namespace: String,
+    /// Nobody named the namespace.
+    assumed: bool,
+    /// What a reader should know besides.
+    notes: Vec<String>,
+    clock: Arc<dyn Clock>,
+}
+
+/// Runs the command.
+#[must_use]
+pub fn run(args: &QueryArgs) -> ExitCode {
+    let shown = inquire(args).and_then(|inquiry| {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(|e| Refusal::Internal(format!("no runtime: {e}")))?;
+        Ok(runtime.block_on(answer(args, &inquiry)))
+    });
+    let account = match shown {
+        Ok(account) => account,
+        Err(refusal) => return refusal.tell(),
+    };
+    let text = match args.output {
+        Output::Table => Ok(table::render(&account, args.full)),
+        Output::Json => serde_json::to_string_pretty(&account).map(|text| text + "\n"),
+        Output::Yaml => yaml::render(&account),
+    };
+    let text = match text {
+        Ok(text) => text,
+        Err(error) => return Refusal::Internal(error.to_string()).tell(),
+    };
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Ok(()) => account.exit_code(),
+        // Whoever read has read enough: `| head`.
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => account.exit_code(),
+        Err(error) => Refusal::Internal(format!("cannot write the result: {error}")).tell(),
+    }
+}
+
+/// Finds the definition and connects its source; makes no call.
+fn inquire(args: &QueryArgs) -> Result<Inquiry, Refusal> {
+    let config = match &args.config {
+        Some(path) => Some(Config::load(path, &Overrides::default()).map_err(|problems| {
+            Refusal::Input(problems.iter().map(ToString::to_string).collect())
+        })?),
+        None => None,
+    };
+    let library = match (&args.file, &config) {
+        (Some(file), config) => Library::of_file(file, config.as_ref())?,
+        (None, Some(config)) => Library::of_config(config),
+        (None, None) => {
+            return Err(Refusal::Usage(
+                "a name is looked up in the definitions of a server config; give it with --config FILE, or definitions with -f FILE".to_owned(),
+            ));
+        }
+    };
+    let entry = library.pick(args.wanted.as_ref(), args.namespace.as_deref())?;
+    let (namespace, assumed) = reader(&entry, args.namespace.as_deref())?;
+    let notes = library.notes(&entry, &namespace);
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    let source = connect(&entry, config.as_ref(), &clock)?;
+    Ok(Inquiry { entry, source, namespace, assumed, notes, clock })
+}
+
+/// The namespace that reads, and whether it is only assumed.
+fn reader(entry: &Entry, given: Option<&str>) -> Result<(String, bool), Refusal> {
+    match (given, &entry.scope) {
+        (Some(given), _) => Ok((given.to_owned(), false)),
+        (None, Scope::Namespace(own)) => Ok((own.to_string(), false)),
+        (None, _) if matches!(entry.query, QueryTemplate::PerNamespace { .. }) => {
+            Err(Refusal::Usage(format!(
+                "the query of {} depends on the namespace of its reader ($namespace); give one with --namespace",
+                entry.id
+            )))
+        }
+        (None, Scope::Listed(list)) => {
+            Ok((list.first().map_or(ASSUMED_NAMESPACE, |first| first).to_owned(), true))
+        }
+        (None, Scope::All | Scope::Selected(_)) => Ok((ASSUMED_NAMESPACE.to_owned(), true)),
+    }
+}
+
+/// Builds the one source that the definition names.
+fn connect(
+    entry: &Entry,
+    config: Option<&Config>,
+    clock: &Arc<dyn Clock>,
+) -> Result<Arc<dyn Source>, Refusal> {
+    let name = entry.query.source();
+    let settings = match config {
+        Some(config) => {
+            config.sources.iter().find(|source| source.name == *name).map(|s| &s.settings)
+        }
+        None => is_simulated(entry).then_some(&Settings::Simulated),
+    };
+    let settings = settings.ok_or_else(|| {
+        Refusal::Usage(format!(
+            "{} reads an upstream, and only a server config says how to reach it; give it with --config FILE",
+            entry.id
+        ))
+    })?;
+    let metrics = source::Metrics::register(&Telemetry::new());
+    source::build(name, settings, Arc::clone(clock), &metrics)
+        .map_err(|error| Refusal::input(error.to_string()))
+}
+
+fn is_simulated(entry: &Entry) -> bool {
+    matches!(&entry.query, QueryTemplate::Fixed(query)
+        if matches!(query.spec, crate::model::QuerySpec::Simulated(_)))
+}
+
+/// Asks, or only says what would be asked.
+async fn answer(args: &QueryArgs, inquiry: &Inquiry) -> Account {
+    let query = inquiry.entry.query.resolve(&inquiry.namespace);
+    let selector = args.selector.clone().unwrap_or_default();
+    let mut account = Account::of(inquiry, &query, &selector);
+    if args.dry_run {
+        account.previewed(inquiry.source.preview(&query).await);
+    } else {
+        let explanation = inquiry.source.explain(&query).await;
+        let (now, tick) = (inquiry.clock.now(), inquiry.clock.tick());
+        account.explained(inquiry, &query, &selector, &explanation, (now, tick));
+    }
+    if !args.full {
+        account.shorten();
+    }
+    account
+}
