@@ -1,7 +1,10 @@
 //! The fake `CloudWatch` itself, through the SDK's own client: what it says is what other tests
 //! believe.
 
+mod finding;
 mod identity;
+mod math;
+mod rules;
 
 use aws_sdk_cloudwatch::Client;
 use aws_sdk_cloudwatch::config::retry::RetryConfig;
@@ -11,6 +14,7 @@ use aws_sdk_cloudwatch::operation::get_metric_data::GetMetricDataOutput;
 use aws_sdk_cloudwatch::primitives::DateTime;
 use aws_sdk_cloudwatch::types::{
     Dimension, Metric as SdkMetric, MetricDataQuery, MetricDataResult, MetricStat, ScanBy,
+    StandardUnit,
 };
 
 use crate::support::upstream::cloudwatch::{CloudWatch, Mark, Metric, Paging};
@@ -59,6 +63,10 @@ fn stat_per(id: &str, metric: &Metric, statistic: &str, period: i32) -> MetricDa
         .build();
     let stat = MetricStat::builder().metric(sdk).period(period).stat(statistic).build();
     MetricDataQuery::builder().id(id).metric_stat(stat).build()
+}
+
+fn expression(id: &str, text: &str) -> MetricDataQuery {
+    MetricDataQuery::builder().id(id).expression(text).build()
 }
 
 /// The last `minutes` before the fake's clock, newest first.
@@ -114,6 +122,42 @@ async fn statistics_are_computed_of_what_was_observed_until_now() {
     let call = fake.last();
     assert_eq!((call.region.as_str(), call.access_key.as_str()), ("eu-west-1", "AKIDEXAMPLE"));
     assert_eq!((call.start, call.end), (NOON - 300, NOON));
+}
+
+/// Ten observations of 1 to 10, and the tenth twice.
+#[tokio::test]
+async fn extended_statistics_are_of_the_observations() {
+    let fake = fake();
+    for value in 1..10 {
+        fake.put(&latency(), NOON - 60, f64::from(value));
+    }
+    fake.put_with(&latency(), NOON - 31, 10.0, 2.0, Some("Seconds"));
+    let statistics = [
+        ("p50", 6.0),
+        ("p90", 10.0),
+        ("p9", 1.0),
+        ("TC(2:5)", 3.0),
+        ("TS(2:5)", 12.0),
+        ("TM(2:5)", 4.0),
+        ("WM(2:5)", (2.0 + 2.0 + 3.0 + 4.0 + 5.0 * 7.0) / 11.0),
+        ("PR(:5)", 500.0 / 11.0),
+        ("TC(50%:100%)", 5.5),
+        ("tc50", 5.5),
+        ("TM(0%:100%)", 65.0 / 11.0),
+        ("IQM", 66.0 / 11.0),
+    ];
+    let queries = statistics.iter().enumerate();
+    let mut queries: Vec<_> =
+        queries.map(|(i, (name, _))| stat(&format!("q{i}"), &latency(), name)).collect();
+    let mut with_unit = stat("unit", &latency(), "SampleCount");
+    with_unit.metric_stat.as_mut().expect("a statistic").unit = Some(StandardUnit::Seconds);
+    queries.push(with_unit);
+    let answer = ask(&client(&fake), 1, queries).await.expect("an answer");
+    for (result, (name, value)) in answer.metric_data_results().iter().zip(statistics) {
+        let found = result.values()[0];
+        assert!((found - value).abs() < 1e-9, "{name}: {found} is not {value}");
+    }
+    assert_eq!(points(&answer.metric_data_results()[12]), [(-1, 2.0)]);
 }
 
 #[tokio::test]

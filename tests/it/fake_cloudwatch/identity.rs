@@ -8,7 +8,7 @@ use aws_sdk_sts::error::ProvideErrorMetadata;
 
 use super::{ask, client_of, fake, latency, stat};
 use crate::support::upstream::sigv4::{Identity, KeyRing, Rejection, verify};
-use crate::support::upstream::{Request, Sts};
+use crate::support::upstream::{Prometheus, Queue, Request, Sqs, Sts};
 
 const SECRET: &str = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY";
 /// 2015-08-30T12:36:00Z, the time of the suite.
@@ -216,6 +216,40 @@ async fn a_role_is_assumed_and_its_keys_sign_elsewhere() {
     assert_eq!(code(&client_of(&fake, stranger)).await, "InvalidClientTokenId");
     assert_eq!(fake_sts.assumed(role), 2);
     assert_eq!(fake_sts.calls()[1].external_id.as_deref(), Some("tidepole"));
+}
+
+#[tokio::test]
+async fn queues_and_prometheus_check_signatures_too() {
+    let ring = KeyRing::with_user("AKIDEXAMPLE", "secret");
+    let queues = Sqs::start();
+    queues.queue("jobs", Queue { visible: 7, ..Queue::default() });
+    queues.check_signatures(&ring);
+    let config = aws_sdk_sqs::Config::builder()
+        .behavior_version(aws_sdk_sqs::config::BehaviorVersion::latest())
+        .region(aws_sdk_sqs::config::Region::new("eu-west-1"))
+        .credentials_provider(Credentials::new("AKIDEXAMPLE", "secret", None, None, "test"))
+        .retry_config(aws_sdk_sqs::config::retry::RetryConfig::disabled())
+        .endpoint_url(queues.server().url())
+        .build();
+    let client = aws_sdk_sqs::Client::from_conf(config);
+    client.get_queue_url().queue_name("jobs").send().await.expect("a URL");
+    ring.deny("arn:aws:iam::111122223333:user/AKIDEXAMPLE", "sqs:GetQueueUrl");
+    let refused = client.get_queue_url().queue_name("jobs").send().await.expect_err("denied");
+    let refused = refused.into_service_error();
+    assert_eq!(refused.code(), Some("AccessDenied"));
+    let message = refused.message().expect("a message");
+    assert!(message.contains("is not authorized to perform: sqs:getqueueurl"), "{message}");
+
+    let prometheus = Prometheus::start();
+    prometheus.check_signatures(&ring, "aps", "eu-west-1", "aps:QueryMetrics");
+    let url = format!("{}/api/v1/query?query=up", prometheus.server().url());
+    let answer = reqwest::get(url).await.expect("an answer");
+    assert_eq!(answer.status(), 403);
+    assert_eq!(answer.headers()["x-amzn-errortype"], "MissingAuthenticationTokenException");
+    assert_eq!(
+        answer.text().await.expect("a text"),
+        r#"{"message":"Missing Authentication Token"}"#
+    );
 }
 
 #[tokio::test]

@@ -8,10 +8,26 @@
 mod call;
 #[path = "cloudwatch/data.rs"]
 mod data;
+#[path = "cloudwatch/evaluate.rs"]
+mod evaluate;
+#[path = "cloudwatch/expression.rs"]
+mod expression;
+#[path = "cloudwatch/functions.rs"]
+mod functions;
+#[path = "cloudwatch/insights.rs"]
+mod insights;
+#[path = "cloudwatch/label.rs"]
+mod label;
+#[path = "cloudwatch/math.rs"]
+mod math;
 #[path = "cloudwatch/pages.rs"]
 mod pages;
+#[path = "cloudwatch/search.rs"]
+mod search;
 #[path = "cloudwatch/statistic.rs"]
 mod statistic;
+#[path = "cloudwatch/validate.rs"]
+mod validate;
 #[path = "cloudwatch/wire.rs"]
 mod wire;
 
@@ -25,7 +41,8 @@ pub use wire::{Dimension, MetricDataQuery, MetricStat};
 
 use super::sigv4::{KeyRing, Rejection};
 use super::{Reply, Request, Upstream};
-use data::{Metrics, Window};
+use data::Metrics;
+use evaluate::{Outcome, Series};
 use pages::{Answered, Open};
 
 /// Calls that are remembered; more are only counted.
@@ -340,17 +357,27 @@ impl State {
         if let Some(Err(rejection)) = permitted {
             return rejected(&rejection);
         }
+        let refused = |message: String| wire::error(400, "ValidationError", &message);
+        let parsed = match validate::call(&call) {
+            Ok(parsed) => parsed,
+            Err(message) => return refused(message),
+        };
         if let Some(message) = self.refused(&call) {
-            return wire::error(400, "ValidationError", &message);
+            return refused(message);
         }
         if let Some(token) = &call.next_token {
             let reply = self.open.next(&call, token, self.paging);
-            let invalid =
-                || wire::error(400, "InvalidNextToken", "The next token specified is invalid.");
-            return reply.unwrap_or_else(invalid);
+            let message = "The next token specified is invalid.";
+            return reply.unwrap_or_else(|| wire::error(400, "InvalidNextToken", message));
         }
-        let answer = self.answer(&call);
-        self.open.first(&call, answer, self.paging, &self.messages)
+        match evaluate::evaluate(&call, parsed, &self.metrics) {
+            Ok((outcomes, notes)) => {
+                let answer = self.answer(&call, outcomes);
+                let messages = [self.messages.as_slice(), &notes].concat();
+                self.open.first(&call, answer, self.paging, &messages)
+            }
+            Err(message) => refused(message),
+        }
     }
 
     fn record(&mut self, call: &Call) {
@@ -376,24 +403,26 @@ impl State {
         call.queries.iter().find_map(self.refuse_when.as_ref()?)
     }
 
-    fn answer(&self, call: &Call) -> Vec<Answered> {
-        let window = Window { start: call.start, end: call.end, now: call.at };
-        let returned = call.queries.iter().filter(|query| query.is_returned());
-        let mut answer: Vec<Answered> = returned
-            .filter_map(|query| {
-                let stat = query.metric_stat.as_ref()?;
-                let metric = Metric::asked(query, stat);
-                let asked = Asked {
-                    metric: &metric,
-                    statistic: &stat.stat,
-                    period: stat.period,
-                    unit: stat.unit.as_deref(),
-                };
-                let points = self.metrics.datapoints(&asked, &window);
-                let label = query.label.clone().unwrap_or_else(|| metric.name.clone());
-                Some(self.answered(query, label, points, call.newest_first()))
-            })
-            .collect();
+    fn answer(&self, call: &Call, outcomes: Vec<Outcome<'_>>) -> Vec<Answered> {
+        let mut answer = Vec::with_capacity(outcomes.len());
+        for Outcome { query, series, messages } in outcomes {
+            let mark = self.mark_when.as_ref().and_then(|mark| mark(query));
+            for Series { label, mut points } in series {
+                if call.newest_first() {
+                    points.reverse();
+                }
+                let mut messages = messages.clone();
+                let mut status = "Complete".to_owned();
+                if let Some(mark) = &mark {
+                    status.clone_from(&mark.status);
+                    messages.extend(mark.messages.iter().cloned());
+                    if !mark.keep_values {
+                        points.clear();
+                    }
+                }
+                answer.push(Answered { id: query.id.clone(), label, points, status, messages });
+            }
+        }
         for id in &self.extra {
             answer.push(Answered {
                 id: id.clone(),
@@ -404,26 +433,5 @@ impl State {
             });
         }
         answer
-    }
-
-    fn answered(
-        &self,
-        query: &MetricDataQuery,
-        label: String,
-        mut points: Vec<(i64, f64)>,
-        newest_first: bool,
-    ) -> Answered {
-        if newest_first {
-            points.reverse();
-        }
-        let mark = self.mark_when.as_ref().and_then(|mark| mark(query));
-        if mark.as_ref().is_some_and(|mark| !mark.keep_values) {
-            points.clear();
-        }
-        let (status, messages) = match mark {
-            Some(mark) => (mark.status, mark.messages),
-            None => ("Complete".to_owned(), Vec::new()),
-        };
-        Answered { id: query.id.clone(), label, points, status, messages }
     }
 }

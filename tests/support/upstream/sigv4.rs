@@ -17,7 +17,7 @@ const SKEW: i64 = 5 * 60;
 /// An access key and what it stands for.
 #[derive(Clone, Debug)]
 pub struct Key {
-    pub access_key: String,
+    pub id: String,
     pub secret: String,
     /// Temporary keys come with one.
     pub session_token: Option<String>,
@@ -95,7 +95,7 @@ impl Rejection {
 
 #[derive(Default)]
 struct Keys {
-    keys: BTreeMap<String, Key>,
+    known: BTreeMap<String, Key>,
     /// Role or principal, and action.
     denied: BTreeSet<(String, String)>,
     issued: u64,
@@ -120,7 +120,7 @@ impl KeyRing {
     /// Adds a user's key that does not expire.
     pub fn add_user(&self, access_key: &str, secret: &str) {
         self.add(Key {
-            access_key: access_key.to_owned(),
+            id: access_key.to_owned(),
             secret: secret.to_owned(),
             session_token: None,
             expires: None,
@@ -131,12 +131,12 @@ impl KeyRing {
 
     /// Adds a key.
     pub fn add(&self, key: Key) {
-        self.lock().keys.insert(key.access_key.clone(), key);
+        self.lock().known.insert(key.id.clone(), key);
     }
 
     /// Takes a key away.
     pub fn remove(&self, access_key: &str) {
-        self.lock().keys.remove(access_key);
+        self.lock().known.remove(access_key);
     }
 
     /// Makes a temporary key for a role; each is another one.
@@ -148,14 +148,14 @@ impl KeyRing {
         let account = role.split(':').nth(4).unwrap_or_default();
         let name = role.rsplit('/').next().unwrap_or_default();
         let key = Key {
-            access_key: format!("ASIA{number:016}"),
+            id: format!("ASIA{number:016}"),
             secret: format!("secret-of-{name}-{number}"),
             session_token: Some(format!("token/{name}+{session}=={number}")),
             expires: Some(now + lifetime),
             principal: format!("arn:aws:sts::{account}:assumed-role/{name}/{session}"),
             role: Some(role.to_owned()),
         };
-        keys.keys.insert(key.access_key.clone(), key.clone());
+        keys.known.insert(key.id.clone(), key.clone());
         key
     }
 
@@ -173,7 +173,7 @@ impl KeyRing {
     pub fn expire(&self, role: &str) {
         let now = self.now();
         let mut keys = self.lock();
-        for key in keys.keys.values_mut().filter(|key| key.role.as_deref() == Some(role)) {
+        for key in keys.known.values_mut().filter(|key| key.role.as_deref() == Some(role)) {
             key.expires = Some(now - 1);
         }
     }
@@ -263,7 +263,7 @@ pub fn verify(
     now: i64,
 ) -> Result<Identity, Rejection> {
     let claim = Authorization::of(request)?;
-    let key = ring.lock().keys.get(claim.access_key).cloned().ok_or(Rejection::UnknownKey)?;
+    let key = ring.lock().known.get(claim.access_key).cloned().ok_or(Rejection::UnknownKey)?;
     if key.session_token.as_deref() != request.header("x-amz-security-token") {
         return Err(Rejection::UnknownKey);
     }
@@ -321,7 +321,7 @@ pub fn verify(
             "The request signature we calculated does not match the signature you provided. Check your AWS Secret Access Key and signing method. Consult the service documentation for details.",
         );
     }
-    Ok(Identity { access_key: key.access_key, principal: key.principal, role: key.role })
+    Ok(Identity { access_key: key.id, principal: key.principal, role: key.role })
 }
 
 /// A header that has to be signed and is not: the host, and everything of AWS's own.
@@ -391,10 +391,18 @@ fn encode(bytes: &[u8]) -> String {
             b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
                 encoded.push(char::from(byte));
             }
-            _ => encoded.push_str(&format!("%{byte:02X}")),
+            _ => {
+                encoded.push('%');
+                digits(&mut encoded, b"0123456789ABCDEF", byte);
+            }
         }
     }
     encoded
+}
+
+/// A byte as two digits.
+fn digits(text: &mut String, alphabet: &[u8; 16], byte: u8) {
+    text.extend([byte >> 4, byte & 15].map(|n| char::from(alphabet[usize::from(n)])));
 }
 
 /// Steps 2 to 4: the string to sign, the key's chain, the signature.
@@ -415,5 +423,9 @@ fn hmac(key: &[u8], message: &[u8]) -> Vec<u8> {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    let mut text = String::new();
+    for &byte in bytes {
+        digits(&mut text, b"0123456789abcdef", byte);
+    }
+    text
 }

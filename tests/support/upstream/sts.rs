@@ -263,9 +263,9 @@ impl StsCall {
     /// The role and the session's name, by the API reference's rules.
     fn validated(&self) -> Result<(&str, &str), Reply> {
         let invalid = |what: String| Sts::error(400, "ValidationError", &what);
-        let failed = |value: &str, name: &str, rule: &str| {
+        let failed = |value: &str, name: &str, constraint: &str| {
             invalid(format!(
-                "1 validation error detected: Value '{value}' at '{name}' failed to satisfy constraint: {rule}"
+                "1 validation error detected: Value '{value}' at '{name}' failed to satisfy constraint: {constraint}"
             ))
         };
         let role = self.role.as_deref().unwrap_or_default();
@@ -277,20 +277,20 @@ impl StsCall {
             text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || extra.contains(c))
         };
         if !(2..=64).contains(&session.len()) || !allowed(session, "+=,.@-") {
-            let rule = "Member must satisfy regular expression pattern: [\\w+=,.@-]*";
-            return Err(failed(session, "roleSessionName", rule));
+            let constraint = "Member must satisfy regular expression pattern: [\\w+=,.@-]*";
+            return Err(failed(session, "roleSessionName", constraint));
         }
         if let Some(id) = &self.external_id
             && (!(2..=1224).contains(&id.len()) || !allowed(id, "+=,.@:/-"))
         {
-            let rule = "Member must satisfy regular expression pattern: [\\w+=,.@:\\/-]*";
-            return Err(failed(id, "externalId", rule));
+            let constraint = "Member must satisfy regular expression pattern: [\\w+=,.@:\\/-]*";
+            return Err(failed(id, "externalId", constraint));
         }
         if let Some(duration) = self.duration
             && !(900..=43_200).contains(&duration)
         {
-            let rule = "Member must have value between 900 and 43200";
-            return Err(failed(&duration.to_string(), "durationSeconds", rule));
+            let constraint = "Member must have value between 900 and 43200";
+            return Err(failed(&duration.to_string(), "durationSeconds", constraint));
         }
         Ok((role, session))
     }
@@ -314,7 +314,7 @@ fn granted(key: &Key) -> String {
     format!(
         "<AssumedRoleUser><AssumedRoleId>AROAFAKE:fake</AssumedRoleId><Arn>{}</Arn></AssumedRoleUser><Credentials><AccessKeyId>{}</AccessKeyId><SecretAccessKey>{}</SecretAccessKey><SessionToken>{}</SessionToken><Expiration>{expires}</Expiration></Credentials>",
         escape(&key.principal),
-        key.access_key,
+        key.id,
         escape(&key.secret),
         escape(key.session_token.as_deref().unwrap_or_default()),
     )

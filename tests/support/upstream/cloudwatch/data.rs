@@ -205,6 +205,10 @@ impl Metrics {
         self.known.keys()
     }
 
+    pub(super) fn has_observations(&self, metric: &Metric) -> bool {
+        self.known.get(metric).is_some_and(|known| !known.observations.is_empty())
+    }
+
     /// The datapoints of a statistic, oldest first.
     pub(super) fn datapoints(&self, asked: &Asked<'_>, window: &Window) -> Vec<(i64, f64)> {
         let known = self.known.get(asked.metric);

@@ -7,6 +7,8 @@ use super::super::Reply;
 use super::call::Call;
 use super::wire::{self, Output, WireMessage, WireResult};
 
+/// Datapoints on one page; there may be no more ("the default of 100,800 is used").
+const MAX_DATAPOINTS: usize = 100_800;
 /// Answers whose remaining pages are kept.
 const MAX_OPEN: usize = 64;
 
