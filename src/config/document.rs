@@ -93,6 +93,7 @@ pub(super) struct Prometheus {
     pub(super) headers: BTreeMap<String, Header>,
     pub(super) basic_auth: Option<BasicAuth>,
     pub(super) bearer_token_file: Option<String>,
+    pub(super) sig_v4: Option<SigV4>,
     pub(super) method: Option<MethodName>,
     pub(super) tls: Option<ClientTls>,
     pub(super) timeout: Option<GoDuration>,
@@ -106,6 +107,23 @@ pub(super) struct Prometheus {
 pub(super) struct BasicAuth {
     pub(super) username: Option<String>,
     pub(super) password_file: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default, expecting = "a mapping")]
+pub(super) struct SigV4 {
+    pub(super) region: Option<String>,
+    pub(super) service: Option<SigV4ServiceName>,
+    pub(super) role_arn: Option<String>,
+    pub(super) external_id_file: Option<String>,
+    pub(super) sts_endpoint_url: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) enum SigV4ServiceName {
+    Aps,
+    Monitoring,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -131,12 +149,25 @@ pub(super) struct Aws {
     pub(super) region: Option<String>,
     pub(super) endpoint_url: Option<String>,
     pub(super) sqs_endpoint_url: Option<String>,
+    pub(super) cloudwatch_endpoint_url: Option<String>,
+    pub(super) sts_endpoint_url: Option<String>,
+    pub(super) role_arn: Option<String>,
+    pub(super) external_id_file: Option<String>,
     pub(super) allowed_roles: Vec<String>,
     pub(super) allowed_regions: Option<Vec<String>>,
     pub(super) timeout: Option<GoDuration>,
     pub(super) max_concurrent: Option<Number>,
     pub(super) fips: bool,
     pub(super) dual_stack: bool,
+    pub(super) cost: Cost,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default, expecting = "a mapping")]
+pub(super) struct Cost {
+    pub(super) price_per_thousand_metrics: Option<Number>,
+    pub(super) price_per_million_requests: Option<Number>,
+    pub(super) max_metrics_per_minute: Option<Number>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -9,15 +9,17 @@ use std::sync::Arc;
 
 use url::Url;
 
-use crate::config::document::{self, Header, MethodName};
+use crate::config::document::{self, Header, MethodName, SigV4ServiceName};
 use crate::config::validate::{file, whole};
 use crate::definition::field::Field;
 use crate::definition::names;
 use crate::definition::report::Report;
-use crate::definition::scalar::GoDuration;
+use crate::definition::scalar::{GoDuration, Number};
 use crate::model::region::check_region;
 use crate::model::{CostSettings, Pattern, SourceName, SourceProfile};
-use crate::source::prometheus::{Authentication, HeaderValues, Method, TlsSettings};
+use crate::source::prometheus::{
+    Authentication, HeaderValues, Method, SigV4Service, SigV4Settings, TlsSettings,
+};
 use crate::source::{self, AwsSettings, PrometheusSettings, SettingsProblem};
 
 /// Stands for a URL that is missing or none, so that the rest is checked, too.
@@ -42,9 +44,11 @@ impl SourceConfig {
     /// What definitions may know about this source.
     #[must_use]
     pub fn profile(&self) -> SourceProfile {
-        let region = match &self.settings {
-            source::Settings::Aws(aws) => Some(aws.region.as_str().into()),
-            source::Settings::Prometheus(_) | source::Settings::Simulated => None,
+        let (region, cost) = match &self.settings {
+            source::Settings::Aws(aws) => (Some(aws.region.as_str().into()), aws.cost.clone()),
+            source::Settings::Prometheus(_) | source::Settings::Simulated => {
+                (None, CostSettings::default())
+            }
         };
         SourceProfile {
             name: self.name.clone(),
@@ -52,7 +56,7 @@ impl SourceConfig {
             region,
             allowed_regions: self.allowed_regions.clone(),
             allowed_roles: self.allowed_roles.clone(),
-            cost: CostSettings::default(),
+            cost,
             allowed_namespaces: self.allowed_namespaces.clone(),
         }
     }
@@ -140,7 +144,7 @@ fn settings(
             let settings = prometheus(report, &field, spec.prometheus.as_ref()?, base);
             source::Settings::Prometheus(Box::new(settings))
         }
-        "aws" => source::Settings::Aws(Box::new(aws(report, &field, spec.aws.as_ref()?))),
+        "aws" => source::Settings::Aws(Box::new(aws(report, &field, spec.aws.as_ref()?, base))),
         _ => spec.simulated.as_ref().map(|_| source::Settings::Simulated)?,
     };
     for SettingsProblem { field: keys, at_key, message } in settings.problems() {
@@ -218,14 +222,27 @@ fn authentication(
 ) -> Authentication {
     let key = field.key("bearerTokenFile");
     let token_file = file(report, &key, spec.bearer_token_file.as_deref(), base);
-    let Some(basic) = &spec.basic_auth else {
-        return token_file
-            .map_or(Authentication::None, |token_file| Authentication::Bearer { token_file });
-    };
-    if spec.bearer_token_file.is_some() {
-        let message = "basicAuth already says who we are; only one way to do so is allowed";
-        report.add_key(field, "bearerTokenFile", message);
+    let ways = [
+        ("basicAuth", spec.basic_auth.is_some()),
+        ("bearerTokenFile", spec.bearer_token_file.is_some()),
+        ("sigV4", spec.sig_v4.is_some()),
+    ];
+    let mut written = ways.iter().filter(|(_, written)| *written).map(|(key, _)| *key);
+    if let Some(first) = written.next() {
+        for other in written {
+            let message =
+                format!("{first} already says who we are; only one way to do so is allowed");
+            report.add_key(field, other, message);
+        }
     }
+    let Some(basic) = &spec.basic_auth else {
+        if let Some(token_file) = token_file {
+            return Authentication::Bearer { token_file };
+        }
+        return spec.sig_v4.as_ref().map_or(Authentication::None, |spec| {
+            Authentication::SigV4(Box::new(sigv4(report, &field.key("sigV4"), spec, base)))
+        });
+    };
     let field = field.key("basicAuth");
     let username = report.require(&field.key("username"), basic.username.as_deref());
     let key = field.key("passwordFile");
@@ -237,7 +254,28 @@ fn authentication(
     }
 }
 
-fn aws(report: &mut Report<'_>, field: &Field, spec: &document::Aws) -> AwsSettings {
+fn sigv4(
+    report: &mut Report<'_>,
+    field: &Field,
+    spec: &document::SigV4,
+    base: &Path,
+) -> SigV4Settings {
+    let region = report.require(&field.key("region"), spec.region.as_deref());
+    let mut settings = SigV4Settings::new(region.unwrap_or_default());
+    settings.service = match spec.service {
+        Some(SigV4ServiceName::Monitoring) => SigV4Service::Monitoring,
+        Some(SigV4ServiceName::Aps) | None => SigV4Service::Aps,
+    };
+    settings.role_arn = spec.role_arn.clone();
+    let key = field.key("externalIdFile");
+    settings.external_id_file = file(report, &key, spec.external_id_file.as_deref(), base);
+    let key = field.key("stsEndpointUrl");
+    let text = spec.sts_endpoint_url.as_deref();
+    settings.sts_endpoint_url = text.and_then(|text| url(report, &key, text));
+    settings
+}
+
+fn aws(report: &mut Report<'_>, field: &Field, spec: &document::Aws, base: &Path) -> AwsSettings {
     let region = report.require(&field.key("region"), spec.region.as_deref());
     let mut settings = AwsSettings::new(region.unwrap_or_default());
     let mut endpoint = |key: &str, text: &Option<String>| {
@@ -245,6 +283,17 @@ fn aws(report: &mut Report<'_>, field: &Field, spec: &document::Aws) -> AwsSetti
     };
     settings.endpoint_url = endpoint("endpointUrl", &spec.endpoint_url);
     settings.sqs_endpoint_url = endpoint("sqsEndpointUrl", &spec.sqs_endpoint_url);
+    settings.cloudwatch_endpoint_url =
+        endpoint("cloudwatchEndpointUrl", &spec.cloudwatch_endpoint_url);
+    settings.sts_endpoint_url = endpoint("stsEndpointUrl", &spec.sts_endpoint_url);
+    settings.role_arn = spec.role_arn.clone();
+    let key = field.key("externalIdFile");
+    settings.external_id_file = file(report, &key, spec.external_id_file.as_deref(), base);
+    if spec.external_id_file.is_some() && spec.role_arn.is_none() && spec.allowed_roles.is_empty() {
+        let message = "an external id is sent when a role is assumed, and there is neither roleArn nor allowedRoles";
+        report.add_key(field, "externalIdFile", message);
+    }
+    cost(&mut settings.cost, &spec.cost);
     if let Some(GoDuration(timeout)) = spec.timeout {
         settings.timeout = timeout;
     }
@@ -252,6 +301,20 @@ fn aws(report: &mut Report<'_>, field: &Field, spec: &document::Aws) -> AwsSetti
     settings.fips = spec.fips;
     settings.dual_stack = spec.dual_stack;
     settings
+}
+
+fn cost(settings: &mut CostSettings, spec: &document::Cost) {
+    if let Some(Number(price)) = &spec.price_per_thousand_metrics {
+        settings.price_per_thousand_metrics = price.clone();
+    }
+    if let Some(Number(price)) = &spec.price_per_million_requests {
+        settings.price_per_million_requests = price.clone();
+    }
+    if let Some(ceiling) = &spec.max_metrics_per_minute {
+        let mut most = 0;
+        whole(&mut most, Some(ceiling));
+        settings.max_metrics_per_minute = u64::try_from(most).ok();
+    }
 }
 
 /// The roles and regions that definitions may name.

@@ -34,6 +34,7 @@ use identity::Identities;
 use upstream::Gates;
 
 pub use settings::AwsSettings;
+pub(super) use settings::CHAIN;
 
 /// One AWS identity.
 #[derive(Debug)]
@@ -140,10 +141,10 @@ impl Source for AwsSource {
         async move {
             let (clients, gates) = (&self.clients, &self.gates);
             match &query.spec {
-                QuerySpec::CloudWatch(spec) => self.cloudwatch.explain(self.access(), spec).await,
                 QuerySpec::Sqs(spec) => {
                     sqs::explain(clients, &self.queues, gates, &*self.clock, spec).await
                 }
+                QuerySpec::CloudWatch(spec) => self.cloudwatch.explain(self.access(), spec).await,
                 QuerySpec::Prometheus(_) | QuerySpec::Simulated(_) => {
                     let outcome = Err(wrong_kind(query, SourceKind::Aws));
                     Explanation { exchanges: Vec::new(), choice: Vec::new(), outcome }
@@ -155,8 +156,14 @@ impl Source for AwsSource {
 
     fn preview<'a>(&'a self, query: &'a Arc<Query>) -> BoxFuture<'a, Option<Vec<Exchange>>> {
         async move {
-            let QuerySpec::Sqs(spec) = &query.spec else { return None };
-            Some(sqs::preview(&self.clients, &self.gates, &*self.clock, spec).await)
+            let (clients, gates) = (&self.clients, &self.gates);
+            match &query.spec {
+                QuerySpec::Sqs(spec) => {
+                    Some(sqs::preview(clients, gates, &*self.clock, spec).await)
+                }
+                QuerySpec::CloudWatch(spec) => Some(CloudWatch::preview(self.access(), spec)),
+                QuerySpec::Prometheus(_) | QuerySpec::Simulated(_) => None,
+            }
         }
         .boxed()
     }

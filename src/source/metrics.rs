@@ -48,7 +48,7 @@ pub struct Metrics {
     durations: Family<CallLabels, Histogram, fn() -> Histogram>,
     in_flight: Family<CallLabels, Gauge<i64, AtomicI64>>,
     bytes: Family<CallLabels, Counter>,
-    cloudwatch_metrics: Family<SourceLabels, Counter>,
+    requested: Family<SourceLabels, Counter>,
 }
 
 impl Metrics {
@@ -62,7 +62,7 @@ impl Metrics {
             }),
             in_flight: Family::default(),
             bytes: Family::default(),
-            cloudwatch_metrics: Family::default(),
+            requested: Family::default(),
         };
         telemetry.register(|registry| {
             registry.register(
@@ -90,7 +90,7 @@ impl Metrics {
             registry.register(
                 "cloudwatch_metrics_requested",
                 "Metrics that CloudWatch was asked for, as it bills them: one per metric statistic of a request, and those that searches found",
-                metrics.cloudwatch_metrics.clone(),
+                metrics.requested.clone(),
             );
         });
         metrics
@@ -99,7 +99,7 @@ impl Metrics {
     /// The counter of metrics that one source asks `CloudWatch` for.
     pub(super) fn cloudwatch_metrics_requested(&self, source: &SourceName) -> Counter {
         let labels = SourceLabels { source: source.as_str().to_owned() };
-        self.cloudwatch_metrics.get_or_create_owned(&labels)
+        self.requested.get_or_create_owned(&labels)
     }
 
     /// The metrics of one source's calls of one kind.

@@ -2,8 +2,9 @@
 //!
 //! Requests go out through `prometheus-http-query`'s raw calls on a client that we prepare
 //! (TLS, proxies from the environment, no redirects); answers are read and decoded by ourselves,
-//! with a size and a series cap, warnings and unknown error types kept. The decoding is apart in
-//! `decode`, a pure function of bytes, so that a signed client for managed services can share it.
+//! with a size and a series cap, warnings and unknown error types kept. Queries to AWS' managed
+//! services are signed and sent by ourselves (`sigv4`), because that crate hands out no request
+//! before it sends it; the decoding (`decode`, a pure function of bytes) is the same.
 //!
 //! Redirects are not followed: they would carry the credentials to whatever host an answer names.
 
@@ -14,9 +15,11 @@ mod explain;
 mod failure;
 mod refusal;
 mod settings;
+mod sigv4;
 
 use std::sync::Arc;
 
+use aws_credential_types::provider::SharedCredentialsProvider;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use prometheus_http_query::Client;
@@ -29,18 +32,31 @@ use crate::source::gate::Gate;
 use crate::source::recorder::Recorder;
 use crate::source::{BuildError, Metrics, wrong_kind};
 use connection::Connection;
-use credentials::Credentials;
+use credentials::{Credentials, Headers};
+use sigv4::Signer;
 
 pub use settings::{Authentication, HeaderValues, Method, PrometheusSettings, TlsSettings};
+pub use sigv4::{SigV4Service, SigV4Settings};
 
 /// The word for metrics labels.
 const KIND: &str = "prometheus";
+
+/// The parameter that holds the query.
+const QUERY: &str = "query";
+
+/// The parameter that bounds how old the samples under an answer may be.
+const LOOKBACK: &str = "lookback_delta";
+
+fn milliseconds(count: impl std::fmt::Display) -> String {
+    format!("{count}ms")
+}
 
 /// One Prometheus-compatible API.
 #[derive(Debug)]
 pub struct PrometheusSource {
     connection: Connection,
     credentials: Credentials,
+    signer: Option<Signer>,
     method: Method,
     limits: decode::Limits,
     gate: Gate,
@@ -58,14 +74,39 @@ impl PrometheusSource {
         clock: Arc<dyn Clock>,
         metrics: &Metrics,
     ) -> Result<Self, BuildError> {
+        Self::build_as(name, settings, clock, metrics, None)
+    }
+
+    /// The same; `chain` replaces the AWS SDK's default chain for signed queries.
+    ///
+    /// # Errors
+    /// As [`PrometheusSource::build`].
+    pub fn build_as(
+        name: &SourceName,
+        settings: &PrometheusSettings,
+        clock: Arc<dyn Clock>,
+        metrics: &Metrics,
+        chain: Option<SharedCredentialsProvider>,
+    ) -> Result<Self, BuildError> {
+        let signer = match &settings.authentication {
+            Authentication::SigV4(sigv4) => {
+                let clock = Arc::clone(&clock);
+                Some(Signer::open(name, sigv4, settings.timeout, clock, metrics, chain)?)
+            }
+            Authentication::None | Authentication::Basic { .. } | Authentication::Bearer { .. } => {
+                None
+            }
+        };
+        let series = match &signer {
+            Some(signer) => signer.service().max_series(settings.max_series),
+            None => decode::MaxSeries::configured(settings.max_series),
+        };
         Ok(Self {
             connection: Connection::open(name, settings, &*clock)?,
             credentials: Credentials::open(name, settings, &*clock)?,
+            signer,
             method: settings.method,
-            limits: decode::Limits {
-                bytes: settings.max_response_bytes,
-                series: settings.max_series,
-            },
+            limits: decode::Limits { bytes: settings.max_response_bytes, series },
             gate: Gate::new(
                 settings.max_concurrent,
                 settings.timeout,
@@ -91,30 +132,39 @@ impl PrometheusSource {
         // Before the request: the age of a sample may be over-estimated, never under-estimated.
         let observed = self.clock.tick();
         let client = self.connection.client(&*self.clock);
-        let headers = self.credentials.headers(&*self.clock);
+        let mut headers = self.credentials.headers(&*self.clock);
         let parameters = self.parameters(query);
-        let mut request = Client::query(&client, &*query.query);
-        for (name, value) in &parameters {
-            request = request.query(name, value);
-        }
-        for (name, value) in headers.iter() {
-            request = request.header(name, value.clone());
-        }
-        let call = recorder.map(|recorder| self.begin(recorder, query, &parameters, &headers));
+        let call = recorder.map(|recorder| self.begin(recorder, &parameters, &headers));
         if let Some(recorder) = recorder {
             recorder.permit()?;
         }
-        let sent = match self.method {
-            Method::Get => request.get_raw().await,
-            Method::Post => request.post_raw().await,
+        let sent = match &self.signer {
+            None => self.send(&client, query, &parameters, &headers).await,
+            Some(signer) => {
+                let (base, method) = (client.base_url(), self.method);
+                match signer.query(base, method, &parameters, headers.iter()).await {
+                    Ok(signed) => {
+                        headers = headers.with_secrets(signed.secrets);
+                        let sent = client.inner().execute(signed.request).await;
+                        sent.map_err(|error| failure::no_answer(&error))
+                    }
+                    Err(error) => Err(error),
+                }
+            }
         };
         let answer = match sent {
             Ok(response) => self.read(response).await,
-            Err(error) => Err(failure::not_sent(&error)),
+            Err(error) => Err(error),
         };
         if let (Some(recorder), Some(call)) = (recorder, call) {
             recorder.end(call, explain::answer(&answer, &headers));
         }
+        let answer = answer.and_then(|(head, body)| {
+            match self.signer.as_ref().and_then(|signer| signer.refused(&head, &body)) {
+                Some(refused) => Err(refused),
+                None => Ok((head, body)),
+            }
+        });
         answer
             .and_then(|(status, body)| decode::decode(&status, &body, self.limits.series, observed))
             .map(|sample| Sample {
@@ -124,13 +174,38 @@ impl PrometheusSource {
             .map_err(|error| failure::redact(&error, &headers))
     }
 
-    /// What is sent besides the query itself.
-    fn parameters(&self, query: &PrometheusQuery) -> Vec<(&'static str, String)> {
-        // The server need not go on with what nobody waits for any more.
-        let mut parameters = vec![("timeout", format!("{}ms", self.gate.timeout().as_millis()))];
-        if let Some(lookback) = query.lookback_delta {
-            parameters.push(("lookback_delta", format!("{}ms", lookback.as_millis())));
+    /// Sends an unsigned query.
+    async fn send(
+        &self,
+        client: &Client,
+        query: &PrometheusQuery,
+        parameters: &[(&'static str, String)],
+        headers: &Headers,
+    ) -> Result<reqwest::Response, FetchError> {
+        let mut request = Client::query(client, &*query.query);
+        // The client adds the query itself.
+        for (name, value) in parameters.iter().filter(|(name, _)| *name != QUERY) {
+            request = request.query(name, value);
         }
+        for (name, value) in headers.iter() {
+            request = request.header(name, value.clone());
+        }
+        let sent = match self.method {
+            Method::Get => request.get_raw().await,
+            Method::Post => request.post_raw().await,
+        };
+        sent.map_err(|error| failure::not_sent(&error))
+    }
+
+    /// The parameters of a query, as far as the service knows them.
+    fn parameters(&self, query: &PrometheusQuery) -> Vec<(&'static str, String)> {
+        let mut parameters = vec![(QUERY, query.query.to_string())];
+        if self.signer.as_ref().is_none_or(|signer| signer.service().takes_timeout()) {
+            // The server need not go on with what nobody waits for any more.
+            parameters.push(("timeout", milliseconds(self.gate.timeout().as_millis())));
+        }
+        let lookback = query.lookback_delta.map(|lookback| milliseconds(lookback.as_millis()));
+        parameters.extend(lookback.map(|lookback| (LOOKBACK, lookback)));
         parameters
     }
 

@@ -55,10 +55,15 @@ pub(super) async fn fetch(
     let attributes: Vec<_> = query.count.iter().map(|count| attribute(*count)).collect();
     let reads = query.queues.iter().map(|queue| async {
         let region = Arc::clone(&queue.region);
+        let role = query.role_arn.as_deref();
         let upstream = Upstream { service: Service::Sqs, region, role: query.role_arn.clone() };
         let gate = gates.of(&upstream)?;
-        let role = query.role_arn.as_deref();
-        let client = within(deadline, clients.sqs(&queue.region, role)).await?;
+        let dry = recorder.is_some_and(|recorder| recorder.permit().is_err());
+        let client = if dry {
+            clients.sqs_unready(&queue.region, role).await?
+        } else {
+            within(deadline, clients.sqs(&queue.region, role)).await?
+        };
         let identity = clients.who(role);
         let call = Call { client, gate, deadline, queue, identity, recorder };
         call.depth(queues, &attributes).await
@@ -67,16 +72,6 @@ pub(super) async fn fetch(
     let value = depths.iter().fold(Decimal::ZERO, |sum, depth| sum.add(depth));
     let series = vec![Series { labels: Labels::empty(), value }];
     Ok(Sample { timestamp: clock.now(), observed, series, warnings: Vec::new() })
-}
-
-/// What a query calls, for [`Dispatch::upstream`](crate::model::Dispatch::upstream). Queues in
-/// several regions are an upstream of their own: it is as slow as the slowest region.
-pub(super) fn upstream(query: &SqsQuery) -> Arc<str> {
-    let mut regions: Vec<&str> = query.queues.iter().map(|queue| &*queue.region).collect();
-    regions.sort_unstable();
-    regions.dedup();
-    let region = regions.join("+").into();
-    Upstream { service: Service::Sqs, region, role: query.role_arn.clone() }.to_string().into()
 }
 
 /// Asks a query and tells how its answer came about.
@@ -90,7 +85,12 @@ pub(super) async fn explain(
     let recorder = Recorder::live();
     let outcome = fetch(clients, queues, gates, clock, query, Some(&recorder)).await;
     let choice = explain::choice(query, &outcome);
-    Explanation { exchanges: recorder.take(), choice, outcome }
+    let mut exchanges = recorder.take();
+    if exchanges.is_empty() {
+        // It did not get as far: there are no credentials.
+        exchanges = preview(clients, gates, clock, query).await;
+    }
+    Explanation { exchanges, choice, outcome }
 }
 
 /// The calls that a query takes, none of which is made.
@@ -108,6 +108,16 @@ pub(super) async fn preview(
         let _ = fetch(clients, &Queues::default(), gates, clock, &one, Some(&recorder)).await;
     }
     recorder.take()
+}
+
+/// What a query calls, for [`Dispatch::upstream`](crate::model::Dispatch::upstream). Queues in
+/// several regions are an upstream of their own: it is as slow as the slowest region.
+pub(super) fn upstream(query: &SqsQuery) -> Arc<str> {
+    let mut regions: Vec<&str> = query.queues.iter().map(|queue| &*queue.region).collect();
+    regions.sort_unstable();
+    regions.dedup();
+    let region = regions.join("+").into();
+    Upstream { service: Service::Sqs, region, role: query.role_arn.clone() }.to_string().into()
 }
 
 fn attribute(count: QueueCount) -> QueueAttributeName {

@@ -64,7 +64,20 @@ impl Clients {
         region: &Arc<str>,
         role: Option<&str>,
     ) -> Result<aws_sdk_sqs::Client, FetchError> {
-        let (config, identity) = self.ready(role).await?;
+        self.identities.of(role).await?.credentials().await?;
+        self.sqs_unready(region, role).await
+    }
+
+    /// The same, with credentials that may have to be loaded by the first call.
+    ///
+    /// # Errors
+    /// When queries name too many regions and roles.
+    pub(in crate::source) async fn sqs_unready(
+        &self,
+        region: &Arc<str>,
+        role: Option<&str>,
+    ) -> Result<aws_sdk_sqs::Client, FetchError> {
+        let (config, identity) = (self.identities.config().await, self.identities.of(role).await?);
         let key = (Arc::clone(region), role.map(Arc::from));
         self.sqs.get_or_insert(&key, || {
             let mut builder = aws_sdk_sqs::config::Builder::from(config);

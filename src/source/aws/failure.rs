@@ -31,6 +31,10 @@ pub(in crate::source) const POLICY: &str = "allow it in its policy";
 /// Characters of an error's full text that the log shows.
 const MAX_DETAIL_CHARS: usize = 1000;
 
+/// What AWS' quotations of a request begin with, in small letters.
+const QUOTES: [&str; 4] =
+    ["the canonical string", "x-amz-security-token", "authorization=", "authorization header"];
+
 /// Services spell these in several ways; the suffix `Exception` is cut before.
 const DENIED: [&str; 4] =
     ["AccessDenied", "AuthorizationError", "NotAuthorized", "UnauthorizedOperation"];
@@ -201,17 +205,11 @@ where
 {
     let mut text = chain_text(error);
     let service = error.as_service_error();
-    // About a wrong signature, AWS quotes the request, and the session token is in it.
-    let quotes = service
-        .and_then(ProvideErrorMetadata::code)
-        .is_some_and(|code| code.contains("Signature") || code.contains("AuthenticationToken"));
-    if let Some(message) = service.and_then(ProvideErrorMetadata::message)
-        && !quotes
-    {
+    if let Some(message) = service.and_then(ProvideErrorMetadata::message) {
         text.push_str("; the service said: ");
         text.push_str(message);
     }
-    text.chars().take(MAX_DETAIL_CHARS).collect()
+    unquoted(&text)
 }
 
 /// An error and all its causes.
@@ -223,7 +221,15 @@ fn chain_text(error: &dyn Error) -> String {
         text.push_str(&cause.to_string());
         next = cause.source();
     }
-    text.chars().take(MAX_DETAIL_CHARS).collect()
+    unquoted(&text)
+}
+
+/// The start of a text, up to where AWS quotes the request: about a wrong signature it does, and
+/// the session token is in there.
+fn unquoted(text: &str) -> String {
+    let lower = text.to_ascii_lowercase();
+    let quote = QUOTES.iter().filter_map(|word| lower.find(word)).min();
+    text[..quote.unwrap_or(text.len())].chars().take(MAX_DETAIL_CHARS).collect()
 }
 
 /// A cause of some type anywhere below an error.

@@ -123,7 +123,8 @@ impl AwsSettings {
             }
         }
         if self.cost.max_metrics_per_minute == Some(0) {
-            let message = "a ceiling of zero refuses every definition; the least is 1";
+            let message =
+                "expected a whole number of at least 1; without a ceiling leave the field out";
             found.push(SettingsProblem::value(&["cost", "maxMetricsPerMinute"], message));
         }
     }

@@ -61,7 +61,8 @@ impl Credentials {
             }
         }
         let authorization = match &settings.authentication {
-            Authentication::None => Authorization::None,
+            // A signature is made of the whole request, elsewhere.
+            Authentication::None | Authentication::SigV4(_) => Authorization::None,
             Authentication::Basic { username, password_file } => Authorization::Basic {
                 username: username.clone(),
                 password: open("basicAuth.passwordFile", password_file)?,
@@ -134,6 +135,12 @@ impl Headers {
     /// Names and values.
     pub(super) fn iter(&self) -> impl Iterator<Item = (&HeaderName, &HeaderValue)> {
         self.map.iter()
+    }
+
+    /// The same headers, with more secrets to blot out.
+    pub(super) fn with_secrets(mut self, secrets: Vec<String>) -> Self {
+        self.secrets.extend(secrets);
+        self
     }
 
     /// A text with every secret of this query blotted out: an upstream may echo what it got.

@@ -34,7 +34,23 @@ pub(super) struct Limits {
     /// Bytes, after decompression.
     pub bytes: usize,
     /// Series.
-    pub series: usize,
+    pub series: MaxSeries,
+}
+
+/// How many series of an answer are taken, and whose word that is.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct MaxSeries {
+    /// One more is an error.
+    pub most: usize,
+    /// The rule, for its message.
+    pub rule: &'static str,
+}
+
+impl MaxSeries {
+    /// The limit of the settings.
+    pub(super) fn configured(most: usize) -> Self {
+        Self { most, rule: "maxSeries" }
+    }
 }
 
 /// What the head of an answer says.
@@ -136,7 +152,7 @@ struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
 pub(super) fn decode(
     head: &Head,
     body: &[u8],
-    max_series: usize,
+    max_series: MaxSeries,
     observed: Tick,
 ) -> Result<Sample, FetchError> {
     if let Some(error) = by_status(head, body) {
@@ -195,16 +211,17 @@ impl NoSample {
 
 fn vector(
     result: &RawValue,
-    max_series: usize,
+    max_series: MaxSeries,
     warnings: &mut Vec<String>,
 ) -> Result<(Timestamp, Vec<Series>), NoSample> {
     let mut json = serde_json::Deserializer::from_str(result.get());
-    let elements = Capped { max: max_series }
+    let elements = Capped { max: max_series.most }
         .read(&mut json)
         .map_err(|e| NoSample::Malformed(e.to_string()))?;
     let Some(elements) = elements else {
+        let MaxSeries { most, rule } = max_series;
         return Err(NoSample::Error(invalid(&format!(
-            "the answer has more than {max_series} series (maxSeries); aggregate them in the query"
+            "the answer has more than {most} series ({rule}); aggregate them in the query"
         ))));
     };
     let total = elements.len();

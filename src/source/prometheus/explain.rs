@@ -18,6 +18,9 @@ use crate::source::wrong_kind;
 /// Stands for the value of every header: nobody can tell which of them are secrets.
 const REDACTED: &str = "[redacted]";
 
+/// Headers that a signature adds in any case.
+const SIGNED: [&str; 2] = ["authorization", "x-amz-date"];
+
 impl PrometheusSource {
     /// Asks a query and tells how its answer came about.
     pub(super) async fn explained(&self, query: &Arc<Query>) -> Explanation {
@@ -43,7 +46,6 @@ impl PrometheusSource {
     pub(super) fn begin(
         &self,
         recorder: &Recorder,
-        query: &PrometheusQuery,
         parameters: &[(&'static str, String)],
         headers: &Headers,
     ) -> usize {
@@ -51,16 +53,22 @@ impl PrometheusSource {
             Method::Get => "GET",
             Method::Post => "POST",
         };
-        let mut sent = Map::from_iter([("query".to_owned(), json!(&*query.query))]);
-        sent.extend(parameters.iter().map(|(name, value)| ((*name).to_owned(), json!(value))));
+        let sent: Map<String, Value> =
+            parameters.iter().map(|(name, value)| ((*name).to_owned(), json!(value))).collect();
         let mut request = json!({"parameters": sent});
+        let added = if self.signer.is_some() { &SIGNED[..] } else { &[] };
+        let names = headers.iter().map(|(name, _)| name.as_str()).chain(added.iter().copied());
         let names: Map<String, Value> =
-            headers.iter().map(|(name, _)| (name.as_str().to_owned(), json!(REDACTED))).collect();
+            names.map(|name| (name.to_owned(), json!(REDACTED))).collect();
         if !names.is_empty() {
             request["headers"] = Value::Object(names);
         }
         let operation = format!("{method} {}/api/v1/query", self.connection.url());
-        recorder.begin(operation, self.credentials.identity(), request)
+        let identity = match &self.signer {
+            Some(signer) => format!("signed as {}", signer.who()),
+            None => self.credentials.identity(),
+        };
+        recorder.begin(operation, identity, request)
     }
 }
 

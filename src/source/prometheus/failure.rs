@@ -18,6 +18,11 @@ pub(super) fn not_sent(error: &prometheus_http_query::Error) -> FetchError {
     let Some(error) = error.source().and_then(|e| e.downcast_ref::<reqwest::Error>()) else {
         return FetchError::Unavailable(Cause::new("the request could not be sent"));
     };
+    no_answer(error)
+}
+
+/// The same for a request that we sent ourselves.
+pub(super) fn no_answer(error: &reqwest::Error) -> FetchError {
     let causes = causes(error);
     if error.is_timeout() {
         return FetchError::Timeout(Cause::new("no connection in time"));

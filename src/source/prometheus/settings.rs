@@ -10,6 +10,7 @@ use rustls_pki_types::ServerName;
 use url::Url;
 
 use crate::source::SettingsProblem;
+use crate::source::prometheus::sigv4::SigV4Settings;
 use crate::source::settings::{
     DEFAULT_CONCURRENT, DEFAULT_TIMEOUT, check_calls, check_range, url_problem,
 };
@@ -85,6 +86,8 @@ pub enum Authentication {
         /// The file with the token.
         token_file: PathBuf,
     },
+    /// An AWS signature.
+    SigV4(Box<SigV4Settings>),
 }
 
 /// TLS towards the server.
@@ -204,6 +207,9 @@ impl PrometheusSettings {
                 found.push(SettingsProblem::value(&field, "the user name is empty"));
             }
         }
+        if let Authentication::SigV4(sigv4) = &self.authentication {
+            sigv4.check(found, &self.url, self.headers.iter().map(|(name, _)| name.as_str()));
+        }
         if !self.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("authorization")) {
             return;
         }
@@ -211,6 +217,7 @@ impl PrometheusSettings {
             Authentication::None => return,
             Authentication::Basic { .. } => ("basicAuth", "headers"),
             Authentication::Bearer { .. } => ("headers", "bearerTokenFile"),
+            Authentication::SigV4(_) => ("headers", "sigV4"),
         };
         let message = format!("{first} already says who we are; only one way to do so is allowed");
         found.push(SettingsProblem::key(&[second], message));

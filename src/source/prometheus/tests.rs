@@ -3,19 +3,21 @@ use std::time::Duration;
 use jiff::Timestamp;
 use proptest::prelude::*;
 
-use super::decode::{Head, decode};
+use super::decode::{Head, MaxSeries, decode};
 use super::*;
 use crate::model::{SystemClock, Tick};
 use crate::source::Settings;
 use crate::source::upstream::{Prometheus, Reply};
 use crate::telemetry::Telemetry;
 
+const MAX_SERIES: MaxSeries = MaxSeries { most: 3, rule: "maxSeries" };
+
 fn head(status: u16, content_type: &str) -> Head {
     Head { status, content_type: content_type.to_owned(), redirect: None }
 }
 
 fn json(status: u16, body: &str) -> Result<Sample, FetchError> {
-    decode(&head(status, "application/json"), body.as_bytes(), 3, Tick(7))
+    decode(&head(status, "application/json"), body.as_bytes(), MAX_SERIES, Tick(7))
 }
 
 fn result(kind: &str, result: &str) -> Result<Sample, FetchError> {
@@ -184,7 +186,7 @@ fn errors_say_what_to_do() {
         assert_eq!(api(status, kind), expected);
     }
     let plain = |status, kind: &str, body: &str| {
-        let error = decode(&head(status, kind), body.as_bytes(), 3, Tick(0)).unwrap_err();
+        let error = decode(&head(status, kind), body.as_bytes(), MAX_SERIES, Tick(0)).unwrap_err();
         (format!("{}: {error}", error.kind()), error.cause().detail().unwrap_or("").to_owned())
     };
     assert_eq!(
@@ -212,18 +214,18 @@ fn errors_say_what_to_do() {
 proptest! {
     #[test]
     fn nothing_makes_the_decoder_panic(status in 200_u16..600, body in ".{0,200}") {
-        let _ = decode(&head(status, "application/json"), body.as_bytes(), 3, Tick(0));
+        let _ = decode(&head(status, "application/json"), body.as_bytes(), MAX_SERIES, Tick(0));
     }
 
     #[test]
     fn broken_answers_are_errors(cut in 0_usize..150, flip in any::<u8>(), at in 0_usize..150) {
         let whole = r#"{"status":"success","data":{"resultType":"vector","result":[{"metric":{"a":"b"},"value":[1435781451.781,"64.1"]}]}}"#;
         let cut_short = &whole.as_bytes()[..cut.min(whole.len() - 1)];
-        prop_assert!(decode(&head(200, "application/json"), cut_short, 3, Tick(0)).is_err());
+        prop_assert!(decode(&head(200, "application/json"), cut_short, MAX_SERIES, Tick(0)).is_err());
         let mut changed = whole.as_bytes().to_vec();
         let at = at.min(changed.len() - 1);
         changed[at] = flip;
-        let _ = decode(&head(200, "application/json"), &changed, 3, Tick(0));
+        let _ = decode(&head(200, "application/json"), &changed, MAX_SERIES, Tick(0));
     }
 }
 

@@ -38,7 +38,7 @@ pub(super) fn observed<T, E, B>(
     request.interceptor(Capture {
         recorder: Arc::clone(recorder),
         operation,
-        whence: format!("{} as {}", queue.region, identity),
+        whence: format!("{} as {identity}", queue.region),
         call: OnceLock::new(),
     })
 }
