@@ -40,6 +40,7 @@ use crate::model::{
 use crate::source::Metrics;
 use crate::source::aws::clients::Clients;
 use crate::source::aws::upstream::{Gates, Service, Upstream};
+use crate::source::recorder::NOT_SENT;
 use call::{Caller, Refusal, object};
 use decode::{Answer, Moment};
 use plan::{Call, MAX_ITEMS};
@@ -129,18 +130,31 @@ impl CloudWatch {
         let queries = [query];
         let plan = plan::plan(&queries, access.clock.now());
         let round = self.round(access, &queries, Some(&exchanges));
-        let (choice, outcome) = match plan.calls.first() {
-            Some(call) => match round.ask(call).await {
+        let (choice, outcome) = if let Some(call) = plan.calls.first() {
+            match round.ask(call).await {
                 Ok(answer) => explain::choice(call, &answer, round.moment()),
                 Err(refusal) => (Vec::new(), Err(own_words(call, refusal))),
-            },
-            None => {
-                let cause = Cause::new("no query of the group is returned");
-                (Vec::new(), Err(FetchError::Invalid(cause)))
             }
+        } else {
+            let cause = Cause::new("no query of the group is returned");
+            (Vec::new(), Err(FetchError::Invalid(cause)))
         };
-        let exchanges = exchanges.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let mut exchanges = exchanges.into_inner().unwrap_or_else(PoisonError::into_inner);
+        if exchanges.is_empty() {
+            // It did not get as far: there are no credentials.
+            exchanges = Self::preview(access, query);
+        }
         Explanation { exchanges, choice, outcome }
+    }
+
+    /// The call that a query takes now, without making it.
+    pub(super) fn preview(access: Access<'_>, query: &CloudWatchQuery) -> Vec<Exchange> {
+        let plan = plan::plan(&[query], access.clock.now());
+        let not_sent = || Err(NOT_SENT.to_owned());
+        let identity = |call: &Call<'_>| access.clients.who(call.role.map(|role| &**role));
+        let shown =
+            |call| explain::exchange(call, &identity(call), None, not_sent(), Duration::ZERO);
+        plan.calls.iter().map(shown).collect()
     }
 
     fn round<'a>(
@@ -185,7 +199,7 @@ impl<'a> Round<'a> {
         })?;
         let requested = &self.shared.requested;
         let identity = self.access.clients.who(call.role.map(|role| &**role));
-        Caller { client, identity, gate, deadline: self.deadline, requested, trace: self.trace }
+        Caller { client, gate, identity, deadline: self.deadline, requested, trace: self.trace }
             .ask(call)
             .await
     }

@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::model::{
-    Decimal, FetchError, PrometheusQuery, Query, QuerySpec, QueueCount, QueueRef, Sample,
-    SimulatedQuery, Source, SourceName, SqsQuery, SystemClock,
+    CloudWatchQuery, Decimal, FetchError, MetricDataQuery, MetricQuestion, MetricStat,
+    PrometheusQuery, Query, QuerySpec, QueueCount, QueueRef, Sample, SimulatedQuery, Source,
+    SourceName, SqsQuery, SystemClock,
 };
-use crate::source::upstream::{Prometheus, Queue, Reply, Sqs};
+use crate::source::upstream::{CloudWatch, Prometheus, Queue, Reply, Sqs};
 use crate::source::{AwsSettings, Metrics, PrometheusSettings, Settings, aws, build};
 use crate::telemetry::Telemetry;
 
@@ -25,6 +26,7 @@ struct Fixture {
 enum Fake {
     Prometheus(Prometheus),
     Sqs(Sqs),
+    CloudWatch(CloudWatch),
 }
 
 impl Fake {
@@ -32,6 +34,7 @@ impl Fake {
         match self {
             Self::Prometheus(fake) => fake.server(),
             Self::Sqs(fake) => fake.server(),
+            Self::CloudWatch(fake) => fake.server(),
         }
     }
 
@@ -42,6 +45,7 @@ impl Fake {
                 fake.fault("GetQueueUrl", Some(reply.clone()));
                 fake.fault("GetQueueAttributes", Some(reply.clone()));
             }
+            Self::CloudWatch(fake) => fake.fault(Some(reply.clone())),
         }
     }
 
@@ -49,13 +53,15 @@ impl Fake {
         match self {
             Self::Prometheus(fake) => fake.delay(delay),
             Self::Sqs(fake) => fake.delay(delay),
+            Self::CloudWatch(fake) => fake.delay(delay),
         }
     }
 }
 
 /// All kinds that call something.
-fn fixtures(timeout: Duration, max_concurrent: usize) -> [Fixture; 2] {
-    [prometheus(timeout, max_concurrent), sqs(timeout, max_concurrent)]
+fn fixtures(timeout: Duration, max_concurrent: usize) -> [Fixture; 3] {
+    let sqs = sqs(timeout, max_concurrent);
+    [prometheus(timeout, max_concurrent), sqs, cloudwatch(timeout, max_concurrent)]
 }
 
 fn prometheus(timeout: Duration, max_concurrent: usize) -> Fixture {
@@ -80,11 +86,21 @@ fn prometheus(timeout: Duration, max_concurrent: usize) -> Fixture {
 }
 
 fn sqs(timeout: Duration, max_concurrent: usize) -> Fixture {
-    let telemetry = Telemetry::new();
     let fake = Sqs::start();
     for i in 0..20 {
         fake.queue(&format!("q{i}"), Queue { visible: i, ..Queue::default() });
     }
+    aws("sqs", Fake::Sqs(fake), timeout, max_concurrent)
+}
+
+fn cloudwatch(timeout: Duration, max_concurrent: usize) -> Fixture {
+    let fake = CloudWatch::start();
+    fake.generate_all(|asked, _| asked.metric.name.strip_prefix('q')?.parse().ok());
+    aws("cloudwatch", Fake::CloudWatch(fake), timeout, max_concurrent)
+}
+
+fn aws(kind: &'static str, fake: Fake, timeout: Duration, max_concurrent: usize) -> Fixture {
+    let telemetry = Telemetry::new();
     let mut settings = AwsSettings::new("eu-west-1");
     settings.endpoint_url = Some(fake.server().url().parse().unwrap());
     settings.timeout = timeout;
@@ -98,7 +114,7 @@ fn sqs(timeout: Duration, max_concurrent: usize) -> Fixture {
     let source = aws::AwsSource::build(&name, &settings, clock, &metrics, Some(credentials));
     let source: Arc<dyn Source> = Arc::new(source.unwrap());
     let files = tempfile::tempdir().unwrap();
-    Fixture { kind: "sqs", source, telemetry, fake: Fake::Sqs(fake), _files: files }
+    Fixture { kind, source, telemetry, fake, _files: files }
 }
 
 fn query(kind: &str, i: u64) -> Arc<Query> {
@@ -116,9 +132,31 @@ fn query(kind: &str, i: u64) -> Arc<Query> {
             count: vec![QueueCount::Visible],
             role_arn: None,
         }),
+        "cloudwatch" => QuerySpec::CloudWatch(Box::new(metric(&format!("q{i}")))),
         _ => QuerySpec::Simulated(SimulatedQuery::Constant(Decimal::from(i))),
     };
     Arc::new(Query { source: SourceName::new("main"), spec })
+}
+
+fn metric(name: &str) -> CloudWatchQuery {
+    let question = MetricQuestion::Metric(MetricStat {
+        namespace: "App".into(),
+        name: name.into(),
+        dimensions: Vec::new(),
+        statistic: "Sum".into(),
+        period: Duration::from_mins(1),
+        unit: None,
+        account_id: None,
+    });
+    let id = CloudWatchQuery::SINGLE_ID.into();
+    CloudWatchQuery {
+        region: "eu-west-1".into(),
+        role_arn: None,
+        queries: vec![MetricDataQuery { id, question, label: None, return_data: true }],
+        period: Duration::from_mins(1),
+        delay: Duration::from_mins(1),
+        lookback: Duration::from_mins(6),
+    }
 }
 
 async fn one(fixture: &Fixture) -> Result<Sample, FetchError> {
@@ -150,7 +188,8 @@ async fn every_query_gets_its_answer_in_order() {
         assert!(source.fetch(&[]).await.is_empty());
         let batch = source.dispatch(&queries[0]).batch;
         assert!(batch.is_none_or(|batch| batch.limit >= 1));
-        let foreign = if kind == "sqs" { query("prometheus", 1) } else { query("sqs", 1) };
+        let other = if matches!(kind, "sqs" | "cloudwatch") { "prometheus" } else { "sqs" };
+        let foreign = query(other, 1);
         let error = source.fetch(&[foreign]).await.remove(0).unwrap_err();
         assert_eq!(error.kind(), "invalid", "{kind}: {error}");
     }
@@ -199,6 +238,7 @@ async fn an_upstream_that_is_not_there_is_unavailable() {
         let gone = match &fixture.fake {
             Fake::Prometheus(_) => Fake::Prometheus(Prometheus::start()),
             Fake::Sqs(_) => Fake::Sqs(Sqs::start()),
+            Fake::CloudWatch(_) => Fake::CloudWatch(CloudWatch::start()),
         };
         drop(std::mem::replace(&mut fixture.fake, gone));
         let error = one(&fixture).await.unwrap_err();

@@ -63,10 +63,8 @@ pub(super) fn in_authors_words(call: &Call<'_>, member: usize, line: &str) -> St
         match place(part).and_then(author) {
             Some(id) => {
                 let digits = part.find(|c: char| !c.is_ascii_digit()).unwrap_or(part.len());
-                out.push_str(&format!(
-                    "query \"{id}\", {}",
-                    part[digits..].trim_start_matches('.')
-                ));
+                let rest = part[digits..].trim_start_matches('.');
+                out.extend(["query \"", id, "\", ", rest]);
             }
             None => out.extend([MEMBER, part]),
         }

@@ -70,10 +70,10 @@ impl Outcome for Refusal {
 pub(super) struct Caller<'a> {
     /// Of the call's region and role.
     pub client: Client,
-    /// Who calls.
-    pub identity: Who,
     /// Of the same.
     pub gate: Gate,
+    /// Who calls, for messages.
+    pub identity: Who,
     /// When the fetch has to be done.
     pub deadline: Instant,
     /// Counts metrics as the service bills them.
@@ -112,6 +112,10 @@ impl Caller<'_> {
         Err(FetchError::Malformed(Cause::new(text)).into())
     }
 
+    fn operation<'a>(&'a self, object: &'a &str) -> Operation<'a> {
+        Operation { action: ACTION, object, identity: &self.identity, hint: POLICY }
+    }
+
     async fn page(
         &self,
         call: &Call<'_>,
@@ -124,10 +128,7 @@ impl Caller<'_> {
         let request = Box::pin(request.send());
         let sent = async {
             request.await.map_err(|error| {
-                let identity = &self.identity;
-                let operation =
-                    Operation { action: ACTION, object: &object, identity, hint: POLICY };
-                let failed = operation.failed(&error);
+                let failed = self.operation(&object).failed(&error);
                 match (failed, error.as_service_error()) {
                     (error @ FetchError::Invalid(_), Some(service)) => Refusal::Rejected {
                         code: service.code().unwrap_or("no code").to_owned(),
@@ -146,7 +147,13 @@ impl Caller<'_> {
                     Err(error.to_string())
                 }
             };
-            let exchange = explain::exchange(call, token.as_deref(), answer, started.elapsed());
+            let exchange = explain::exchange(
+                call,
+                &self.identity,
+                token.as_deref(),
+                answer,
+                started.elapsed(),
+            );
             trace.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(exchange);
         }
         result

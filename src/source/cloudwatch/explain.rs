@@ -7,6 +7,7 @@ use aws_sdk_cloudwatch::types::{MessageData, MetricDataResult};
 use serde_json::{Map, Value, json};
 
 use crate::model::{Exchange, FetchError, Sample};
+use crate::source::aws::identity::Who;
 use crate::source::cloudwatch::decode::{Answer, Choice, Moment, by_id, choose};
 use crate::source::cloudwatch::plan::{Asked, Call, Item, moment, seconds};
 
@@ -18,14 +19,12 @@ const MAX_MESSAGES: usize = 10;
 /// One HTTP request as it went out, and what came back.
 pub(super) fn exchange(
     call: &Call<'_>,
+    identity: &Who,
     token: Option<&str>,
     answer: Result<Value, String>,
     took: Duration,
 ) -> Exchange {
-    let target = match call.role {
-        Some(role) => format!("CloudWatch in {} as {role}", call.region),
-        None => format!("CloudWatch in {}", call.region),
-    };
+    let target = format!("CloudWatch in {} as {identity}", call.region);
     let mut request = Map::new();
     let queries: Vec<Value> = call.items.iter().map(query).collect();
     request.insert("MetricDataQueries".into(), queries.into());

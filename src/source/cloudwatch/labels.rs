@@ -204,8 +204,8 @@ mod tests {
         // The service did not do what was asked: no guess.
         assert_eq!(shown(search, None, &["a b\nt", "x"]).1, ["{label=a b t}", "{label=x}"]);
         // The author's label is the author's.
-        let own = Some("${PROP('Dim.Topic')}");
-        assert_eq!(shown(search, own, &["t"]), (own.unwrap().to_owned(), vec!["{label=t}".into()]));
+        let own = "${PROP('Dim.Topic')}";
+        assert_eq!(shown(search, Some(own), &["t"]), (own.to_owned(), vec!["{label=t}".into()]));
         let no_schema = "SEARCH(' \"CPUUtilization\" ', 'Average', 300)";
         assert_eq!(shown(no_schema, None, &["i-1"]), (String::new(), vec!["{label=i-1}".into()]));
         let odd = "SEARCH('{N,\"it's\"} x', 'Sum')";

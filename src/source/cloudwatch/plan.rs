@@ -194,11 +194,12 @@ pub fn plan<'a>(queries: &[&'a CloudWatchQuery], now: Timestamp) -> Plan<'a> {
             continue;
         }
         let mut batch = Batch::new(window, Vec::new());
-        if !batch.take(position, query) {
-            // Too large even alone: the service will say so.
-            batch.members = vec![position];
+        if batch.take(position, query) {
+            open.insert(key, batches.len());
+        } else {
+            // Too large even alone: the service will say so, or page.
+            batch.members.push(position);
         }
-        open.insert(key, batches.len());
         batches.push(batch);
     }
     plan.calls = batches.iter().map(|b| assemble(queries, &b.members, b.window)).collect();

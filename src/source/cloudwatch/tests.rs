@@ -1,1 +1,318 @@
+use super::*;
+use crate::model::{
+    ManualClock, MetricDataQuery, MetricQuestion, MetricStat, Query, QuerySpec, Source,
+};
+use crate::source::aws::{AwsSettings, AwsSource};
+use crate::source::upstream::cloudwatch::{Metric, Paging};
+use crate::source::upstream::{CloudWatch as Fake, Reply};
+use crate::telemetry::Telemetry;
 
+const NOW: &str = "2026-11-21T12:00:00.500Z";
+
+/// The start of the newest bucket that a window with a delay of a minute has.
+const NEWEST: i64 = 1_795_262_280;
+
+struct House {
+    fake: Fake,
+    source: AwsSource,
+    telemetry: Telemetry,
+}
+
+impl House {
+    fn new() -> Self {
+        Self::with_timeout(Duration::from_secs(10))
+    }
+
+    fn with_timeout(timeout: Duration) -> Self {
+        let fake = Fake::start();
+        fake.set_now(NEWEST + 120);
+        let mut settings = AwsSettings::new("eu-west-1");
+        settings.cloudwatch_endpoint_url = Some(fake.url().parse().unwrap());
+        settings.timeout = timeout;
+        let telemetry = Telemetry::new();
+        let metrics = Metrics::register(&telemetry);
+        let clock = Arc::new(ManualClock::at(NOW.parse().unwrap()));
+        let keys = aws_credential_types::Credentials::new("AKIDTEST", "key", None, None, "test");
+        let keys = aws_credential_types::provider::SharedCredentialsProvider::new(keys);
+        let name = SourceName::new("aws");
+        let source = AwsSource::build(&name, &settings, clock, &metrics, Some(keys)).unwrap();
+        Self { fake, source, telemetry }
+    }
+
+    /// A metric of which every bucket has this value.
+    fn constant(&self, name: &str, value: f64) {
+        self.fake.generate(&Metric::new("App", name), move |_, _| Some(value));
+    }
+
+    /// Metrics `M0`, `M1`, .. with their numbers as values.
+    fn numbered(&self) {
+        self.fake.generate_all(|asked, _| asked.metric.name.strip_prefix('M')?.parse().ok());
+    }
+
+    async fn ask(&self, queries: &[Arc<Query>]) -> Vec<String> {
+        let answers = self.source.fetch(queries).await;
+        let shown = answers.into_iter().map(|answer| match answer {
+            Ok(sample) => {
+                assert_eq!(sample.timestamp.as_second(), NEWEST);
+                let all = sample.series.iter().map(|one| format!("{} {}", one.labels, one.value));
+                all.collect::<Vec<_>>().join("; ")
+            }
+            Err(error) => format!("{}: {error}", error.kind()),
+        });
+        shown.collect()
+    }
+
+    fn told(&self, line: &str) {
+        let text = self.telemetry.encode();
+        assert!(text.lines().any(|one| one == line), "{line} in\n{text}");
+    }
+}
+
+fn stat(name: &str) -> MetricQuestion {
+    MetricQuestion::Metric(MetricStat {
+        namespace: "App".into(),
+        name: name.into(),
+        dimensions: Vec::new(),
+        statistic: "Sum".into(),
+        period: Duration::from_mins(1),
+        unit: None,
+        account_id: None,
+    })
+}
+
+/// The last is returned.
+fn group(parts: &[(&str, MetricQuestion)]) -> Arc<Query> {
+    let part = |(at, (id, question)): (usize, &(&str, MetricQuestion))| MetricDataQuery {
+        id: (*id).into(),
+        question: question.clone(),
+        label: None,
+        return_data: at + 1 == parts.len(),
+    };
+    let spec = CloudWatchQuery {
+        region: "eu-west-1".into(),
+        role_arn: None,
+        queries: parts.iter().enumerate().map(part).collect(),
+        period: Duration::from_mins(1),
+        delay: Duration::from_mins(1),
+        lookback: Duration::from_mins(6),
+    };
+    let spec = QuerySpec::CloudWatch(Box::new(spec));
+    Arc::new(Query { source: SourceName::new("aws"), spec })
+}
+
+fn single(name: &str) -> Arc<Query> {
+    group(&[("m", stat(name))])
+}
+
+fn numbered(count: usize) -> Vec<Arc<Query>> {
+    (0..count).map(|i| single(&format!("M{i}"))).collect()
+}
+
+#[tokio::test]
+async fn many_queries_are_one_call() {
+    let house = House::new();
+    house.numbered();
+    let mut queries = numbered(500);
+    queries.push(single("M7"));
+    let answers = house.ask(&queries).await;
+    let expected: Vec<_> = (0..500).chain([7]).map(|i| format!("{{}} {i}")).collect();
+    assert_eq!(answers, expected);
+    assert_eq!((house.fake.hits(), house.fake.metrics_requested()), (1, 500));
+    let call = house.fake.last();
+    assert_eq!((call.start, call.end), (NEWEST - 240, NEWEST + 60));
+    assert_eq!(call.scan_by.as_deref(), Some("TimestampDescending"));
+    assert_eq!((call.region.as_str(), call.next_token.as_deref()), ("eu-west-1", None));
+    house.told("tidepole_cloudwatch_metrics_requested_total{source=\"aws\"} 500");
+    house
+        .told("tidepole_upstream_calls_total{source=\"aws\",kind=\"cloudwatch\",outcome=\"ok\"} 1");
+}
+
+#[tokio::test]
+async fn pages_are_read_to_the_end() {
+    let house = House::new();
+    house.numbered();
+    house.fake.paging(Paging { datapoints: Some(7), announce: true, ..Paging::default() });
+    // 6 queries of 5 datapoints: 5 pages.
+    let answers = house.ask(&numbered(6)).await;
+    assert_eq!(answers, ["{} 0", "{} 1", "{} 2", "{} 3", "{} 4", "{} 5"]);
+    assert_eq!(house.fake.hits(), 5);
+    // Without an end.
+    house.fake.paging(Paging { datapoints: Some(1), ..Paging::default() });
+    let text =
+        "malformed: CloudWatch in eu-west-1: the answer has more than 10 pages; shorten lookback";
+    assert_eq!(house.ask(&numbered(3)).await, [text; 3]);
+}
+
+#[tokio::test]
+async fn a_page_that_is_refused_is_nobodys_fault() {
+    let house = House::new();
+    house.numbered();
+    house.fake.paging(Paging { results: Some(1), ..Paging::default() });
+    let refusal = || Some(Fake::error(400, "InvalidNextToken", "The next token is invalid."));
+    house.fake.fault_when(move |call| call.next_token.as_ref().and_then(|_| refusal()));
+    let text = "unavailable: CloudWatch in eu-west-1: HTTP 400, InvalidNextToken: The next token is invalid.";
+    assert_eq!(house.ask(&numbered(2)).await, [text; 2]);
+    assert_eq!(house.fake.hits(), 2);
+}
+
+#[tokio::test]
+async fn math_and_its_operands_go_together() {
+    let house = House::new();
+    house.constant("E", 3.0);
+    let rate = MetricQuestion::Expression { text: "100*errors/total".into(), period: None };
+    let rate = group(&[("errors", stat("E")), ("total", stat("T")), ("rate", rate)]);
+    house.ask(&[single("E"), rate]).await;
+    let call = house.fake.last();
+    assert_eq!(call.ids(), ["m0", "m1", "g1_rate"]);
+    assert_eq!(call.expressions(), ["100*m0/m1"]);
+    let returned: Vec<_> = call.queries.iter().map(|query| query.return_data).collect();
+    assert_eq!(returned, [Some(true), Some(false), Some(true)]);
+}
+
+const REFUSED: &str = "invalid: CloudWatch in eu-west-1: ValidationError: ";
+
+#[tokio::test]
+async fn culprits_that_are_named_cost_one_call() {
+    let house = House::new();
+    house.numbered();
+    house.fake.fault_when(|call| {
+        let bad = |name: &str| name == "M3" || name == "M8";
+        let names = call.metric_names();
+        let named = names.iter().enumerate().filter(|(_, name)| bad(name));
+        let lines: Vec<_> = named
+            .map(|(i, _)| format!("The value x for parameter MetricDataQueries.member.{}.MetricStat.Stat is not a valid statistic.\n", i + 1))
+            .collect();
+        (!lines.is_empty()).then(|| Fake::error(400, "ValidationError", &lines.concat()))
+    });
+    let answers = house.ask(&numbered(10)).await;
+    let refused = format!(
+        "{REFUSED}The value x for parameter query \"m\", MetricStat.Stat is not a valid statistic."
+    );
+    for (i, answer) in answers.iter().enumerate() {
+        let expected = if i == 3 || i == 8 { refused.clone() } else { format!("{{}} {i}") };
+        assert_eq!(*answer, expected);
+    }
+    assert_eq!(house.fake.hits(), 2);
+}
+
+#[tokio::test]
+async fn a_culprit_that_is_not_named_is_found_by_halves() {
+    let house = House::new();
+    house.numbered();
+    house.fake.refuse_when(|query| {
+        (query.metric_name() == "M321").then(|| "Something is wrong.".to_owned())
+    });
+    let answers = house.ask(&numbered(500)).await;
+    for (i, answer) in answers.iter().enumerate() {
+        let ok = format!("{{}} {i}");
+        let expected = if i == 321 { format!("{REFUSED}Something is wrong.") } else { ok };
+        assert_eq!(*answer, expected);
+    }
+    assert!(house.fake.hits() <= 19, "{}", house.fake.hits());
+}
+
+#[tokio::test]
+async fn the_search_for_culprits_ends() {
+    let house = House::new();
+    house.numbered();
+    house.fake.refuse_when(|_| Some("Something is wrong.".to_owned()));
+    let answers = house.ask(&numbered(500)).await;
+    assert_eq!(house.fake.hits(), 1 + MAX_EXTRA_CALLS as u64);
+    let undecided = "unavailable: CloudWatch in eu-west-1: a call with this query and others was refused, and 24 further calls did not tell which is at fault; the search goes on with the next refresh (ValidationError: Something is wrong.)";
+    assert!(answers.iter().all(|a| a == undecided || a.starts_with(REFUSED)), "{answers:?}");
+    assert!(answers.iter().any(|answer| answer == undecided));
+}
+
+#[tokio::test]
+async fn errors_of_a_whole_call_are_everybodys() {
+    let house = House::with_timeout(Duration::from_millis(700));
+    house.numbered();
+    for (reply, expected) in [
+        (
+            Fake::throttled(),
+            "throttled: CloudWatch in eu-west-1: AWS asks for fewer calls (Throttling)",
+        ),
+        (
+            Fake::denied("arn:aws:iam::1:user/me"),
+            "denied: CloudWatch in eu-west-1: access denied: the source's identity needs cloudwatch:GetMetricData (AccessDenied)",
+        ),
+        (
+            Fake::expired(),
+            "denied: CloudWatch in eu-west-1: the source's AWS credentials were not accepted (ExpiredToken)",
+        ),
+        (Reply::Hang, "timeout: CloudWatch in eu-west-1: no answer "),
+    ] {
+        house.fake.clear();
+        house.fake.fault(Some(reply));
+        let answers = house.ask(&numbered(3)).await;
+        assert_eq!(answers.len(), 3);
+        assert!(answers.iter().all(|answer| answer.starts_with(expected)), "{answers:?}");
+        assert_eq!(house.fake.hits(), 1);
+    }
+}
+
+#[tokio::test]
+async fn one_query_is_explained() {
+    let house = House::new();
+    house.constant("E", 2.5);
+    let queries = [single("E")];
+    let told = house.source.explain(&queries[0]).await;
+    let [exchange] = told.exchanges.as_slice() else { panic!("{:?}", told.exchanges) };
+    assert_eq!(
+        (&*exchange.operation, &*exchange.target),
+        ("GetMetricData", "CloudWatch in eu-west-1")
+    );
+    assert_eq!(
+        exchange.request,
+        serde_json::json!({
+            "MetricDataQueries": [{
+                "Id": "m",
+                "MetricStat": {
+                    "Metric": {"Namespace": "App", "MetricName": "E", "Dimensions": []},
+                    "Period": 60,
+                    "Stat": "Sum",
+                },
+                "ReturnData": true,
+            }],
+            "StartTime": "2026-11-21T11:54:00Z",
+            "EndTime": "2026-11-21T11:59:00Z",
+            "ScanBy": "TimestampDescending",
+        })
+    );
+    let answer = exchange.answer.as_ref().unwrap();
+    assert_eq!(answer["MetricDataResults"][0]["Timestamps"][0], "2026-11-21T11:58:00Z");
+    assert_eq!(answer["MetricDataResults"][0]["StatusCode"], "Complete");
+    assert_eq!(
+        told.choice,
+        [
+            "At 2026-11-21T12:00:00.5Z the window was 2026-11-21T11:54:00Z to 2026-11-21T11:59:00Z: whole buckets of 60 s; those of the last 60 s (delay) may still be filled, and those from before 360 s ago (lookback) are too old.",
+            "Series {}: 2.5 is of the newest complete bucket with a value, 2026-11-21T11:58:00Z to 2026-11-21T11:59:00Z, of 5 datapoints; none was passed over.",
+        ]
+    );
+    assert_eq!(told.outcome.unwrap().series[0].value.to_string(), "2.5");
+
+    house.fake.refuse_when(|query| Some(format!("Error in '{}'", query.id)));
+    let told = house.source.explain(&queries[0]).await;
+    assert_eq!(
+        told.outcome.unwrap_err().to_string(),
+        "CloudWatch in eu-west-1: ValidationError: Error in 'm'"
+    );
+    assert!(told.exchanges[0].answer.as_ref().unwrap_err().contains("ValidationError"));
+}
+
+#[test]
+fn queries_of_one_window_go_together_when_a_bucket_is_done() {
+    let of = |query: &CloudWatchQuery| dispatch(query);
+    let QuerySpec::CloudWatch(one) = &single("A").spec else { panic!("it is CloudWatch") };
+    let QuerySpec::CloudWatch(two) = &single("B").spec else { panic!("it is CloudWatch") };
+    assert_eq!(of(one), of(two));
+    let told = of(one);
+    assert_eq!((&*told.upstream, told.batch.unwrap().limit), ("cloudwatch eu-west-1", 500));
+    let delay = Duration::from_millis(60_500);
+    assert_eq!(told.beat, Some(Beat { period: Duration::from_mins(1), delay }));
+    let longer = CloudWatchQuery { lookback: Duration::from_mins(9), ..(**one).clone() };
+    assert_ne!(of(&longer).batch, told.batch);
+    let role =
+        CloudWatchQuery { role_arn: Some("arn:aws:iam::1:role/x".into()), ..(**one).clone() };
+    assert_eq!(&*of(&role).upstream, "cloudwatch eu-west-1 arn:aws:iam::1:role/x");
+}

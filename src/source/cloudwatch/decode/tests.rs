@@ -1,1 +1,347 @@
+use std::sync::Arc;
 
+use aws_sdk_cloudwatch::primitives::DateTime;
+use proptest::prelude::*;
+use proptest::sample::select;
+
+use super::*;
+use crate::model::{MetricDataQuery, MetricStat};
+use crate::source::cloudwatch::plan::plan;
+
+const NOW: &str = "2026-11-21T12:00:00Z";
+
+fn now() -> Timestamp {
+    NOW.parse().unwrap()
+}
+
+fn at() -> Moment {
+    Moment { now: now(), tick: Tick(10_000_000) }
+}
+
+/// The start of the bucket some minutes ago.
+fn ago(minutes: i64) -> i64 {
+    now().as_second() - 60 * minutes
+}
+
+fn query(question: MetricQuestion) -> CloudWatchQuery {
+    let part = MetricDataQuery { id: "m".into(), question, label: None, return_data: true };
+    CloudWatchQuery {
+        region: "eu-west-1".into(),
+        role_arn: None,
+        queries: vec![part],
+        period: Duration::from_mins(1),
+        delay: Duration::from_mins(1),
+        lookback: Duration::from_mins(6),
+    }
+}
+
+fn metric() -> CloudWatchQuery {
+    query(MetricQuestion::Metric(MetricStat {
+        namespace: "AWS/ApplicationELB".into(),
+        name: "RequestCount".into(),
+        dimensions: vec![("LoadBalancer".into(), "app/web/1".into())],
+        statistic: "Sum".into(),
+        period: Duration::from_mins(1),
+        unit: None,
+        account_id: Some("999988887777".into()),
+    }))
+}
+
+fn expression(text: &str) -> CloudWatchQuery {
+    query(MetricQuestion::Expression { text: text.into(), period: None })
+}
+
+fn result(id: &str, label: &str, points: &[(i64, f64)]) -> MetricDataResult {
+    MetricDataResult::builder()
+        .id(id)
+        .label(label)
+        .set_timestamps(Some(points.iter().map(|(at, _)| DateTime::from_secs(*at)).collect()))
+        .set_values(Some(points.iter().map(|(_, value)| *value).collect()))
+        .status_code(StatusCode::Complete)
+        .build()
+}
+
+fn message(code: &str, value: &str) -> MessageData {
+    MessageData::builder().code(code).value(value).build()
+}
+
+fn page(results: Vec<MetricDataResult>) -> GetMetricDataOutput {
+    GetMetricDataOutput::builder().set_metric_data_results(Some(results)).build()
+}
+
+fn read(query: &CloudWatchQuery, pages: Vec<GetMetricDataOutput>) -> Result<Sample, FetchError> {
+    let queries = [query];
+    let plan = plan(&queries, now());
+    let mut answer = Answer::default();
+    pages.into_iter().for_each(|page| answer.add(page));
+    decode(&plan.calls[0], &answer, at()).remove(0).1
+}
+
+fn shown(query: &CloudWatchQuery, pages: Vec<GetMetricDataOutput>) -> String {
+    match read(query, pages) {
+        Ok(sample) => {
+            let series = sample.series.iter().map(|one| format!("{} {}", one.labels, one.value));
+            let series: Vec<_> = series.collect();
+            let age = at().tick.since(sample.observed).as_secs();
+            format!(
+                "{} at {}, {age} s old {:?}",
+                series.join("; "),
+                sample.timestamp,
+                sample.warnings
+            )
+        }
+        Err(error) => format!("{}: {error}", error.kind()),
+    }
+}
+
+#[test]
+fn the_newest_complete_bucket_counts() {
+    let points = [
+        // The window ends a minute ago: this bucket is still being filled.
+        (ago(1), 5.0),
+        (ago(2), f64::NAN),
+        (ago(3), 64.1),
+        (ago(4), 7.0),
+        (ago(7), 9.0),
+    ];
+    let expected = "{} 64.1 at 2026-11-21T11:57:00Z, 180 s old []";
+    assert_eq!(shown(&metric(), vec![page(vec![result("m", "x", &points)])]), expected);
+    let mut oldest_first = points;
+    oldest_first.reverse();
+    assert_eq!(shown(&metric(), vec![page(vec![result("m", "x", &oldest_first)])]), expected);
+    let edge = [(ago(2), -0.5), (ago(6), 1.0)];
+    assert_eq!(
+        shown(&metric(), vec![page(vec![result("m", "x", &edge)])]),
+        "{} -0.5 at 2026-11-21T11:58:00Z, 120 s old []"
+    );
+    let first = [(ago(6), 1e21)];
+    assert_eq!(
+        shown(&metric(), vec![page(vec![result("m", "x", &first)])]),
+        "{} 1000000000000000000000 at 2026-11-21T11:54:00Z, 360 s old []"
+    );
+}
+
+#[test]
+fn no_datapoint_is_no_number() {
+    let text = "no_data: CloudWatch in eu-west-1: no datapoint of Sum of AWS/ApplicationELB RequestCount {LoadBalancer=app/web/1} per 60s between 2026-11-21T11:54:00Z and 2026-11-21T11:59:00Z";
+    let advice = "; the namespace, the name and the exact set of dimensions must be those of the metric, and a unit, if given, that of its datapoints";
+    let none = shown(&metric(), vec![page(vec![result("m", "x", &[])])]);
+    assert_eq!(none, format!("{text}{advice}"));
+    let outside = [(ago(1), 5.0), (ago(2), f64::INFINITY), (ago(9), 1.0)];
+    let none = shown(&metric(), vec![page(vec![result("m", "x", &outside)])]);
+    assert_eq!(none, format!("{text} (3 outside of that or not finite){advice}"));
+    // An expression may find nothing, a metric has a result always.
+    let search = expression("SEARCH('{N,D} x', 'Sum', 60)");
+    let none = shown(&search, vec![page(Vec::new())]);
+    assert!(
+        none.starts_with("no_data: CloudWatch in eu-west-1: no datapoint of SEARCH("),
+        "{none}"
+    );
+    assert_eq!(
+        shown(&metric(), vec![page(vec![result("other", "x", &[(ago(2), 1.0)])])]),
+        "malformed: CloudWatch in eu-west-1: the answer has no result for it"
+    );
+    assert!(shown(&expression("a/b"), vec![page(Vec::new())]).starts_with("malformed: "));
+    assert_eq!(shown(&metric(), Vec::new()).split(':').next(), Some("malformed"));
+}
+
+#[test]
+fn only_a_complete_answer_is_one() {
+    let prefix = "CloudWatch in eu-west-1: ";
+    for (status, expected) in [
+        (
+            Some("PartialData"),
+            "unavailable: CloudWatch in eu-west-1: the datapoints are not complete (PartialData, Odd: very)",
+        ),
+        (
+            Some("InternalError"),
+            "unavailable: CloudWatch in eu-west-1: the service failed on this metric (InternalError, Odd: very)",
+        ),
+        (
+            Some("Forbidden"),
+            "denied: CloudWatch in eu-west-1: the metric may not be read (Forbidden, Odd: very); account 999988887777 must share its metrics with this one (cross-account observability)",
+        ),
+        (Some("New"), "malformed: CloudWatch in eu-west-1: unknown status \"New\" (Odd: very)"),
+        (None, "malformed: CloudWatch in eu-west-1: a result has no status"),
+    ] {
+        let mut one = result("m", "x", &[(ago(2), 1.0)]);
+        one.status_code = status.map(StatusCode::from);
+        one.messages = Some(vec![message("Odd", "very")]);
+        assert_eq!(shown(&metric(), vec![page(vec![one])]), expected, "{prefix}");
+    }
+    let mut one = result("m", "x", &[(ago(2), 1.0)]);
+    one.values = Some(vec![1.0, 2.0]);
+    assert!(shown(&metric(), vec![page(vec![one])]).contains("more values than times"));
+    let two = vec![result("m", "x", &[(ago(2), 1.0)]), result("m", "y", &[(ago(2), 1.0)])];
+    assert!(shown(&metric(), vec![page(two)]).contains("the answer has 2 results for it"));
+}
+
+#[test]
+fn a_search_that_found_too_much_is_no_number() {
+    let search = expression("SUM(SEARCH('{N,D} x', 'Sum', 60))");
+    for (code, expected) in [
+        (
+            "MaxMetricsExceeded",
+            "invalid: CloudWatch in eu-west-1: the answer lacks series that match; narrow the query (MaxMetricsExceeded: more)",
+        ),
+        ("Other", "{} 1 at 2026-11-21T11:58:00Z, 120 s old [\"Other: more\"]"),
+    ] {
+        let mut page = page(vec![result("m", "x", &[(ago(2), 1.0)])]);
+        page.messages = Some(vec![message(code, "more")]);
+        assert_eq!(shown(&search, vec![page]), expected);
+    }
+}
+
+#[test]
+fn pages_are_one_answer() {
+    let search = expression("SEARCH('{N,D} x', 'Sum', 60)");
+    let mut first = result("m", "a", &[(ago(2), 1.0)]);
+    first.status_code = Some(StatusCode::PartialData);
+    let mut announced = result("m", "b", &[]);
+    announced.status_code = Some(StatusCode::PartialData);
+    let pages = |rest| vec![page(vec![first.clone(), announced.clone()]), page(rest)];
+    let whole = vec![result("m", "b", &[(ago(2), 2.0)]), result("m", "a", &[(ago(3), 3.0)])];
+    assert_eq!(
+        shown(&search, pages(whole)),
+        "{D=a} 1; {D=b} 2 at 2026-11-21T11:58:00Z, 120 s old []"
+    );
+    let half = vec![result("m", "a", &[(ago(3), 3.0)])];
+    assert!(shown(&search, pages(half)).starts_with("unavailable: "));
+}
+
+#[test]
+fn several_series_have_labels_and_the_age_of_the_oldest() {
+    let search = expression("SEARCH('{N,D} x', 'Sum', 60)");
+    let mut odd = result("m", "b", &[(ago(4), 2.0), (ago(1), 9.0)]);
+    odd.messages = Some(vec![message("ArithmeticError", "one divided by zero")]);
+    let series = vec![result("m", "a", &[(ago(2), 1.0)]), odd, result("m", "gone", &[])];
+    assert_eq!(
+        shown(&search, vec![page(series)]),
+        "{D=a} 1; {D=b} 2 at 2026-11-21T11:56:00Z, 240 s old [\"ArithmeticError: one divided by zero\"]"
+    );
+    let twins = vec![result("m", "a", &[(ago(2), 1.0)]), result("m", "a", &[(ago(2), 2.0)])];
+    assert_eq!(
+        shown(&search, vec![page(twins)]),
+        "malformed: two series of one answer have the labels {D=a}; give the returned query a label that tells them apart, such as ${PROP('MetricName')} or ${PROP('AccountId')}"
+    );
+}
+
+#[test]
+fn a_clock_that_is_behind_makes_no_negative_age() {
+    let query = CloudWatchQuery { delay: Duration::ZERO, ..metric() };
+    let queries = [&query];
+    let plan = plan(&queries, now());
+    let mut answer = Answer::default();
+    answer.add(page(vec![result("m", "x", &[(ago(1), 1.0)])]));
+    let behind = Moment { now: moment(ago(9)), tick: Tick(5) };
+    let sample = decode(&plan.calls[0], &answer, behind).remove(0).1.unwrap();
+    assert_eq!(sample.observed, Tick(5));
+    let young = Moment { now: now(), tick: Tick(5) };
+    assert_eq!(decode(&plan.calls[0], &answer, young).remove(0).1.unwrap().observed, Tick(0));
+}
+
+#[test]
+fn what_was_not_asked_is_told() {
+    let query = metric();
+    let queries = [&query];
+    let plan = plan(&queries, now());
+    let mut answer = Answer::default();
+    answer.add(page(vec![result("m", "x", &[]), result("evil", "x", &[(ago(2), 4711.0)])]));
+    assert_eq!(answer.strays(&plan.calls[0]), ["evil"]);
+    assert!(decode(&plan.calls[0], &answer, at()).remove(0).1.is_err());
+}
+
+fn any_result() -> impl Strategy<Value = MetricDataResult> {
+    let times = proptest::collection::vec(-12..600_i64, 0..6);
+    let values = proptest::collection::vec(
+        prop_oneof![any::<f64>(), select(vec![f64::NAN, f64::INFINITY, 1.0])],
+        0..6,
+    );
+    let status = select(vec!["Complete", "Complete", "Complete", "PartialData", "X"]);
+    let id = proptest::option::of(select(vec!["m", "m", "m", "x"]));
+    (
+        id,
+        proptest::option::of(select(vec!["a", "b", "a b", "a\nb"])),
+        times,
+        values,
+        status,
+        any::<bool>(),
+    )
+        .prop_map(|(id, label, mut times, mut values, status, even)| {
+            if even {
+                let length = times.len().min(values.len());
+                times.truncate(length);
+                values.truncate(length);
+            }
+            MetricDataResult::builder()
+                .set_id(id.map(str::to_owned))
+                .set_label(label.map(str::to_owned))
+                .set_timestamps(Some(
+                    times.iter().map(|s| DateTime::from_secs(now().as_second() - s)).collect(),
+                ))
+                .set_values(Some(values))
+                .status_code(StatusCode::from(status))
+                .build()
+        })
+}
+
+fn any_question() -> impl Strategy<Value = CloudWatchQuery> {
+    let texts = [
+        "SEARCH('{N,D} x', 'Sum', 60)",
+        "SEARCH('{N,D,E} x', 'Sum', 60)",
+        "SELECT AVG(x) FROM n GROUP BY a, b",
+        "REMOVE_EMPTY(METRICS())",
+        "[m1,m2]",
+    ];
+    prop_oneof![Just(metric()), select(texts.map(expression).to_vec())]
+}
+
+proptest! {
+    #[test]
+    fn nothing_but_finite_values_of_the_window_are_served(
+        query in any_question(),
+        pages in proptest::collection::vec(proptest::collection::vec(any_result(), 0..5), 0..3),
+    ) {
+        let all: Vec<(i64, f64)> = pages
+            .iter()
+            .flatten()
+            .flat_map(|one| one.timestamps().iter().map(DateTime::secs).zip(one.values().iter().copied()))
+            .collect();
+        let fit: Vec<Decimal> = all
+            .iter()
+            .filter(|(start, _)| (ago(6)..=ago(2)).contains(start))
+            .filter_map(|(_, value)| Decimal::from_f64(*value))
+            .collect();
+        if let Ok(sample) = read(&query, pages.into_iter().map(page).collect()) {
+            prop_assert!(!sample.series.is_empty());
+            prop_assert!(sample.series.iter().all(|one| fit.contains(&one.value)));
+            let start = sample.timestamp.as_second();
+            prop_assert!((ago(6)..=ago(2)).contains(&start));
+            let labels: HashSet<_> = sample.series.iter().map(|one| &one.labels).collect();
+            prop_assert_eq!(labels.len(), sample.series.len());
+        }
+    }
+}
+
+#[test]
+fn a_shared_metric_answers_all_who_asked() {
+    let (one, other) = (metric(), CloudWatchQuery { period: Duration::from_mins(1), ..metric() });
+    let third = query(MetricQuestion::Metric(MetricStat {
+        name: Arc::from("Other"),
+        ..match &metric().queries[0].question {
+            MetricQuestion::Metric(stat) => stat.clone(),
+            MetricQuestion::Expression { .. } => unreachable!("it is a metric"),
+        }
+    }));
+    let queries = [&one, &third, &other];
+    let plan = plan(&queries, now());
+    let mut answer = Answer::default();
+    answer
+        .add(page(vec![result("m1", "x", &[(ago(2), 2.0)]), result("m0", "x", &[(ago(2), 1.0)])]));
+    let values: Vec<_> = decode(&plan.calls[0], &answer, at())
+        .into_iter()
+        .map(|(at, sample)| (at, sample.unwrap().series[0].value.to_string()))
+        .collect();
+    let expected = [(0, "1"), (1, "2"), (2, "1")].map(|(at, value)| (at, value.to_owned()));
+    assert_eq!(values, expected);
+}
