@@ -13,6 +13,7 @@ mod http;
 mod http2;
 mod metrics;
 mod process;
+mod query;
 mod readiness;
 mod reload;
 mod semantics;

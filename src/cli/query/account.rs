@@ -57,6 +57,9 @@ pub(super) struct Account {
     pub sample: Option<SampleShown>,
     /// What the API would serve; none in a dry run.
     pub result: Option<Outcome>,
+    /// Whether the source could tell its calls.
+    #[serde(skip)]
+    pub is_told: bool,
 }
 
 /// A definition.
@@ -197,25 +200,24 @@ impl Account {
             choice: Vec::new(),
             sample: None,
             result: None,
+            is_told: true,
         }
     }
 
     /// Takes in the calls that would be made; none when the source cannot tell.
     pub(super) fn previewed(&mut self, calls: Option<Vec<Exchange>>) {
         self.dry_run = true;
-        match calls {
-            Some(calls) => {
-                if calls.is_empty() {
-                    self.notes.push("Nothing is ever sent: the value comes from the clock.".to_owned());
-                }
-                let calls = calls.into_iter().map(|call| Call { took_seconds: None, ..shown(&call) });
-                self.calls = calls.collect();
-            }
-            None => self.notes.push(
-                "A source of this kind cannot show its request without sending it; nothing was sent."
-                    .to_owned(),
-            ),
+        let Some(calls) = calls else {
+            self.is_told = false;
+            let note = "A source of this kind cannot show its request without sending it; nothing was sent.";
+            self.notes.push(note.to_owned());
+            return;
+        };
+        if calls.is_empty() {
+            self.notes.push("Nothing is ever sent: the value comes from the clock.".to_owned());
         }
+        let calls = calls.iter().map(|call| Call { took_seconds: None, ..shown(call) });
+        self.calls = calls.collect();
     }
 
     /// Takes in how the answer came about, and judges it.
@@ -284,12 +286,10 @@ impl Account {
         }
     }
 
-    /// 0 when a value would be served, and after a dry run that showed what would be sent.
+    /// 0 when a value would be served, and after a dry run that could tell what would be sent.
     pub(super) fn exit_code(&self) -> ExitCode {
-        match &self.result {
-            Some(result) if !result.served => ExitCode::from(EXIT_INPUT),
-            _ => ExitCode::SUCCESS,
-        }
+        let fine = self.result.as_ref().map_or(self.is_told, |result| result.served);
+        if fine { ExitCode::SUCCESS } else { ExitCode::from(EXIT_INPUT) }
     }
 }
 

@@ -190,14 +190,20 @@ impl Library {
             }
             return lines(&self.problems);
         };
-        let mut text =
-            format!("no definition in {} has the name or metric {:?}", self.place, wanted.name);
+        let name = &wanted.name;
+        let mut text = match wanted.kind {
+            Some(kind) => format!("no {} in {} has the name {name:?}", kind.as_str(), self.place),
+            None => format!("no definition in {} has the name or metric {name:?}", self.place),
+        };
         let mut names: Vec<&str> = Vec::new();
         for definition in &self.definitions {
-            names.extend(definition.id.as_ref().map(|id| &*id.name));
-            names.extend(definition.outcome.as_ref().ok().map(|entry| entry.metric.as_str()));
+            let id = definition.id.as_ref();
+            let id = id.filter(|id| wanted.kind.is_none_or(|kind| kind == id.kind));
+            names.extend(id.map(|id| &*id.name));
+            let metric = definition.outcome.as_ref().ok().map(|entry| entry.metric.as_str());
+            names.extend(metric.filter(|_| wanted.kind.is_none()));
         }
-        if let Some(near) = closest(&wanted.name, names) {
+        if let Some(near) = closest(name, names) {
             let _ = write!(text, "; did you mean {near:?}?");
         }
         let mut all = vec![text];
@@ -337,4 +343,154 @@ fn dressed(document: Document) -> Document {
         pair("spec", spec),
     ];
     Document { root: Node { place, value: Value::Map(root) }, mistakes: document.mistakes }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn document(kind: &str, name: &str, namespace: &str, spec: &str) -> String {
+        let namespace =
+            if namespace.is_empty() { String::new() } else { format!(", namespace: {namespace}") };
+        format!(
+            "---\napiVersion: tidepole.dev/v1alpha1\nkind: {kind}\nmetadata: {{name: {name}{namespace}}}\nspec:\n  simulated: {{constant: 1}}\n  {spec}\n"
+        )
+    }
+
+    fn library(text: &str) -> Library {
+        let mut library = Library::new("d".to_owned());
+        library.take(Path::new("d/a.yaml"), text, None, true);
+        library
+    }
+
+    fn pick(library: &Library, name: &str, namespace: Option<&str>) -> String {
+        let wanted = (!name.is_empty()).then(|| name.parse::<Wanted>().unwrap());
+        match library.pick(wanted.as_ref(), namespace) {
+            Ok(entry) => entry.id.to_string(),
+            Err(Refusal::Input(lines)) => lines.join("\n"),
+            Err(other) => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_definition_is_named_by_its_name_its_metric_or_its_kind_and_name() {
+        let library = library(
+            &(document("ExternalMetric", "jobs", "a", "metric: jobs_depth")
+                + &document("ClusterExternalMetric", "mail", "", "metric: Mail_Depth")),
+        );
+        for (name, namespace) in [
+            ("jobs", None),
+            ("jobs", Some("a")),
+            ("jobs_depth", None),
+            ("JOBS_DEPTH", None),
+            ("externalmetric/jobs", None),
+        ] {
+            assert_eq!(pick(&library, name, namespace), "ExternalMetric a/jobs", "{name}");
+        }
+        assert_eq!(pick(&library, "mail_depth", Some("b")), "ClusterExternalMetric mail");
+        assert_eq!(
+            pick(&library, "jobz", None),
+            "no definition in d has the name or metric \"jobz\"; did you mean \"jobs\"?"
+        );
+        assert_eq!(
+            pick(&library, "ExternalMetric/jobz", None),
+            "no ExternalMetric in d has the name \"jobz\"; did you mean \"jobs\"?"
+        );
+        assert_eq!(
+            pick(&library, "jobs", Some("b")),
+            "not seen in namespace b; there is\n  ExternalMetric/jobs --namespace a  (metric jobs_depth {}, d/a.yaml:2)"
+        );
+        assert_eq!(
+            "pod/jobs".parse::<Wanted>().unwrap_err(),
+            "the kind before the \"/\" is ExternalMetric or ClusterExternalMetric; a namespace goes into --namespace"
+        );
+    }
+
+    #[test]
+    fn what_is_ambiguous_is_listed_as_it_can_be_named() {
+        let library = library(
+            &(document("ExternalMetric", "jobs", "a", "labels: {q: x}")
+                + &document("ExternalMetric", "jobs", "b", "")
+                + &document("ClusterExternalMetric", "other", "", "metric: jobs")),
+        );
+        assert_eq!(
+            pick(&library, "jobs", None),
+            "\"jobs\" is ambiguous; say which one is meant:
+  ExternalMetric/jobs --namespace a  (metric jobs {q=x}, d/a.yaml:2)
+  ExternalMetric/jobs --namespace b  (metric jobs {}, d/a.yaml:9)
+  ClusterExternalMetric/other  (metric jobs {}, d/a.yaml:16)"
+        );
+        assert_eq!(pick(&library, "ExternalMetric/jobs", Some("b")), "ExternalMetric b/jobs");
+        assert_eq!(pick(&library, "other", Some("b")), "ClusterExternalMetric other");
+        assert!(pick(&library, "", None).starts_with("d holds several definitions; say which"));
+    }
+
+    #[test]
+    fn a_bare_spec_is_a_definition_and_keeps_its_places() {
+        for text in ["simulated: {constant: 7}", "spec:\n  simulated: {constant: 7}"] {
+            assert_eq!(pick(&library(text), "", Some("a")), "ClusterExternalMetric spec");
+        }
+        assert_eq!(
+            pick(&library("simulated: {constant: 7}\nscael: 2"), "", None),
+            "d/a.yaml:2:1: spec.scael: unknown field; did you mean `scale`?"
+        );
+        // A document that says what it is has to say all of it.
+        let problem =
+            pick(&library("kind: ExternalMetric\nspec: {simulated: {constant: 7}}"), "", None);
+        assert!(problem.contains("apiVersion: this field is missing"), "{problem}");
+    }
+
+    #[test]
+    fn a_wrong_definition_says_what_is_wrong_and_others_do_not_matter() {
+        let text = document("ExternalMetric", "bad", "a", "scael: 2")
+            + &document("ExternalMetric", "good", "a", "");
+        let library = library(&text);
+        assert_eq!(
+            pick(&library, "bad", None),
+            "d/a.yaml:7:3: spec.scael: unknown field; did you mean `scale`?"
+        );
+        assert_eq!(pick(&library, "good", None), "ExternalMetric a/good");
+    }
+
+    #[test]
+    fn others_of_the_same_metric_are_told() {
+        let library = library(
+            &(document("ExternalMetric", "own", "a", "metric: jobs")
+                + &document("ClusterExternalMetric", "wide", "", "metric: jobs")
+                + &document(
+                    "ClusterExternalMetric",
+                    "mail",
+                    "",
+                    "metric: jobs\n  labels: {q: mail}",
+                )
+                + &document(
+                    "ClusterExternalMetric",
+                    "team",
+                    "",
+                    "metric: team\n  namespaceSelector: {matchLabels: {team: x}}",
+                )),
+        );
+        let notes = |name: &str, namespace: &str| {
+            let entry = library.pick(Some(&name.parse().unwrap()), None).unwrap();
+            library.notes(&entry, namespace)
+        };
+        assert_eq!(
+            notes("own", "a"),
+            [
+                "A read of metric jobs also takes these definitions in, unless its selector leaves them out: ClusterExternalMetric mail {q=mail}."
+            ]
+        );
+        assert_eq!(
+            notes("wide", "a"),
+            [
+                "Not served in namespace a: ExternalMetric a/own (d/a.yaml:2) goes before it, with the same metric and labels."
+            ]
+        );
+        assert_eq!(
+            notes("team", "a"),
+            [
+                "Whether namespace a has the labels team=x (namespaceSelector) is not checked: no cluster is asked."
+            ]
+        );
+    }
 }

@@ -248,3 +248,6 @@ impl Text {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
