@@ -32,7 +32,7 @@ pub mod source;
 
 pub use attributes::{Attributes, ResourceAttributes};
 pub use clock::{Clock, ManualClock, SystemClock, Tick};
-pub use cost::CostSettings;
+pub use cost::{BillingUnit, CostSettings, Estimate, EstimateLine, Rate, SourceEstimate, Toll};
 pub use decimal::Decimal;
 pub use entry::{DefinitionId, DefinitionKind, Entry, Origin, Scope};
 pub use error::{ApiError, Cause, FetchError};

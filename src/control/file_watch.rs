@@ -7,6 +7,7 @@
 //! Invariants: what is handed over is always the whole, in path order; a hand-over follows every
 //! change, and none follows a scan that found nothing new.
 
+mod ceiling;
 mod file_set;
 mod scan;
 

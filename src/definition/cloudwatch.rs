@@ -77,7 +77,7 @@ pub(super) fn query(
     }
     let role_field = base.key("roleArn");
     let role = reach::role(report, &role_field, spec.role_arn.as_deref(), profile, without_sources);
-    let period_field = base.key("period");
+    let period_field = window::whole_period();
     let period = spec.period.and_then(|period| {
         report.check(&period_field, window::check_period(period.0)).map(|()| period.0)
     });
@@ -165,7 +165,7 @@ fn period_of(
 ) -> Option<Duration> {
     let word = read.finds_data?;
     let Some(period) = period else {
-        if !report.has_problem(field) {
+        if !report.has_problem(field) && !report.has_problem(&window::whole_period()) {
             report.add(field, format!("this field is missing; {word} needs a period"));
         }
         return None;
@@ -299,7 +299,7 @@ fn draft<'a>(
         let read = report.check(&field.key("expression"), expression::read(text))?;
         let own = own.map_or(Some(None), |own| own.map(Some))?;
         let period = if read.finds_data.is_some() {
-            // Where nothing is written here, the whole's counts, and its field is at fault.
+            // Also where the period is that of the whole, what is wrong with it is wrong here.
             Some(period_of(report, &period_field, &read, own.or(default))?)
         } else {
             own

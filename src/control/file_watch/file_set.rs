@@ -4,7 +4,8 @@
 //!
 //! Rules: a document that is valid serves. One that becomes invalid keeps its last good version
 //! (by kind, namespace and name). A file that cannot be read, or is no YAML any more, keeps all its
-//! documents. A document that is deleted goes, and so do those of a deleted file.
+//! documents. A document that is deleted goes, and so do those of a deleted file. A document that
+//! asks for more of a source than its ceiling leaves is treated as one that is wrong (`ceiling`).
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -12,7 +13,9 @@ use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
-use crate::definition::{self, Author, Context, Defaults, ReadFile};
+use crate::control::file_watch::ceiling::Ceiling;
+use crate::definition::yaml::Place;
+use crate::definition::{self, Author, Context, Defaults, Definition, ReadFile};
 use crate::model::{DefinitionId, Entry, Origin, Policy, Problem, SourceDirectory, Transform};
 
 /// What was found at a path.
@@ -33,6 +36,7 @@ pub struct FileSet {
     cluster: bool,
     read_file: Box<ReadFile>,
     files: BTreeMap<PathBuf, File>,
+    ceiling: Ceiling,
 }
 
 #[derive(Default)]
@@ -47,6 +51,8 @@ struct File {
 /// One document: which it is, and its last good version.
 struct Document {
     id: Option<DefinitionId>,
+    /// Where its question is written.
+    question: Place,
     good: Option<Arc<Entry>>,
 }
 
@@ -59,7 +65,8 @@ impl FileSet {
         cluster: bool,
         read_file: Box<ReadFile>,
     ) -> Self {
-        Self { sources, defaults, cluster, read_file, files: BTreeMap::new() }
+        let ceiling = Ceiling::new(sources.as_ref());
+        Self { sources, defaults, cluster, read_file, files: BTreeMap::new(), ceiling }
     }
 
     /// Takes in what is now at a path, and tells whether that changed anything.
@@ -118,14 +125,17 @@ impl FileSet {
     }
 
     /// All entries that serve, in path order, and everything that is wrong. Of two documents with
-    /// one kind, namespace and name the first stays.
-    pub fn collect(&self) -> (Vec<Arc<Entry>>, Vec<Problem>) {
+    /// one kind, namespace and name the first stays, and what was given out before goes before what
+    /// is new where a source has a ceiling.
+    pub fn collect(&mut self) -> (Vec<Arc<Entry>>, Vec<Problem>) {
         let mut entries: Vec<Arc<Entry>> = Vec::new();
+        let mut questions: Vec<Place> = Vec::new();
         let mut problems: Vec<Problem> = Vec::new();
         let mut first: HashMap<&DefinitionId, &Origin> = HashMap::new();
         for file in self.files.values() {
             problems.extend(file.problems.iter().cloned());
-            for entry in file.documents.iter().filter_map(|document| document.good.as_ref()) {
+            for document in &file.documents {
+                let Some(entry) = &document.good else { continue };
                 if let Some(origin) = first.get(&entry.id) {
                     let Origin::File { path, line } = &entry.origin;
                     problems.push(Problem {
@@ -142,9 +152,22 @@ impl FileSet {
                 }
                 first.insert(&entry.id, &entry.origin);
                 entries.push(Arc::clone(entry));
+                questions.push(document.question);
             }
         }
-        (entries, problems)
+        let verdicts = self.ceiling.admit(&entries);
+        let refusals = verdicts.iter().zip(&entries).zip(&questions);
+        problems.extend(refusals.filter_map(|((verdict, entry), place)| {
+            let Origin::File { path, .. } = &entry.origin;
+            Some(Problem {
+                path: path.clone(),
+                line: place.line,
+                column: place.column,
+                field: "spec.cloudwatch".to_owned(),
+                message: verdict.refusal.clone()?,
+            })
+        }));
+        (verdicts.into_iter().filter_map(|verdict| verdict.entry).collect(), problems)
     }
 }
 
@@ -164,11 +187,11 @@ fn share(entry: &mut Entry, before: &mut Option<(Arc<Policy>, Arc<Transform>)>) 
 
 impl File {
     /// Replaces the documents and returns what is wrong with the new ones.
-    fn take(&mut self, definitions: Vec<definition::Definition>) -> Vec<Problem> {
-        let mut last_good: HashMap<DefinitionId, Arc<Entry>> = HashMap::new();
+    fn take(&mut self, definitions: Vec<Definition>) -> Vec<Problem> {
+        let mut last_good: HashMap<DefinitionId, (Place, Arc<Entry>)> = HashMap::new();
         for document in std::mem::take(&mut self.documents) {
             if let Some(entry) = document.good {
-                last_good.entry(entry.id.clone()).or_insert(entry);
+                last_good.entry(entry.id.clone()).or_insert((document.question, entry));
             }
         }
         let present: HashSet<DefinitionId> =
@@ -185,20 +208,26 @@ impl File {
                 Err(found) => {
                     problems.extend(found);
                     nameless |= definition.id.is_none();
-                    definition.id.as_ref().and_then(|id| last_good.remove(id))
+                    definition
+                        .id
+                        .as_ref()
+                        .and_then(|id| last_good.remove(id))
+                        .map(|(_, entry)| entry)
                 }
             };
-            self.documents.push(Document { id: definition.id, good });
+            let Definition { id, question, .. } = definition;
+            self.documents.push(Document { id, question, good });
         }
         if nameless {
             // One of those that seem to be gone may be the one whose name cannot be read.
-            let mut kept: Vec<Arc<Entry>> =
-                last_good.into_values().filter(|entry| !present.contains(&entry.id)).collect();
-            kept.sort_by(|a, b| a.origin.cmp(&b.origin));
-            self.documents.extend(
-                kept.into_iter()
-                    .map(|entry| Document { id: Some(entry.id.clone()), good: Some(entry) }),
-            );
+            let mut kept: Vec<(Place, Arc<Entry>)> =
+                last_good.into_values().filter(|(_, entry)| !present.contains(&entry.id)).collect();
+            kept.sort_by(|(_, a), (_, b)| a.origin.cmp(&b.origin));
+            self.documents.extend(kept.into_iter().map(|(question, entry)| Document {
+                id: Some(entry.id.clone()),
+                question,
+                good: Some(entry),
+            }));
         }
         problems
     }
@@ -228,7 +257,7 @@ mod tests {
     }
 
     /// Every entry as `name=query`, then the messages.
-    fn state(set: &FileSet) -> (Vec<String>, Vec<String>) {
+    fn state(set: &mut FileSet) -> (Vec<String>, Vec<String>) {
         let (entries, problems) = set.collect();
         let shown = |entry: &Arc<Entry>| {
             let crate::model::QuerySpec::Simulated(query) = &entry.query.resolve("").spec else {
@@ -249,7 +278,7 @@ mod tests {
         assert!(put(&mut set, "a", &(document("x", "1") + &document("y", "1"))));
         assert!(!put(&mut set, "a", &(document("x", "1") + &document("y", "1"))));
         assert!(put(&mut set, "a", &(document("x", "bad") + &document("y", "2"))));
-        let (entries, problems) = state(&set);
+        let (entries, problems) = state(&mut set);
         assert_eq!(entries, ["x=Constant(1)", "y=Constant(2)"]);
         assert_eq!(problems.len(), 1);
         assert!(
@@ -258,16 +287,16 @@ mod tests {
         );
         // The second bad edit in a row still keeps it; a good one ends it.
         put(&mut set, "a", &(document("x", "worse") + &document("y", "3")));
-        assert_eq!(state(&set).0, ["x=Constant(1)", "y=Constant(3)"]);
+        assert_eq!(state(&mut set).0, ["x=Constant(1)", "y=Constant(3)"]);
         put(&mut set, "a", &(document("x", "5") + &document("y", "3")));
-        assert_eq!(state(&set), (vec!["x=Constant(5)".into(), "y=Constant(3)".into()], vec![]));
+        assert_eq!(state(&mut set), (vec!["x=Constant(5)".into(), "y=Constant(3)".into()], vec![]));
     }
 
     #[test]
     fn a_document_that_was_never_good_serves_nothing() {
         let mut set = set();
         put(&mut set, "a", &(document("x", "bad") + &document("y", "2")));
-        let (entries, problems) = state(&set);
+        let (entries, problems) = state(&mut set);
         assert_eq!((entries, problems.len()), (vec!["y=Constant(2)".to_owned()], 1));
     }
 
@@ -276,15 +305,15 @@ mod tests {
         let mut set = set();
         put(&mut set, "a", &(document("x", "1") + &document("y", "1")));
         put(&mut set, "a", "a: [");
-        assert_eq!(state(&set).0.len(), 2);
-        assert_eq!(state(&set).1.len(), 1);
+        assert_eq!(state(&mut set).0.len(), 2);
+        assert_eq!(state(&mut set).1.len(), 1);
         let unreadable = || Content::Unreadable("no".into());
         assert!(set.update(Path::new("a"), unreadable()));
         assert!(!set.update(Path::new("a"), unreadable()));
-        assert_eq!(state(&set).0.len(), 2);
-        assert_eq!(state(&set).1, ["a: cannot be read: no"]);
+        assert_eq!(state(&mut set).0.len(), 2);
+        assert_eq!(state(&mut set).1, ["a: cannot be read: no"]);
         put(&mut set, "a", &document("x", "2"));
-        assert_eq!(state(&set), (vec!["x=Constant(2)".into()], vec![]));
+        assert_eq!(state(&mut set), (vec!["x=Constant(2)".into()], vec![]));
     }
 
     #[test]
@@ -293,10 +322,10 @@ mod tests {
         put(&mut set, "a", &(document("x", "1") + &document("y", "1")));
         put(&mut set, "b", &document("z", "1"));
         put(&mut set, "a", &document("y", "1"));
-        assert_eq!(state(&set).0, ["y=Constant(1)", "z=Constant(1)"]);
+        assert_eq!(state(&mut set).0, ["y=Constant(1)", "z=Constant(1)"]);
         assert!(set.update(Path::new("a"), Content::Missing));
         assert!(!set.update(Path::new("a"), Content::Missing));
-        assert_eq!(state(&set).0, ["z=Constant(1)"]);
+        assert_eq!(state(&mut set).0, ["z=Constant(1)"]);
     }
 
     #[test]
@@ -304,7 +333,7 @@ mod tests {
         let mut set = set();
         put(&mut set, "a", &(document("x", "1") + &document("y", "1")));
         put(&mut set, "a", &(document("x", "2") + "---\nkind: ClusterExternalMetric\n"));
-        assert_eq!(state(&set).0, ["x=Constant(2)", "y=Constant(1)"]);
+        assert_eq!(state(&mut set).0, ["x=Constant(2)", "y=Constant(1)"]);
     }
 
     #[test]
@@ -312,7 +341,7 @@ mod tests {
         let mut set = set();
         put(&mut set, "b", &document("x", "2"));
         put(&mut set, "a", &document("x", "1"));
-        let (entries, problems) = state(&set);
+        let (entries, problems) = state(&mut set);
         assert_eq!(entries, ["x=Constant(1)"]);
         assert_eq!(
             problems,
@@ -321,6 +350,6 @@ mod tests {
             ]
         );
         set.update(Path::new("a"), Content::Missing);
-        assert_eq!(state(&set), (vec!["x=Constant(2)".into()], vec![]));
+        assert_eq!(state(&mut set), (vec!["x=Constant(2)".into()], vec![]));
     }
 }

@@ -73,7 +73,7 @@ pub(super) fn stat(
     let key = field.key("period");
     let period = match spec.period {
         Some(own) => report.check(&key, window::check_period(own.0)).map(|()| own.0),
-        None if report.has_problem(&key) => None,
+        None if report.has_problem(&key) || report.has_problem(&window::whole_period()) => None,
         None => report.require(&key, period),
     };
     let unit = spec.unit.as_deref().map(|text| report.check(&field.key("unit"), unit(text)));

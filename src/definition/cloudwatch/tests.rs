@@ -225,7 +225,6 @@ const MISTAKES: &[(&str, &[&str])] = &[
     (
         "{ metric: { namespace: A, name: B, statistic: Sum }, period: 1500ms }",
         &[
-            "spec.cloudwatch.metric.period: this field is missing",
             "spec.cloudwatch.period: CloudWatch has no period of 1.5s; take 1s, 5s, 10s, 20s, 30s or a multiple of 1m",
         ],
     ),

@@ -53,6 +53,11 @@ pub(super) struct Item<'a> {
     pub(super) period: Duration,
 }
 
+/// Where the period of everything that names none is written.
+pub(super) fn whole_period() -> Field {
+    Field::of("spec.cloudwatch.period")
+}
+
 /// Checks a period for itself.
 pub(super) fn check_period(period: Duration) -> Result<(), String> {
     let seconds = period.as_secs();
