@@ -71,8 +71,9 @@ pub async fn start(config: Config, serve: Handle, refresh: Handle) -> anyhow::Re
         Arc::clone(&clock),
     ));
     let house = House::new(Arc::clone(&catalog), Arc::clone(&on_demand), Arc::clone(&clock));
-    telemetry
-        .register(|registry| registry.register_collector(Box::new(HouseGauges(house.clone()))));
+    telemetry.register(|registry| {
+        registry.register_collector(Box::new(HouseGauges::new(house.clone())))
+    });
 
     let refresher = Refresher::start(
         sources(&config, &clock, &telemetry)?,

@@ -1,14 +1,12 @@
 //! What the process tells about its metrics: the status page's rows and the gauges.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod gauges;
+mod usage;
+
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
-
-use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
-use prometheus_client::metrics::MetricType;
-use prometheus_client::metrics::gauge::ConstGauge;
 
 use crate::cache::{EntryState, OnDemand, QueryCell, View};
 use crate::catalog::{Catalog, Served};
@@ -16,6 +14,8 @@ use crate::model::{
     Aggregate, Clock, Entry, Labels, Problem, Quantity, Query, QueryTemplate, Sample, Scope, Tick,
 };
 use crate::runtime::admin::{Inventory, MetricRow, MetricState};
+pub use gauges::HouseGauges;
+use usage::Reads;
 
 /// How many namespaces of a scope a row names.
 const MAX_NAMESPACES_SHOWN: usize = 5;
@@ -65,9 +65,18 @@ impl House {
             max_age: entry.policy.max_age,
             wanted: false,
             last_read_age: None,
+            upstream_reads: 0,
+            metrics_requested: None,
+            apart: None,
         };
+        if let QueryTemplate::Fixed(query) = &entry.query {
+            row.metrics_requested = Reads::of(query, 0).metrics;
+        }
         let Some(cell) = cell else { return row };
         let state = cell.state();
+        row.upstream_reads = cell.fetches();
+        row.metrics_requested = Reads::of(cell.query(), cell.fetches()).metrics;
+        row.apart = cell.apart_until().map(|until| until.since(now));
         row.query = cell.query().spec.to_string();
         row.wanted = cell.is_scheduled();
         row.last_read_age = cell.last_read().map(|read| now.since(read));
@@ -208,57 +217,6 @@ fn namespace_of(template: &QueryTemplate, query: &Query) -> Option<String> {
     let length = asked.query.len().checked_sub(fixed)? / places;
     let namespace = asked.query.get(before.len()..before.len() + length)?;
     (*template.resolve(namespace) == *query).then(|| namespace.to_owned())
-}
-
-/// Gauges that are counted when somebody looks: metrics by state, definitions, problems.
-#[derive(Debug)]
-pub struct HouseGauges(pub House);
-
-impl Collector for HouseGauges {
-    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        let mut by_state: BTreeMap<MetricState, i64> =
-            MetricState::ALL.into_iter().map(|state| (state, 0)).collect();
-        let snapshot = self.0.catalog.snapshot();
-        let now = self.0.clock.tick();
-        let on_demand = self.0.on_demand.all();
-        for served in snapshot.served() {
-            for (_, cell) in cells(served, &on_demand) {
-                let wanted = cell.is_scheduled();
-                let state = state_of(&cell.state(), &served.entry, wanted, now);
-                *by_state.entry(state).or_default() += 1;
-            }
-        }
-        let mut states = encoder.encode_descriptor(
-            "metrics",
-            "Metrics that definitions serve, by the state of their value",
-            None,
-            MetricType::Gauge,
-        )?;
-        for (state, count) in by_state {
-            let labels = [("state", state.as_str())];
-            ConstGauge::new(count).encode(states.encode_family(&labels)?)?;
-        }
-        for (name, help, count) in [
-            ("definitions", "Definitions that are served", snapshot.served().count()),
-            ("definition_problems", "Mistakes in definition files", snapshot.problems().len()),
-            (
-                "definition_conflicts",
-                "Definitions that lost against another with the same name and labels",
-                snapshot.conflicts().len(),
-            ),
-            ("on_demand_queries", "Queries kept because somebody read them", on_demand.len()),
-        ] {
-            let gauge = ConstGauge::new(i64::try_from(count).unwrap_or(i64::MAX));
-            gauge.encode(encoder.encode_descriptor(name, help, None, MetricType::Gauge)?)?;
-        }
-        let generation = i64::try_from(snapshot.generation()).unwrap_or(i64::MAX);
-        ConstGauge::new(generation).encode(encoder.encode_descriptor(
-            "definition_generation",
-            "How often the set of served definitions has changed since the start",
-            None,
-            MetricType::Gauge,
-        )?)
-    }
 }
 
 #[cfg(test)]

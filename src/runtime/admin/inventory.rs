@@ -86,6 +86,13 @@ pub struct MetricRow {
     pub wanted: bool,
     /// How long ago somebody read it.
     pub last_read_age: Option<Duration>,
+    /// How often the upstream was asked, calls that it shared with others included. Definitions
+    /// with the same query share the number.
+    pub upstream_reads: u64,
+    /// How many metrics were requested, as the upstream bills them; none where it does not.
+    pub metrics_requested: Option<u64>,
+    /// Time until it is tried again, alone, after the upstream refused it.
+    pub apart: Option<Duration>,
 }
 
 impl MetricRow {

@@ -19,6 +19,7 @@ struct Answer<'a> {
     page: usize,
     pages: usize,
     states: BTreeMap<&'static str, usize>,
+    apart: usize,
     metrics: Vec<Metric<'a>>,
     problems: Vec<String>,
     problems_total: usize,
@@ -49,6 +50,9 @@ struct Metric<'a> {
     max_age_seconds: f64,
     wanted: bool,
     last_read_age_seconds: Option<f64>,
+    upstream_reads: u64,
+    metrics_requested: Option<u64>,
+    apart_seconds: Option<f64>,
 }
 
 /// Renders a view.
@@ -61,6 +65,7 @@ pub(super) fn render(view: &View) -> String {
         page: view.filter.page,
         pages: view.pages,
         states: view.states.iter().map(|(state, count)| (state.as_str(), *count)).collect(),
+        apart: view.apart,
         metrics: view.rows.iter().map(metric).collect(),
         problems: view.problems.shown.iter().map(ToString::to_string).collect(),
         problems_total: view.problems.total,
@@ -95,5 +100,8 @@ fn metric(row: &MetricRow) -> Metric<'_> {
         max_age_seconds: row.max_age.as_secs_f64(),
         wanted: row.wanted,
         last_read_age_seconds: seconds(row.last_read_age),
+        upstream_reads: row.upstream_reads,
+        metrics_requested: row.metrics_requested,
+        apart_seconds: seconds(row.apart),
     }
 }

@@ -64,6 +64,7 @@ pub(super) fn render(view: &View, checks: &[ProbeReport]) -> String {
                     (reports("Definitions with mistakes", &view.problems, ToString::to_string))
                     (reports("Conflicting definitions", &view.conflicts, Clone::clone))
                     (states(view))
+                    (apart(view))
                     (filter_form(view))
                     (table(view))
                     (pager(view))
@@ -135,6 +136,17 @@ fn states(view: &View) -> Markup {
                     title=(meaning(*state)) {
                     strong { (count) } span { (state.as_str()) }
                 }
+            }
+        }
+    }
+}
+
+fn apart(view: &View) -> Markup {
+    html! {
+        @if view.apart > 0 {
+            p.facts {
+                (view.apart) " set apart: refused by the upstream, asked alone and less often "
+                "until it answers"
             }
         }
     }
@@ -244,6 +256,12 @@ fn metric(row: &MetricRow) -> Markup {
                 td {
                     div { (row.source) " " span.sub { (row.source_kind) ", every " (human(row.refresh)) } }
                     code.query { (clip(&row.query)) }
+                    div.sub {
+                        (row.upstream_reads) " reads upstream"
+                        @if let Some(metrics) = row.metrics_requested {
+                            ", " (metrics) " metrics requested"
+                        }
+                    }
                 }
                 td.number {
                     @match row.last_read_age {
@@ -263,6 +281,9 @@ fn metric(row: &MetricRow) -> Markup {
                     td colspan="7" {
                         @if let Some(age) = row.last_error_age { strong { (human(age)) " ago" } " " }
                         (clip(error))
+                        @if let Some(pause) = row.apart {
+                            " · set apart, asked again in " (human(pause))
+                        }
                     }
                 }
             }

@@ -79,6 +79,9 @@ fn row(metric: &str, namespace: &str, state: MetricState) -> MetricRow {
         max_age: Duration::from_mins(2),
         wanted: true,
         last_read_age: Some(Duration::from_secs(3)),
+        upstream_reads: 12,
+        metrics_requested: Some(24),
+        apart: failed.then_some(Duration::from_secs(75)),
     }
 }
 
@@ -178,6 +181,8 @@ async fn json_filters_by_text_namespace_and_state() {
     assert_eq!(mails["lastError"], "connection <refused>");
     assert_eq!(mails["value"], serde_json::Value::Null);
     assert_eq!(mails["maxAgeSeconds"], 120.0);
+    assert_eq!((&mails["upstreamReads"], &mails["metricsRequested"]), (&12.into(), &24.into()));
+    assert_eq!((&mails["apartSeconds"], &failed["apart"]), (&75.0.into(), &1.into()));
     assert_eq!(
         failed["problems"][0],
         "metrics.d/bad.yaml:3:5: spec.prometheus: unknown field <quer>; did you mean query?"
@@ -208,7 +213,16 @@ async fn the_page_escapes_and_runs_nothing() {
 async fn the_page_shows_every_metric_and_reloads_itself() {
     let (_, response) = get_from(admin(rows(), None), "/").await;
     let page = response.body();
-    for text in ["jobs", "orders", "connection &lt;refused&gt;", "sum(mails)", "up 1m 30s"] {
+    for text in [
+        "jobs",
+        "orders",
+        "connection &lt;refused&gt;",
+        "sum(mails)",
+        "up 1m 30s",
+        "12 reads upstream, 24 metrics requested",
+        "1 set apart",
+        "asked again in 1m 15s",
+    ] {
         assert!(page.contains(text), "{text} is missing: {page}");
     }
     assert!(page.contains("http-equiv=\"refresh\" content=\"15\""), "{page}");

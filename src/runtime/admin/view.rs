@@ -138,6 +138,8 @@ pub(super) struct View {
     pub(super) pages: usize,
     /// Metrics by state that match text and namespace.
     pub(super) states: [(MetricState, usize); MetricState::ALL.len()],
+    /// Metrics that match text and namespace and are set apart.
+    pub(super) apart: usize,
     pub(super) namespaces: Vec<String>,
     pub(super) problems: Bounded<Problem>,
     pub(super) conflicts: Bounded<String>,
@@ -156,6 +158,7 @@ impl View {
         rows.retain(|row| filter.matches(row, &folded));
         let states = MetricState::ALL
             .map(|state| (state, rows.iter().filter(|row| row.state == state).count()));
+        let apart = rows.iter().filter(|row| row.apart.is_some()).count();
         if let Some(state) = filter.state {
             rows.retain(|row| row.state == state);
         }
@@ -179,6 +182,7 @@ impl View {
             total,
             pages,
             states,
+            apart,
             namespaces,
             problems: Bounded::of(inventory.problems()),
             conflicts: Bounded::of(inventory.conflicts()),

@@ -1,0 +1,337 @@
+//! What scrapers are told about all definitions, counted when somebody looks.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Mutex, PoisonError};
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+
+use super::usage::{Reads, Usage};
+use super::{House, cells, state_of};
+use crate::catalog::Snapshot;
+use crate::model::DefinitionId;
+use crate::runtime::admin::MetricState;
+
+/// Definitions that have a series of their own in a family; the others share one. Each is a line
+/// in every scrape.
+const MAX_NAMED: usize = 1000;
+
+/// Metrics by state, definitions, problems, and what definitions ask of upstreams.
+#[derive(Debug)]
+pub struct HouseGauges {
+    house: House,
+    others: Mutex<Others>,
+}
+
+/// Sums over definitions without a series of their own.
+#[derive(Debug, Default)]
+struct Others {
+    requests: Rising,
+    metrics: Rising,
+}
+
+/// A sum of counters, some of which may go away between two looks, made a counter again.
+#[derive(Debug, Default)]
+struct Rising {
+    last: u64,
+    lost: u64,
+}
+
+impl Rising {
+    fn note(&mut self, sum: u64) -> u64 {
+        self.lost += self.last.saturating_sub(sum);
+        self.last = sum;
+        self.lost + sum
+    }
+}
+
+impl HouseGauges {
+    /// Counts over this house.
+    #[must_use]
+    pub fn new(house: House) -> Self {
+        Self { house, others: Mutex::default() }
+    }
+
+    fn encode_states(
+        &self,
+        snapshot: &Snapshot,
+        encoder: &mut DescriptorEncoder<'_>,
+    ) -> fmt::Result {
+        let mut by_state: BTreeMap<MetricState, i64> =
+            MetricState::ALL.into_iter().map(|state| (state, 0)).collect();
+        let now = self.house.clock.tick();
+        let on_demand = self.house.on_demand.all();
+        for served in snapshot.served() {
+            for (_, cell) in cells(served, &on_demand) {
+                let wanted = cell.is_scheduled();
+                let state = state_of(&cell.state(), &served.entry, wanted, now);
+                *by_state.entry(state).or_default() += 1;
+            }
+        }
+        let mut states = encoder.encode_descriptor(
+            "metrics",
+            "Metrics that definitions serve, by the state of their value",
+            None,
+            MetricType::Gauge,
+        )?;
+        for (state, count) in by_state {
+            let labels = [("state", state.as_str())];
+            ConstGauge::new(count).encode(states.encode_family(&labels)?)?;
+        }
+        for (name, help, count) in [
+            ("definitions", "Definitions that are served", snapshot.served().count()),
+            ("definition_problems", "Mistakes in definition files", snapshot.problems().len()),
+            (
+                "definition_conflicts",
+                "Definitions that lost against another with the same name and labels",
+                snapshot.conflicts().len(),
+            ),
+            ("on_demand_queries", "Queries kept because somebody read them", on_demand.len()),
+        ] {
+            let gauge = ConstGauge::new(i64::try_from(count).unwrap_or(i64::MAX));
+            gauge.encode(encoder.encode_descriptor(name, help, None, MetricType::Gauge)?)?;
+        }
+        let generation = i64::try_from(snapshot.generation()).unwrap_or(i64::MAX);
+        ConstGauge::new(generation).encode(encoder.encode_descriptor(
+            "definition_generation",
+            "How often the set of served definitions has changed since the start",
+            None,
+            MetricType::Gauge,
+        )?)
+    }
+
+    /// Requests and metrics by definition. Definitions with the same query share the reads, and
+    /// each shows them.
+    fn encode_usage(
+        &self,
+        snapshot: &Snapshot,
+        encoder: &mut DescriptorEncoder<'_>,
+    ) -> fmt::Result {
+        let usage = Usage::of(snapshot.served(), MAX_NAMED);
+        let mut others = self.others.lock().unwrap_or_else(PoisonError::into_inner);
+        let requests = usage.others.map(|reads| others.requests.note(reads.requests));
+        let metrics = usage.others.map(|reads| others.metrics.note(reads.metrics.unwrap_or(0)));
+        drop(others);
+        let named = || usage.named.iter().map(|(id, reads)| (*id, *reads));
+        encode_counts(
+            encoder,
+            "definition_upstream_requests",
+            "Requests to CloudWatch and SQS that carried a definition's query, shared ones included",
+            named().map(|(id, reads)| (id, reads.requests)),
+            requests,
+        )?;
+        encode_counts(
+            encoder,
+            "definition_metrics_requested",
+            "Metrics that CloudWatch was asked for on behalf of a definition",
+            named().filter_map(|(id, Reads { metrics, .. })| Some((id, metrics?))),
+            metrics,
+        )
+    }
+}
+
+/// A family of counters by definition; `others` stands for those that are not named.
+fn encode_counts<'a>(
+    encoder: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    named: impl Iterator<Item = (&'a DefinitionId, u64)>,
+    others: Option<u64>,
+) -> fmt::Result {
+    let named = named.map(|(id, count)| {
+        (id.kind.as_str(), id.namespace.as_deref().unwrap_or_default(), &*id.name, count)
+    });
+    // No document has an empty kind, so that none can be taken for this.
+    let mut counts = named.chain(others.map(|count| ("", "", "other", count))).peekable();
+    if counts.peek().is_none() {
+        return Ok(());
+    }
+    let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+    for (kind, namespace, name, count) in counts {
+        let labels = [("kind", kind), ("namespace", namespace), ("name", name)];
+        ConstCounter::new(count).encode(family.encode_family(&labels)?)?;
+    }
+    Ok(())
+}
+
+impl Collector for HouseGauges {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let snapshot = self.house.catalog.snapshot();
+        self.encode_states(&snapshot, &mut encoder)?;
+        self.encode_usage(&snapshot, &mut encoder)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::cache::OnDemand;
+    use crate::catalog::Catalog;
+    use crate::model::{
+        CloudWatchQuery, DefinitionKind, Entry, Labels, ManualClock, MetricDataQuery, MetricName,
+        MetricQuestion, MetricStat, OnNoData, Origin, Policy, Query, QuerySpec, QueryTemplate,
+        QueueCount, QueueRef, Scope, SourceName, SqsQuery,
+    };
+    use crate::runtime::admin::Inventory;
+    use crate::telemetry::Telemetry;
+
+    const MINUTE: Duration = Duration::from_mins(1);
+
+    /// The ratio of two metrics.
+    fn ratio(dimension: &str) -> QuerySpec {
+        let metric = |id: &str| MetricDataQuery {
+            id: id.into(),
+            question: MetricQuestion::Metric(MetricStat {
+                namespace: "AWS/ApplicationELB".into(),
+                name: id.into(),
+                dimensions: vec![("LoadBalancer".into(), dimension.into())],
+                statistic: "Sum".into(),
+                period: MINUTE,
+                unit: None,
+                account_id: None,
+            }),
+            label: None,
+            return_data: false,
+        };
+        let rate = MetricDataQuery {
+            id: "rate".into(),
+            question: MetricQuestion::Expression { text: "errors/total".into(), period: None },
+            label: None,
+            return_data: true,
+        };
+        QuerySpec::CloudWatch(Box::new(CloudWatchQuery {
+            region: "eu-west-1".into(),
+            role_arn: None,
+            queries: vec![metric("errors"), metric("total"), rate],
+            period: MINUTE,
+            delay: MINUTE,
+            lookback: 6 * MINUTE,
+        }))
+    }
+
+    fn queues() -> QuerySpec {
+        let queue =
+            |name: &str| QueueRef { region: "eu-west-1".into(), account: None, name: name.into() };
+        let count = vec![QueueCount::Visible];
+        QuerySpec::Sqs(SqsQuery { queues: vec![queue("a"), queue("b")], count, role_arn: None })
+    }
+
+    fn entry(name: &str, namespace: Option<&str>, spec: QuerySpec) -> Entry {
+        let namespace: Option<Arc<str>> = namespace.map(Into::into);
+        Entry {
+            id: DefinitionId {
+                kind: match namespace {
+                    Some(_) => DefinitionKind::ExternalMetric,
+                    None => DefinitionKind::ClusterExternalMetric,
+                },
+                namespace: namespace.clone(),
+                name: name.into(),
+            },
+            origin: Origin::File { path: "metrics.yaml".into(), line: 1 },
+            metric: MetricName::external(name).unwrap(),
+            scope: namespace.map_or(Scope::All, Scope::Namespace),
+            labels: Labels::empty(),
+            query: QueryTemplate::Fixed(Arc::new(Query { source: SourceName::new("aws"), spec })),
+            policy: Arc::new(Policy {
+                refresh: MINUTE,
+                max_age: 10 * MINUTE,
+                on_no_data: OnNoData::Hold,
+                first_read_timeout: Duration::from_secs(2),
+                keep_warm: true,
+            }),
+            transform: Arc::default(),
+        }
+    }
+
+    fn house() -> (House, Telemetry) {
+        let clock = Arc::new(ManualClock::default());
+        let house = House::new(Arc::new(Catalog::new()), Arc::new(OnDemand::new()), clock);
+        let telemetry = Telemetry::new();
+        let gauges = HouseGauges::new(house.clone());
+        telemetry.register(|registry| registry.register_collector(Box::new(gauges)));
+        (house, telemetry)
+    }
+
+    /// Counts so many fetches of every query.
+    fn fetch(house: &House, times: usize) {
+        for (_, cell) in house.catalog.snapshot().cells() {
+            (0..times).for_each(|_| cell.note_fetch());
+        }
+    }
+
+    #[test]
+    fn requests_and_metrics_are_told_by_definition() {
+        let (house, telemetry) = house();
+        let entries =
+            [entry("rate", Some("web"), ratio("app/web")), entry("backlog", None, queues())];
+        house.catalog.apply_files(entries, Vec::new());
+        fetch(&house, 3);
+        let text = telemetry.encode();
+        let requests: Vec<_> =
+            text.lines().filter(|l| l.starts_with("tidepole_definition_")).collect();
+        assert_eq!(
+            requests[2..],
+            [
+                "tidepole_definition_generation 1",
+                "tidepole_definition_upstream_requests_total{kind=\"ExternalMetric\",namespace=\"web\",name=\"rate\"} 3",
+                "tidepole_definition_upstream_requests_total{kind=\"ClusterExternalMetric\",namespace=\"\",name=\"backlog\"} 6",
+                "tidepole_definition_metrics_requested_total{kind=\"ExternalMetric\",namespace=\"web\",name=\"rate\"} 6",
+            ][..],
+            "{text}"
+        );
+        let mut rows = house.metrics();
+        rows.sort_by(|a, b| a.metric.cmp(&b.metric));
+        let told: Vec<_> =
+            rows.iter().map(|row| (row.upstream_reads, row.metrics_requested)).collect();
+        assert_eq!(told, [(3, None), (3, Some(6))]);
+    }
+
+    #[test]
+    fn the_number_of_series_is_bounded_and_no_sum_falls() {
+        let (house, telemetry) = house();
+        let entries = |count: usize| -> Vec<Entry> {
+            (0..count)
+                .map(|i| entry(&format!("m{i:05}"), None, ratio(&format!("app/{i}"))))
+                .collect()
+        };
+        house.catalog.apply_files(entries(MAX_NAMED + 200), Vec::new());
+        fetch(&house, 5);
+        let other = "tidepole_definition_metrics_requested_total{kind=\"\",namespace=\"\",name=\"other\"} 2000\n";
+        let text = telemetry.encode();
+        assert!(text.contains(other), "{text}");
+        assert_eq!(
+            text.matches("tidepole_definition_metrics_requested_total{").count(),
+            MAX_NAMED + 1
+        );
+        assert!(text.contains("name=\"m00999\"}") && !text.contains("name=\"m01000\"}"));
+        house.catalog.apply_files(entries(MAX_NAMED + 100), Vec::new());
+        assert!(
+            telemetry.encode().contains(other),
+            "the definitions that went do not make it fall"
+        );
+    }
+
+    #[test]
+    fn a_sum_that_falls_is_carried_on() {
+        let mut rising = Rising::default();
+        assert_eq!([10, 25, 5, 5, 30].map(|sum| rising.note(sum)), [10, 25, 25, 25, 50]);
+    }
+
+    #[test]
+    fn a_query_that_is_set_apart_says_for_how_long() {
+        let (house, _) = house();
+        house.catalog.apply_files([entry("rate", Some("web"), ratio("app/web"))], Vec::new());
+        let now = house.clock.tick();
+        for (_, cell) in house.catalog.snapshot().cells() {
+            cell.set_apart(Some(now.after(2 * MINUTE)));
+        }
+        assert_eq!(house.metrics()[0].apart, Some(2 * MINUTE));
+    }
+}

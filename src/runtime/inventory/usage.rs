@@ -1,0 +1,84 @@
+//! What reading upstreams takes: requests and metrics, for upstreams that bill them.
+
+use std::sync::Arc;
+
+use crate::catalog::Served;
+use crate::model::{DefinitionId, Query, QuerySpec, QueryTemplate};
+
+/// What so many fetches of a query took.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Reads {
+    /// Requests that carried the query, those that carried others too included. A fetch of SQS
+    /// queues is a request for each of them.
+    pub(super) requests: u64,
+    /// `CloudWatch` metrics requested; none of other upstreams.
+    pub(super) metrics: Option<u64>,
+}
+
+impl Reads {
+    /// Those of a query that was fetched so often.
+    pub(super) fn of(query: &Query, fetches: u64) -> Self {
+        match &query.spec {
+            QuerySpec::CloudWatch(asked) => Self {
+                requests: fetches,
+                metrics: Some(fetches.saturating_mul(asked.metrics_requested())),
+            },
+            QuerySpec::Sqs(asked) => {
+                let queues = u64::try_from(asked.queues.len()).unwrap_or(u64::MAX);
+                Self { requests: fetches.saturating_mul(queues), metrics: None }
+            }
+            QuerySpec::Prometheus(_) | QuerySpec::Simulated(_) => {
+                Self { requests: fetches, metrics: None }
+            }
+        }
+    }
+
+    fn add(&mut self, other: Self) {
+        self.requests = self.requests.saturating_add(other.requests);
+        let sum = |a: u64, b: u64| a.saturating_add(b);
+        self.metrics = match (self.metrics, other.metrics) {
+            (Some(a), Some(b)) => Some(sum(a, b)),
+            (a, b) => a.or(b),
+        };
+    }
+}
+
+/// The reads of all definitions of upstreams that bill by request or metric.
+#[derive(Debug)]
+pub(super) struct Usage<'a> {
+    /// By definition, in its order.
+    pub(super) named: Vec<(&'a DefinitionId, Reads)>,
+    /// The sum of those that are too many to be named.
+    pub(super) others: Option<Reads>,
+}
+
+impl<'a> Usage<'a> {
+    /// Counts, and names at most `limit` definitions: the first by kind, namespace and name, so
+    /// that it is the same ones from look to look.
+    pub(super) fn of(served: impl Iterator<Item = &'a Arc<Served>>, limit: usize) -> Self {
+        let mut named: Vec<_> = served.filter_map(|served| billed(served)).collect();
+        let mut others = None;
+        if named.len() > limit {
+            named.select_nth_unstable_by_key(limit, |(id, _)| *id);
+            let sum = named[limit..].iter().fold(Reads::default(), |mut sum, (_, reads)| {
+                sum.add(*reads);
+                sum
+            });
+            others = Some(sum);
+            named.truncate(limit);
+        }
+        named.sort_unstable_by_key(|(id, _)| *id);
+        Self { named, others }
+    }
+}
+
+fn billed(served: &Served) -> Option<(&DefinitionId, Reads)> {
+    let QueryTemplate::Fixed(query) = &served.entry.query else { return None };
+    match query.spec {
+        QuerySpec::CloudWatch(_) | QuerySpec::Sqs(_) => {
+            let fetches = served.cell.as_ref().map_or(0, |cell| cell.fetches());
+            Some((&served.entry.id, Reads::of(query, fetches)))
+        }
+        QuerySpec::Prometheus(_) | QuerySpec::Simulated(_) => None,
+    }
+}
