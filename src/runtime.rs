@@ -72,7 +72,7 @@ pub async fn start(config: Config, serve: Handle, refresh: Handle) -> anyhow::Re
     ));
     let house = House::new(Arc::clone(&catalog), Arc::clone(&on_demand), Arc::clone(&clock));
     telemetry.register(|registry| {
-        registry.register_collector(Box::new(HouseGauges::new(house.clone())))
+        registry.register_collector(Box::new(HouseGauges::new(house.clone())));
     });
 
     let refresher = Refresher::start(
