@@ -49,7 +49,7 @@ fn main() {
     let Started { server, admin, after } = start(&folder.path().join("config.yaml"));
     println!("{metrics} metrics, start to ready: {after:?}");
     println!("{metrics} metrics, definitions loaded: {}", server.memory());
-    // They warm up a thousand a second.
+    // They share fetches and start at once; the rest is the machine's.
     let patience = Duration::from_mins(1) + Duration::from_millis(4 * u64::from(metrics));
     let line = format!("tidepole_metrics{{state=\"fresh\"}} {metrics}\n");
     let waiting = Instant::now();
