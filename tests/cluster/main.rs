@@ -6,8 +6,11 @@
 //! (`workload`). Logs of all processes are kept in `target/cluster/logs`.
 
 mod adapter;
+#[path = "../support/upstream.rs"]
+mod aws_fakes;
 mod control_plane;
 mod crowd;
+mod moto;
 mod pki;
 mod process;
 mod scenario;

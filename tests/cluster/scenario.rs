@@ -7,3 +7,4 @@ mod failures;
 mod hpa;
 mod lifecycle;
 mod registration;
+mod second_opinion;

@@ -273,7 +273,7 @@ impl Queues {
 }
 
 /// A tool that `tests/run` provides: named by a variable, at its usual place, or on the path.
-fn tool(variable: &str, usual: &str, on_path: &str) -> PathBuf {
+pub(crate) fn tool(variable: &str, usual: &str, on_path: &str) -> PathBuf {
     if let Some(path) = std::env::var_os(variable) {
         return PathBuf::from(path);
     }
