@@ -106,6 +106,7 @@ struct State {
     extra: Vec<String>,
     messages: Vec<(String, String)>,
     calls: Vec<Call>,
+    most_calls: usize,
     remembered: usize,
     answered: u64,
     requested: u64,
@@ -295,6 +296,12 @@ impl CloudWatch {
         self.lock().calls.last().cloned().expect("there was a call")
     }
 
+    /// Remembers at most this many calls from now on, and no requests; for a test that asks much.
+    pub fn remember(&self, calls: usize) {
+        self.lock().most_calls = calls;
+        self.server.remember(0);
+    }
+
     /// Forgets the calls and sets the counts to zero.
     pub fn clear(&self) {
         let mut state = self.lock();
@@ -333,6 +340,7 @@ impl State {
             extra: Vec::new(),
             messages: Vec::new(),
             calls: Vec::new(),
+            most_calls: MAX_CALLS,
             remembered: 0,
             answered: 0,
             requested: 0,
@@ -383,7 +391,7 @@ impl State {
     fn record(&mut self, call: &Call) {
         self.answered += 1;
         self.requested += call.metrics_requested();
-        if self.calls.len() < MAX_CALLS && self.remembered < MAX_QUERIES {
+        if self.calls.len() < self.most_calls && self.remembered < MAX_QUERIES {
             self.remembered += call.queries.len();
             self.calls.push(call.clone());
         }
