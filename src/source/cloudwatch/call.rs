@@ -3,7 +3,7 @@
 use std::sync::Mutex;
 
 use aws_sdk_cloudwatch::Client;
-use aws_sdk_cloudwatch::error::ProvideErrorMetadata;
+use aws_sdk_cloudwatch::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_cloudwatch::operation::get_metric_data::GetMetricDataOutput;
 use aws_sdk_cloudwatch::operation::get_metric_data::builders::GetMetricDataFluentBuilder;
 use aws_sdk_cloudwatch::primitives::DateTime;
@@ -27,6 +27,9 @@ const ACTION: &str = "cloudwatch:GetMetricData";
 /// Pages taken of one answer. A call is planned to fit on one; what a search finds is 500 series at
 /// most, which fit on a few unless the window has hundreds of buckets.
 const MAX_PAGES: usize = 10;
+
+/// In the codes of those who do not know the operation, or cannot read the request.
+const NOT_CLOUDWATCH: [&str; 3] = ["UnknownOperation", "InvalidAction", "Serialization"];
 
 /// Why a call gave no answer.
 #[derive(Debug)]
@@ -129,12 +132,10 @@ impl Caller<'_> {
         let sent = async {
             request.await.map_err(|error| {
                 let failed = self.operation(&object).failed(&error);
-                match (failed, error.as_service_error()) {
-                    (error @ FetchError::Invalid(_), Some(service)) => Refusal::Rejected {
-                        code: service.code().unwrap_or("no code").to_owned(),
-                        said: service.message().unwrap_or("no message").to_owned(),
-                        error,
-                    },
+                match (failed, &error) {
+                    (error @ FetchError::Invalid(_), SdkError::ServiceError(service)) => {
+                        rejected(object, error, service.err(), service.raw().status().as_u16())
+                    }
                     (error, _) => Refusal::Failed(error),
                 }
             })
@@ -158,6 +159,25 @@ impl Caller<'_> {
         }
         result
     }
+}
+
+/// Whether something in a request is wrong, or all of it is: what the endpoint does not understand
+/// at all is no query's fault.
+fn rejected(
+    object: &str,
+    error: FetchError,
+    service: &impl ProvideErrorMetadata,
+    status: u16,
+) -> Refusal {
+    let code = service.code().unwrap_or("no code").to_owned();
+    let said = service.message().unwrap_or("no message").to_owned();
+    if matches!(status, 404 | 405) || NOT_CLOUDWATCH.iter().any(|word| code.contains(word)) {
+        let text = format!(
+            "{object}: the endpoint is not one of CloudWatch (HTTP {status}, {code}: {said})"
+        );
+        return Refusal::Failed(FetchError::Unavailable(Cause::new(text)));
+    }
+    Refusal::Rejected { code, said, error }
 }
 
 /// What is called, for messages.

@@ -169,6 +169,79 @@ async fn math_and_its_operands_go_together() {
     assert_eq!(returned, [Some(true), Some(false), Some(true)]);
 }
 
+fn math(text: &str) -> MetricQuestion {
+    let period = text.contains("SE").then_some(Duration::from_mins(1));
+    MetricQuestion::Expression { text: text.into(), period }
+}
+
+#[tokio::test]
+async fn company_changes_no_answer() {
+    let house = House::new();
+    house.numbered();
+    for (region, value) in [("a b", 5.0), ("c", 7.0)] {
+        let metric = Metric::new("Shop", "Orders").dim("Region", region).dim("Tier", "x");
+        house.fake.generate(&metric, move |_, _| Some(value));
+    }
+    let with = |text| group(&[("m1", stat("M1")), ("am2", stat("M20")), ("e", math(text))]);
+    let search = "SEARCH('{Shop,Region,Tier} MetricName=\"Orders\"', 'Sum', 60)";
+    let select = "SELECT SUM(Orders) FROM Shop GROUP BY Region";
+    let cases = [
+        (single("M3"), "{} 3"),
+        (with("100*m1/am2"), "{} 5"),
+        (with("SUM(METRICS())"), "{} 21"),
+        (with("SUM(METRICS('a'))"), "{} 20"),
+        (with("SUM([METRICS('a'),METRICS('1')])"), "{} 21"),
+        (with("FILL(am2, 0)+METRIC_COUNT(METRICS('m'))"), "{} 22"),
+        (with("METRICS()*2"), "{label=M1} 2; {label=M20} 40"),
+        (group(&[("e", math(search))]), "{Region=a b,Tier=x} 5; {Region=c,Tier=x} 7"),
+        (group(&[("s", math(search)), ("e", math("SUM(s)"))]), "{} 12"),
+        (group(&[("e", math(select))]), "{Region=a b} 5; {Region=c} 7"),
+        (group(&[("e", math("SELECT SUM(Orders) FROM Shop"))]), "{} 12"),
+        (
+            group(&[("e", math("SELECT SUM(Orders) FROM Shop GROUP BY Tier, Region"))]),
+            "{label=x a b} 5; {label=x c} 7",
+        ),
+        (single("M4"), "{} 4"),
+    ];
+    let queries: Vec<_> = cases.iter().map(|(query, _)| Arc::clone(query)).collect();
+    let together = house.ask(&queries).await;
+    // One shared, and each of those that cannot share: two with METRICS, two with SEARCH and three
+    // with SELECT.
+    assert_eq!(house.fake.hits(), 8);
+    for ((query, expected), answer) in cases.iter().zip(together) {
+        assert_eq!(answer, *expected, "{query:?}");
+        assert_eq!(house.ask(std::slice::from_ref(query)).await, [*expected], "{query:?}");
+    }
+}
+
+#[tokio::test]
+async fn the_services_own_refusals_name_the_culprit() {
+    let house = House::new();
+    house.numbered();
+    let bad_statistic = |name| match stat(name) {
+        MetricQuestion::Metric(stat) => {
+            MetricQuestion::Metric(MetricStat { statistic: "Middle".into(), ..stat })
+        }
+        other @ MetricQuestion::Expression { .. } => other,
+    };
+    let bad_math = group(&[("a", stat("M1")), ("rate", math("MIDDLE(a)"))]);
+    let good_math = group(&[("a", stat("M1")), ("rate", math("a*2"))]);
+    let queries = [single("M1"), group(&[("m", bad_statistic("M2"))]), bad_math, good_math];
+    let answers = house.ask(&queries).await;
+    assert_eq!(answers[0], "{} 1");
+    assert_eq!(
+        answers[1],
+        format!(
+            "{REFUSED}The value Middle for parameter query \"m\", MetricStat.Stat is not a valid statistic."
+        )
+    );
+    let refused = format!("{REFUSED}Error in expression 'rate': ");
+    assert!(answers[2].starts_with(&refused), "{}", answers[2]);
+    assert_eq!(answers[3], "{} 2");
+    // The service looks at expressions once the rest is right: two refusals, then the values.
+    assert_eq!(house.fake.hits(), 3);
+}
+
 const REFUSED: &str = "invalid: CloudWatch in eu-west-1: ValidationError: ";
 
 #[tokio::test]
@@ -178,8 +251,10 @@ async fn culprits_that_are_named_cost_one_call() {
     house.fake.fault_when(|call| {
         let bad = |name: &str| name == "M3" || name == "M8";
         let names = call.metric_names();
-        let named = names.iter().enumerate().filter(|(_, name)| bad(name));
-        let lines: Vec<_> = named
+        let lines: Vec<_> = names
+            .iter()
+            .enumerate()
+            .filter(|(_, name)| bad(name))
             .map(|(i, _)| format!("The value x for parameter MetricDataQueries.member.{}.MetricStat.Stat is not a valid statistic.\n", i + 1))
             .collect();
         (!lines.is_empty()).then(|| Fake::error(400, "ValidationError", &lines.concat()))
@@ -239,6 +314,10 @@ async fn errors_of_a_whole_call_are_everybodys() {
         (
             Fake::expired(),
             "denied: CloudWatch in eu-west-1: the source's AWS credentials were not accepted (ExpiredToken)",
+        ),
+        (
+            Fake::error(404, "UnknownOperationException", "What?"),
+            "unavailable: CloudWatch in eu-west-1: the endpoint is not one of CloudWatch (HTTP 404, UnknownOperationException: What?)",
         ),
         (Reply::Hang, "timeout: CloudWatch in eu-west-1: no answer "),
     ] {

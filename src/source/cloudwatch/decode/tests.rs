@@ -73,7 +73,9 @@ fn read(query: &CloudWatchQuery, pages: Vec<GetMetricDataOutput>) -> Result<Samp
     let queries = [query];
     let plan = plan(&queries, now());
     let mut answer = Answer::default();
-    pages.into_iter().for_each(|page| answer.add(page));
+    for page in pages {
+        answer.add(page);
+    }
     decode(&plan.calls[0], &answer, at()).remove(0).1
 }
 

@@ -143,8 +143,7 @@ fn calls_end_at_the_services_limits() {
     let calls: Vec<_> = shown(&many).iter().map(Vec::len).collect();
     assert_eq!(calls, [500, 500, 1]);
     // 15 hours of 60 s are 900 datapoints: 112 metrics fill an answer.
-    let long =
-        |name: &str| CloudWatchQuery { lookback: Duration::from_secs(901 * 60), ..single(name) };
+    let long = |name: &str| CloudWatchQuery { lookback: Duration::from_mins(901), ..single(name) };
     let many: Vec<_> = (0..113).map(|i| long(&format!("M{i}"))).collect();
     let calls: Vec<_> = shown(&many).iter().map(Vec::len).collect();
     assert_eq!(calls, [112, 1]);
