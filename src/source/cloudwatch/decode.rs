@@ -188,7 +188,8 @@ impl Chosen {
         let mut seen = HashSet::new();
         for choice in &self.choices {
             let Some((start, value)) = &choice.taken else { continue };
-            if !seen.insert(&choice.labels) {
+            // Most queries have one series, and there are many of them.
+            if self.choices.len() > 1 && !seen.insert(&choice.labels) {
                 let text = format!(
                     "two series of one answer have the labels {}; give the returned query a label that tells them apart, such as ${{PROP('MetricName')}} or ${{PROP('AccountId')}}",
                     choice.labels
