@@ -266,7 +266,7 @@ fn sigv4(
         Some(SigV4ServiceName::Monitoring) => SigV4Service::Monitoring,
         Some(SigV4ServiceName::Aps) | None => SigV4Service::Aps,
     };
-    settings.role_arn = spec.role_arn.clone();
+    settings.role_arn.clone_from(&spec.role_arn);
     let key = field.key("externalIdFile");
     settings.external_id_file = file(report, &key, spec.external_id_file.as_deref(), base);
     let key = field.key("stsEndpointUrl");
@@ -286,7 +286,7 @@ fn aws(report: &mut Report<'_>, field: &Field, spec: &document::Aws, base: &Path
     settings.cloudwatch_endpoint_url =
         endpoint("cloudwatchEndpointUrl", &spec.cloudwatch_endpoint_url);
     settings.sts_endpoint_url = endpoint("stsEndpointUrl", &spec.sts_endpoint_url);
-    settings.role_arn = spec.role_arn.clone();
+    settings.role_arn.clone_from(&spec.role_arn);
     let key = field.key("externalIdFile");
     settings.external_id_file = file(report, &key, spec.external_id_file.as_deref(), base);
     if spec.external_id_file.is_some() && spec.role_arn.is_none() && spec.allowed_roles.is_empty() {

@@ -8,7 +8,9 @@ use super::*;
 use crate::model::{OnNoData, SourceKind};
 use crate::server::AuthMode;
 use crate::source::Settings;
-use crate::source::prometheus::{Authentication, HeaderValues, Method};
+use crate::source::prometheus::{
+    Authentication, HeaderValues, Method, SigV4Service, SigV4Settings,
+};
 
 const HEAD: &str = "apiVersion: tidepole.dev/v1alpha1\nkind: ServerConfig\n";
 
@@ -68,8 +70,17 @@ sources:
     aws:
       region: eu-west-1
       endpointUrl: http://127.0.0.1:9324
+      cloudwatchEndpointUrl: http://127.0.0.1:4566
+      stsEndpointUrl: https://sts.example
+      roleArn: arn:aws:iam::111122223333:role/tidepole
+      externalIdFile: secrets/external-id
+      cost: { pricePerThousandMetrics: "0.02", pricePerMillionRequests: 0.5, maxMetricsPerMinute: 10k }
       allowedRoles: ["arn:aws:iam::*:role/metrics-*"]
       allowedRegions: [us-east-1, eu-west-1]
+  - name: amp
+    prometheus:
+      url: https://aps-workspaces.eu-west-1.amazonaws.com/workspaces/ws-1
+      sigV4: { region: eu-west-1, service: aps, roleArn: "arn:aws:iam::111122223333:role/amp", externalIdFile: id, stsEndpointUrl: "https://sts.example" }
   - name: sim
     simulated: {}
 definitions: { paths: [metrics.d, /abs] }
@@ -101,6 +112,26 @@ defaults: { refresh: 30s, maxAge: 5m, onNoData: 0, firstReadTimeout: 1s }
     let Settings::Aws(aws) = &config.sources[1].settings else { panic!() };
     assert_eq!(aws.endpoint_url.as_ref().map(url::Url::as_str), Some("http://127.0.0.1:9324/"));
     assert_eq!((aws.timeout, aws.max_concurrent), (Duration::from_secs(5), 16));
+    let host = |url: &Option<url::Url>| url.as_ref().and_then(|u| u.host_str().map(str::to_owned));
+    assert_eq!(host(&aws.sqs_endpoint_url), None);
+    assert_eq!(host(&aws.cloudwatch_endpoint_url).as_deref(), Some("127.0.0.1"));
+    assert_eq!(host(&aws.sts_endpoint_url).as_deref(), Some("sts.example"));
+    assert_eq!(aws.role_arn.as_deref(), Some("arn:aws:iam::111122223333:role/tidepole"));
+    assert_eq!(aws.external_id_file.as_deref(), Some(Path::new("etc/secrets/external-id")));
+    let cost = config.sources[1].profile().cost;
+    assert_eq!(cost.price_per_thousand_metrics, "0.02".parse().unwrap());
+    assert_eq!(cost.price_per_million_requests, "0.5".parse().unwrap());
+    assert_eq!(cost.max_metrics_per_minute, Some(10_000));
+    let Settings::Prometheus(amp) = &config.sources[2].settings else { panic!() };
+    let sts_endpoint_url = Some("https://sts.example".parse().unwrap());
+    let sigv4 = SigV4Settings {
+        region: "eu-west-1".to_owned(),
+        service: SigV4Service::Aps,
+        role_arn: Some("arn:aws:iam::111122223333:role/amp".to_owned()),
+        external_id_file: Some("etc/id".into()),
+        sts_endpoint_url,
+    };
+    assert_eq!(amp.authentication, Authentication::SigV4(Box::new(sigv4)));
 }
 
 #[test]
@@ -113,6 +144,7 @@ fn definitions_learn_what_they_may_know_of_sources() {
     assert_eq!(aws.kind, SourceKind::Aws);
     assert_eq!(aws.region.as_deref(), Some("eu-west-1"));
     assert_eq!(aws.allowed_regions, ["eu-west-1".into()]);
+    assert_eq!(aws.cost, crate::model::CostSettings::default());
     assert!(aws.allowed_roles.is_empty() && aws.allowed_namespaces[0].matches("x"));
     assert_eq!(directory.get("p").unwrap().kind, SourceKind::Prometheus);
 }
@@ -254,8 +286,9 @@ fn every_mistake_is_named_with_its_place() {
         (
             "sources: [{name: a, prometheus: {url: 'http://p', sigV4: {}, roleArn: x}}]",
             &[
-                "3:51: sources[0].prometheus.sigV4: unknown field; the fields here are url, headers, basicAuth, bearerTokenFile, method, tls, timeout, maxConcurrent, maxResponseBytes, maxSeries",
-                "3:62: sources[0].prometheus.roleArn: unknown field; the fields here are url, headers, basicAuth, bearerTokenFile, method, tls, timeout, maxConcurrent, maxResponseBytes, maxSeries",
+                "3:39: sources[0].prometheus.url: signed queries need https, except to a loopback address",
+                "3:58: sources[0].prometheus.sigV4.region: this field is missing",
+                "3:62: sources[0].prometheus.roleArn: unknown field; the fields here are url, headers, basicAuth, bearerTokenFile, sigV4, method, tls, timeout, maxConcurrent, maxResponseBytes, maxSeries",
             ],
         ),
         (
@@ -303,9 +336,46 @@ fn every_mistake_is_named_with_its_place() {
             "sources: [{name: a, aws: {region: Ireland, externalIdFile: x, timeout: 5m, fips: true, endpointUrl: 'http://l'}}]",
             &[
                 "3:35: sources[0].aws.region: \"Ireland\" is not an AWS region; one looks like eu-west-1",
-                "3:44: sources[0].aws.externalIdFile: unknown field; the fields here are region, endpointUrl, sqsEndpointUrl, allowedRoles, allowedRegions, timeout, maxConcurrent, fips, dualStack",
+                "3:44: sources[0].aws.externalIdFile: an external id is sent when a role is assumed, and there is neither roleArn nor allowedRoles",
                 "3:72: sources[0].aws.timeout: a timeout is above zero and at most 1m",
-                "3:82: sources[0].aws.fips: an endpoint is named; this would have no effect on it",
+                "3:82: sources[0].aws.fips: every service has an endpoint of its own; this would have no effect on any",
+            ],
+        ),
+        (
+            "sources: [{name: a, aws: {region: eu-west-1, roleArn: r, sessionName: x, cloudwatchEndpointUrl: x}}]",
+            &[
+                "3:55: sources[0].aws.roleArn: \"r\" is not a role's ARN; one looks like arn:aws:iam::111122223333:role/metrics",
+                "3:58: sources[0].aws.sessionName: unknown field; the fields here are region, endpointUrl, sqsEndpointUrl, cloudwatchEndpointUrl, stsEndpointUrl, roleArn, externalIdFile, allowedRoles, allowedRegions, timeout, maxConcurrent, fips, dualStack, cost",
+                "3:97: sources[0].aws.cloudwatchEndpointUrl: not a URL (relative URL without a base); write it like https://prometheus:9090",
+            ],
+        ),
+        (
+            "sources: [{name: a, aws: {region: eu-west-1, cost: {pricePerThousandMetrics: -1, pricePerMillionRequests: x, maxMetricsPerMinute: 0.5}}}]",
+            &[
+                "3:78: sources[0].aws.cost.pricePerThousandMetrics: a price is not below zero",
+                "3:107: sources[0].aws.cost.pricePerMillionRequests: \"x\" is not a number; write it like 42, 0.5, 1e3, 500m, 2k or 1Gi",
+                "3:131: sources[0].aws.cost.maxMetricsPerMinute: expected a whole number of at least 1; without a ceiling leave the field out",
+            ],
+        ),
+        (
+            "sources: [{name: a, prometheus: {url: 'https://x', bearerTokenFile: t, sigV4: {}}}]",
+            &[
+                "3:72: sources[0].prometheus.sigV4: bearerTokenFile already says who we are; only one way to do so is allowed",
+            ],
+        ),
+        (
+            "sources: [{name: a, prometheus: {url: 'https://x', sigV4: {service: sqs}}}]",
+            &[
+                "3:59: sources[0].prometheus.sigV4.region: this field is missing",
+                "3:69: sources[0].prometheus.sigV4.service: expected one of aps, monitoring, found \"sqs\"",
+            ],
+        ),
+        (
+            "sources: [{name: a, prometheus: {url: 'http://x', sigV4: {externalIdFile: e}}}]",
+            &[
+                "3:39: sources[0].prometheus.url: signed queries need https, except to a loopback address",
+                "3:58: sources[0].prometheus.sigV4.region: this field is missing",
+                "3:75: sources[0].prometheus.sigV4.externalIdFile: an external id is sent when a role is assumed, and there is no roleArn",
             ],
         ),
         ("sources: [{name: a, aws: {}}]", &["3:26: sources[0].aws.region: this field is missing"]),
@@ -391,7 +461,7 @@ fn every_config_of_the_repository_loads() {
     assert_eq!(demo.admin_listen.to_string(), "127.0.0.1:8080");
     assert_eq!((demo.server.auth(), demo.kubernetes.enabled), (AuthMode::None, false));
     assert_eq!(load("minimal.yaml").sources.len(), 1);
-    assert_eq!(load("full.yaml").sources.len(), 3);
+    assert_eq!(load("full.yaml").sources.len(), 4);
 }
 
 proptest! {

@@ -168,3 +168,6 @@ impl Source for AwsSource {
         .boxed()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,6 +5,7 @@
 //! test that feeds it a text that breaks it.
 
 mod files;
+mod iam;
 mod layers;
 mod modules;
 mod source;
@@ -72,4 +73,9 @@ fn repo_architecture_states_the_tables() {
 #[test]
 fn repo_texts() {
     assert_none(texts::check(root()));
+}
+
+#[test]
+fn repo_policies() {
+    assert_none(iam::check(root()));
 }

@@ -12,7 +12,9 @@
 mod cached;
 mod role;
 mod sdk;
+mod web;
 
+use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,6 +34,7 @@ use crate::source::watched::WatchedFile;
 use crate::source::{BuildError, Metrics};
 use cached::Provider;
 use role::{Sts, check_external_id, session_name};
+use web::WebIdentity;
 
 pub(in crate::source) use cached::Identity;
 pub(in crate::source::aws) use cached::Unobtainable;
@@ -50,6 +53,15 @@ pub(in crate::source) enum Who {
     Own,
     /// A role's, by its ARN.
     Role(Arc<str>),
+}
+
+impl fmt::Display for Who {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Own => f.write_str("the source's own identity"),
+            Self::Role(role) => write!(f, "role {role}"),
+        }
+    }
 }
 
 /// Where a service is.
@@ -210,7 +222,14 @@ impl Identities {
 
     async fn load(&self) -> Base {
         let config = sdk::load(&self.settings, self.credentials.clone()).await;
-        let own = self.own(config.credentials_provider());
+        // Where STS is, is the operator's word for the default chain, too.
+        let web = self.credentials.is_none() && self.sts.endpoint.url.is_some();
+        let variable = |name: &str| std::env::var(name).ok();
+        let web = web.then(|| WebIdentity::of(variable, &self.sts.session_name)).flatten();
+        let own = self.own(match web {
+            Some(web) => Some(web::chain(web, &config, &self.sts.endpoint)),
+            None => config.credentials_provider(),
+        });
         let source = match &self.settings.role_arn {
             Some(role) => self.role(&config, &own, &role.as_str().into()),
             None => own,

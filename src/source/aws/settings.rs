@@ -141,12 +141,13 @@ impl AwsSettings {
 impl fmt::Debug for AwsSettings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let shown = |url: &Option<Url>| url.as_ref().map(|u| u.origin().ascii_serialization());
-        let mut out = f.debug_struct("AwsSettings");
-        out.field("region", &self.region).field("endpoint_url", &shown(&self.endpoint_url));
-        for (field, url) in self.service_endpoints() {
-            out.field(field, &shown(url));
-        }
-        out.field("role_arn", &self.role_arn)
+        f.debug_struct("AwsSettings")
+            .field("region", &self.region)
+            .field("endpoint_url", &shown(&self.endpoint_url))
+            .field("sqs_endpoint_url", &shown(&self.sqs_endpoint_url))
+            .field("cloudwatch_endpoint_url", &shown(&self.cloudwatch_endpoint_url))
+            .field("sts_endpoint_url", &shown(&self.sts_endpoint_url))
+            .field("role_arn", &self.role_arn)
             .field("external_id_file", &self.external_id_file)
             .field("cost", &self.cost)
             .field("timeout", &self.timeout)
@@ -154,5 +155,112 @@ impl fmt::Debug for AwsSettings {
             .field("fips", &self.fips)
             .field("dual_stack", &self.dual_stack)
             .finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wrong_settings_are_refused_with_the_field() {
+        let url = |text: &str| Some(text.parse().unwrap());
+        let problems = |change: &dyn Fn(&mut AwsSettings)| {
+            let mut settings = AwsSettings::new("eu-west-1");
+            change(&mut settings);
+            let found = settings.problems();
+            found.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+        };
+        let role = "arn:aws:iam::111122223333:role/metrics";
+        let services = |s: &mut AwsSettings| {
+            s.sqs_endpoint_url = url("https://sqs");
+            s.cloudwatch_endpoint_url = url("https://monitoring");
+            s.sts_endpoint_url = url("https://sts");
+        };
+        let cases: [(&dyn Fn(&mut AwsSettings), &str); 17] = [
+            (&|_| {}, ""),
+            (&|s| s.role_arn = Some(role.to_owned()), ""),
+            (&|s| s.external_id_file = Some("id".into()), ""),
+            (
+                &|s| s.region = "eu-west-1.evil.example/".to_owned(),
+                "region: \"eu-west-1.evil.example/\" is not an AWS region; one looks like eu-west-1",
+            ),
+            (
+                &|s| s.endpoint_url = url("http://u:p@x/"),
+                "endpointUrl: a URL must not hold a user or password; credentials come from the AWS SDK's default chain",
+            ),
+            (
+                &|s| s.sqs_endpoint_url = url("file:///etc"),
+                "sqsEndpointUrl: the scheme \"file\" is not http or https",
+            ),
+            (
+                &|s| s.cloudwatch_endpoint_url = url("https://x/?a=b"),
+                "cloudwatchEndpointUrl: a URL must not hold a query or fragment",
+            ),
+            (
+                &|s| s.sts_endpoint_url = url("ftp://x"),
+                "stsEndpointUrl: the scheme \"ftp\" is not http or https",
+            ),
+            (
+                &|s| s.role_arn = Some("metrics".to_owned()),
+                "roleArn: \"metrics\" is not a role's ARN; one looks like arn:aws:iam::111122223333:role/metrics",
+            ),
+            (
+                &|s| {
+                    s.fips = true;
+                    s.endpoint_url = url("http://localhost/");
+                },
+                "fips: every service has an endpoint of its own; this would have no effect on any",
+            ),
+            // CloudWatch and STS are looked for still.
+            (
+                &|s| {
+                    (s.fips, s.dual_stack) = (true, true);
+                    s.sqs_endpoint_url = url("http://localhost/");
+                },
+                "",
+            ),
+            (
+                &|s| {
+                    s.dual_stack = true;
+                    services(s);
+                },
+                "dualStack: every service has an endpoint of its own; this would have no effect on any",
+            ),
+            (
+                &|s| s.cost.price_per_thousand_metrics = "-0.01".parse().unwrap(),
+                "cost.pricePerThousandMetrics: a price is not below zero",
+            ),
+            (
+                &|s| s.cost.price_per_million_requests = "-1".parse().unwrap(),
+                "cost.pricePerMillionRequests: a price is not below zero",
+            ),
+            (&|s| s.cost.price_per_million_requests = Decimal::ZERO, ""),
+            (
+                &|s| s.cost.max_metrics_per_minute = Some(0),
+                "cost.maxMetricsPerMinute: expected a whole number of at least 1; without a ceiling leave the field out",
+            ),
+            (
+                &|s| (s.timeout, s.max_concurrent) = (Duration::ZERO, 0),
+                "timeout: a timeout is above zero and at most 1m; maxConcurrent: expected a whole number from 1 to 1024",
+            ),
+        ];
+        for (change, expected) in cases {
+            assert_eq!(problems(change), expected);
+        }
+    }
+
+    #[test]
+    fn an_endpoint_is_of_one_service_or_of_all() {
+        let mut settings = AwsSettings::new("eu-west-1");
+        settings.fips = true;
+        settings.endpoint_url = Some("http://all/".parse().unwrap());
+        settings.sqs_endpoint_url = Some("http://sqs/".parse().unwrap());
+        let identities = settings.identities();
+        assert_eq!(identities.sts_endpoint_url, settings.endpoint_url);
+        let at = identities.endpoint(settings.sqs_endpoint_url.as_ref());
+        assert_eq!((at.url.as_deref(), at.fips), (Some("http://sqs/"), false));
+        let at = identities.endpoint(None);
+        assert_eq!((at.url, at.fips), (None, true));
     }
 }

@@ -65,7 +65,7 @@ pub(in crate::source) struct Gates {
     limit: usize,
     timeout: Duration,
     metrics: Metrics,
-    gates: Bounded<Upstream, Gate>,
+    upstreams: Bounded<Upstream, Gate>,
 }
 
 impl Gates {
@@ -76,8 +76,8 @@ impl Gates {
         timeout: Duration,
         metrics: &Metrics,
     ) -> Self {
-        let gates = Bounded::new(MAX_UPSTREAMS, "services, regions and roles together");
-        Self { name: name.clone(), limit, timeout, metrics: metrics.clone(), gates }
+        let upstreams = Bounded::new(MAX_UPSTREAMS, "services, regions and roles together");
+        Self { name: name.clone(), limit, timeout, metrics: metrics.clone(), upstreams }
     }
 
     /// The gate of an upstream.
@@ -85,7 +85,7 @@ impl Gates {
     /// # Errors
     /// [`FetchError::Invalid`] when queries name too many of them.
     pub(in crate::source) fn of(&self, upstream: &Upstream) -> Result<Gate, FetchError> {
-        self.gates.get_or_insert(upstream, || {
+        self.upstreams.get_or_insert(upstream, || {
             let metrics = self.metrics.for_calls(&self.name, upstream.service.as_str());
             Gate::new(self.limit, self.timeout, metrics)
         })

@@ -23,7 +23,7 @@ use crate::source::settings::url_problem;
 
 pub(super) use signer::Signer;
 
-/// `CloudWatch` gives 500 series at most (`CloudWatch` User Guide, "QueryMetrics", "Result limit"),
+/// `CloudWatch` gives 500 series at most (`CloudWatch` User Guide, `QueryMetrics`, "Result limit"),
 /// so that 500 may stand for more.
 const CLOUDWATCH_SERIES: MaxSeries =
     MaxSeries { most: 499, rule: "CloudWatch cuts answers at 500" };

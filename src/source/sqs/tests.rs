@@ -83,7 +83,7 @@ async fn the_account_is_part_of_the_name() {
     fake.queue("jobs", Queue { visible: 5, ..Queue::default() });
     let source = source(&settings(&fake));
     let foreign = QueueRef { account: Some("999988887777".into()), ..queue("jobs") };
-    assert_eq!(ask(&source, &[foreign], &[Visible]).await, "{} 5");
+    assert_eq!(ask(&source, std::slice::from_ref(&foreign), &[Visible]).await, "{} 5");
     let bodies: Vec<String> = fake
         .server()
         .seen()
@@ -92,6 +92,11 @@ async fn the_account_is_part_of_the_name() {
         .collect();
     assert!(bodies[0].contains(r#""QueueOwnerAWSAccountId":"999988887777""#), "{bodies:?}");
     assert!(bodies[1].contains("/999988887777/jobs"), "{bodies:?}");
+    fake.fault("GetQueueAttributes", Some(Sqs::error(403, "AccessDenied", "no")));
+    assert_eq!(
+        ask(&source, &[foreign], &[Visible]).await,
+        "denied: SQS queue \"jobs\" in eu-west-1 of account 999988887777: access denied: the source's own identity needs sqs:GetQueueAttributes; allow it in its policy, and in that of the queue if its account is another (AccessDenied)"
+    );
 }
 
 #[tokio::test]

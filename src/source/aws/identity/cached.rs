@@ -150,6 +150,8 @@ impl Identity {
         }
         state.loading = true;
         let under_way = UnderWay { identity: Arc::clone(self), outcome: None };
+        // A set of its own: a load ends by itself within the gate's time, and nobody need wait for
+        // one when the process stops.
         let tasks = self.tasks.get_or_init(|| TaskSet::new(Handle::current()).0);
         tasks.job("aws_credentials", under_way.run());
         answer

@@ -1,19 +1,17 @@
 //! Roles: credentials from `AssumeRole`.
 
-use std::fmt;
 use std::sync::Arc;
 
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_sdk_sts::Client;
 use aws_sdk_sts::config::{Builder, SharedInterceptor};
-use aws_sdk_sts::operation::assume_role::AssumeRoleOutput;
 
 use crate::model::{Cause, Clock, FetchError, SourceName};
 use crate::source::aws::answer::AnswerCap;
 use crate::source::aws::failure::Operation;
+use crate::source::aws::identity::Endpoint;
 use crate::source::aws::identity::cached::{Identity, Provider};
-use crate::source::aws::identity::{Endpoint, Who};
 use crate::source::gate::Gate;
 use crate::source::watched::{WatchedFile, secret_text};
 
@@ -97,27 +95,19 @@ impl Sts {
         };
         let about = format!("{object}: STS: ");
         let answer = self.gate.call(self.gate.deadline(), &about, sent).await?;
-        credentials(answer).ok_or_else(|| {
+        taken(answer.credentials).ok_or_else(|| {
             FetchError::Malformed(Cause::new(format!("{about}the answer has no credentials")))
         })
     }
 }
 
-fn credentials(answer: AssumeRoleOutput) -> Option<Credentials> {
-    let given = answer.credentials?;
+/// What STS gives, if it is complete.
+pub(super) fn taken(given: Option<aws_sdk_sts::types::Credentials>) -> Option<Credentials> {
+    let given = given?;
     let expiry = std::time::SystemTime::try_from(given.expiration).ok()?;
     let (key, secret) = (given.access_key_id, given.secret_access_key);
     let complete = !key.is_empty() && !secret.is_empty() && !given.session_token.is_empty();
     complete.then(|| Credentials::new(key, secret, Some(given.session_token), Some(expiry), "sts"))
-}
-
-impl fmt::Display for Who {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Own => f.write_str("the source's own identity"),
-            Self::Role(role) => write!(f, "role {role}"),
-        }
-    }
 }
 
 #[cfg(test)]

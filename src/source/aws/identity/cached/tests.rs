@@ -5,6 +5,8 @@ use super::*;
 use crate::model::ManualClock;
 
 const HOUR: Duration = Duration::from_hours(1);
+/// When credentials that live for an hour are renewed.
+const RENEW_AT: Duration = HOUR.saturating_sub(RENEW_AHEAD);
 const PATIENCE: Duration = Duration::from_secs(4);
 
 /// An identity whose loads a test answers.
@@ -94,7 +96,7 @@ async fn a_hundred_callers_share_one_load() {
 async fn a_renewal_runs_ahead_of_the_end_and_nobody_waits_for_it() {
     let bench = bench(Answer::Life(HOUR, AT_ONCE));
     assert_eq!(bench.ask().await, "KEY1");
-    bench.clock.advance(HOUR - RENEW_AHEAD - Duration::from_secs(1));
+    bench.clock.advance(RENEW_AT.saturating_sub(Duration::from_secs(1)));
     assert_eq!((bench.ask().await.as_str(), bench.loads()), ("KEY1", 1));
     bench.answer(Answer::Life(HOUR, Duration::from_secs(3)));
     bench.clock.advance(Duration::from_secs(1));
@@ -110,11 +112,11 @@ async fn failed_renewals_keep_the_old_credentials_until_their_end() {
     let bench = bench(Answer::Life(HOUR, AT_ONCE));
     assert_eq!(bench.ask().await, "KEY1");
     bench.answer(Answer::Fail("STS is away"));
-    bench.clock.advance(HOUR - RENEW_AHEAD);
+    bench.clock.advance(RENEW_AT);
     let step = Duration::from_millis(500);
     let mut tried = Vec::new();
     let started = bench.clock.tick();
-    while bench.clock.tick().since(started) < RENEW_AHEAD - MARGIN {
+    while bench.clock.tick().since(started) < RENEW_AHEAD.saturating_sub(MARGIN) {
         assert_eq!(bench.ask().await, "KEY1");
         bench.settle().await;
         if tried.len() + 1 < bench.loads() {
@@ -161,7 +163,7 @@ async fn the_same_credentials_again_are_not_asked_for_at_every_call() {
     let expiry = SystemTime::from(bench.clock.now()) + HOUR;
     bench.answer(Answer::Fixed(expiry));
     assert_eq!(bench.ask().await, "KEY1");
-    bench.clock.advance(HOUR - RENEW_AHEAD);
+    bench.clock.advance(RENEW_AT);
     for _ in 0..60 {
         bench.ask().await;
         bench.settle().await;

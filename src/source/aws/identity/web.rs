@@ -1,0 +1,173 @@
+//! Web identity at a named endpoint: `AssumeRoleWithWebIdentity` with the token of a pod's service
+//! account (IRSA).
+//!
+//! The SDK's default chain does this as well, but always at AWS' own endpoint or at one from the
+//! environment. This provider is in front of it where the operator names the endpoint of STS.
+
+use std::path::PathBuf;
+
+use aws_config::SdkConfig;
+use aws_config::environment::EnvironmentVariableCredentialsProvider;
+use aws_config::meta::credentials::CredentialsProviderChain;
+use aws_credential_types::provider::error::CredentialsError;
+use aws_credential_types::provider::{self, ProvideCredentials, SharedCredentialsProvider, future};
+use aws_sdk_sts::Client;
+use aws_sdk_sts::config::Builder;
+
+use crate::source::aws::identity::Endpoint;
+use crate::source::aws::identity::role::taken;
+
+/// What the chain is told by the pod identity webhook of EKS: these environment variables.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct WebIdentity {
+    token_file: PathBuf,
+    role_arn: String,
+    session_name: String,
+}
+
+impl WebIdentity {
+    /// The web identity that the environment names, if it does. `session_name` is ours.
+    pub(super) fn of(
+        variable: impl Fn(&str) -> Option<String>,
+        session_name: &str,
+    ) -> Option<Self> {
+        let set = |name| variable(name).filter(|value| !value.trim().is_empty());
+        Some(Self {
+            token_file: set("AWS_WEB_IDENTITY_TOKEN_FILE")?.into(),
+            role_arn: set("AWS_ROLE_ARN")?,
+            session_name: set("AWS_ROLE_SESSION_NAME").unwrap_or_else(|| session_name.to_owned()),
+        })
+    }
+}
+
+/// The default chain with this web identity at this endpoint: keys in the environment go first, as
+/// in the SDK's own chain, and what is neither comes from the SDK's.
+pub(super) fn chain(
+    web: WebIdentity,
+    config: &SdkConfig,
+    endpoint: &Endpoint,
+) -> SharedCredentialsProvider {
+    let mut builder = Builder::from(config);
+    builder.set_endpoint_url(endpoint.url.clone());
+    builder.set_use_fips(Some(endpoint.fips));
+    builder.set_use_dual_stack(Some(endpoint.dual_stack));
+    let provider = Provider { web, client: Client::from_conf(builder.build()) };
+    let environment = EnvironmentVariableCredentialsProvider::new();
+    let mut chain = CredentialsProviderChain::first_try("Environment", environment)
+        .or_else("WebIdentity", provider);
+    if let Some(rest) = config.credentials_provider() {
+        chain = chain.or_else("Default", rest);
+    }
+    SharedCredentialsProvider::new(chain)
+}
+
+#[derive(Debug)]
+struct Provider {
+    web: WebIdentity,
+    client: Client,
+}
+
+impl Provider {
+    async fn assume(&self) -> provider::Result {
+        // Read each time: the kubelet renews it. A small local file.
+        let token = std::fs::read_to_string(&self.web.token_file)
+            .map_err(CredentialsError::invalid_configuration)?;
+        let request = self
+            .client
+            .assume_role_with_web_identity()
+            .role_arn(&self.web.role_arn)
+            .role_session_name(&self.web.session_name)
+            .web_identity_token(token.trim());
+        let answer = request.send().await.map_err(CredentialsError::provider_error)?;
+        taken(answer.credentials)
+            .ok_or_else(|| CredentialsError::unhandled("the answer of STS has no credentials"))
+    }
+}
+
+impl ProvideCredentials for Provider {
+    fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
+    where
+        Self: 'a,
+    {
+        future::ProvideCredentials::new(self.assume())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use aws_config::{BehaviorVersion, Region};
+
+    use super::*;
+    use crate::source::aws::failure::no_credentials;
+    use crate::source::upstream::{KeyRing, Sts};
+
+    const ROLE: &str = "arn:aws:iam::111122223333:role/irsa";
+
+    fn of(pairs: &[(&str, &str)]) -> Option<WebIdentity> {
+        let value = |name: &str| {
+            pairs.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned())
+        };
+        WebIdentity::of(value, "tidepole-aws")
+    }
+
+    #[test]
+    fn the_environment_names_it_or_not() {
+        assert_eq!(of(&[]), None);
+        assert_eq!(of(&[("AWS_ROLE_ARN", ROLE)]), None);
+        assert_eq!(of(&[("AWS_ROLE_ARN", ROLE), ("AWS_WEB_IDENTITY_TOKEN_FILE", " ")]), None);
+        let both = of(&[("AWS_ROLE_ARN", ROLE), ("AWS_WEB_IDENTITY_TOKEN_FILE", "/t")]).unwrap();
+        assert_eq!((both.role_arn.as_str(), both.session_name.as_str()), (ROLE, "tidepole-aws"));
+    }
+
+    #[tokio::test]
+    async fn the_token_is_read_anew_and_a_refusal_is_explained() {
+        let files = tempfile::tempdir().unwrap();
+        let token_file = files.path().join("token");
+        let sts = Arc::new(Sts::start(&KeyRing::default()));
+        let config = SdkConfig::builder()
+            .behavior_version(BehaviorVersion::latest())
+            .region(Region::new("eu-west-1"))
+            .retry_config(aws_config::retry::RetryConfig::disabled())
+            .build();
+        let web = WebIdentity {
+            token_file: token_file.clone(),
+            role_arn: ROLE.to_owned(),
+            session_name: "tidepole-aws".to_owned(),
+        };
+        let endpoint = Endpoint { url: Some(sts.url()), fips: false, dual_stack: false };
+        let chain = chain(web, &config, &endpoint);
+        let ask = async || {
+            let given = chain.provide_credentials().await;
+            given.map(|given| given.session_token().is_some()).map_err(|error| {
+                let error = no_credentials(&error);
+                assert!(!format!("{error:?}").contains("-jwt"), "{error:?}");
+                format!("{}: {error}", error.kind())
+            })
+        };
+        let wrong =
+            "denied: the set-up of the source's AWS credentials is wrong; the log has the cause";
+        assert_eq!(ask().await, Err(wrong.to_owned()));
+        std::fs::write(&token_file, "first-jwt\n").unwrap();
+        let about = "denied: the role of the web identity (AWS_ROLE_ARN) cannot be assumed: ";
+        assert_eq!(
+            ask().await,
+            Err(format!(
+                "{about}AWS did not accept the credentials of the source's own identity (InvalidIdentityToken)"
+            ))
+        );
+        sts.web_identity("arn:aws:iam::111122223333:role/other", "first-jwt");
+        assert_eq!(
+            ask().await,
+            Err(format!(
+                "{about}access denied: the source's own identity needs sts:AssumeRoleWithWebIdentity; allow the pod's service account in the role's trust policy (AccessDenied)"
+            ))
+        );
+        sts.web_identity(ROLE, "second-jwt");
+        std::fs::write(&token_file, "second-jwt\n").unwrap();
+        assert_eq!(ask().await, Ok(true));
+        assert_eq!(sts.hits("AssumeRoleWithWebIdentity"), 3);
+        assert_eq!(sts.calls()[0].session.as_deref(), Some("tidepole-aws"));
+    }
+}
