@@ -6,6 +6,7 @@ pub mod check;
 pub mod query;
 pub mod serve;
 
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -40,9 +41,13 @@ enum Command {
     #[command(after_help = "Examples:
   tidepole check config/demo.yaml            a server config and the definitions it names
   tidepole check metrics.d/ more.yaml        definitions alone
+  tidepole check --cost config/demo.yaml     and what they cost per month
 
 Every mistake is one line: file:line:column: field: what is wrong")]
     Check {
+        /// Print what reading CloudWatch and SQS for these definitions costs
+        #[arg(long)]
+        cost: bool,
         /// Files or folders (*.yaml, *.yml, *.json)
         #[arg(required = true)]
         paths: Vec<PathBuf>,
@@ -65,12 +70,22 @@ impl Cli {
     pub fn run(self) -> ExitCode {
         match self.command {
             Command::Serve(args) => serve::run(args),
-            Command::Check { paths } => {
-                let problems = check::check(&paths);
-                for problem in &problems {
+            Command::Check { paths, cost } => {
+                let checked = check::check(&paths);
+                for problem in &checked.problems {
                     eprintln!("{problem}");
                 }
-                if problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(EXIT_INPUT) }
+                if cost {
+                    let tables: Vec<String> =
+                        checked.costs.iter().map(ToString::to_string).collect();
+                    // A reader that went away needs no table.
+                    let _ = write!(std::io::stdout(), "{}", tables.join("\n"));
+                }
+                if checked.problems.is_empty() {
+                    ExitCode::SUCCESS
+                } else {
+                    ExitCode::from(EXIT_INPUT)
+                }
             }
             Command::Query(args) => query::run(&args),
             Command::Completions { shell } => {

@@ -1,37 +1,67 @@
-//! `tidepole check`: everything that is wrong with configs and definitions, without serving them.
+//! `tidepole check`: everything that is wrong with configs and definitions, without serving them,
+//! and what they would cost.
 //!
 //! Responsible for: telling server configs from definitions, checking the definitions that a config
 //! names against its sources, and conflicts between metrics. Not responsible for: whether the files
 //! and secrets that a config names exist on this machine.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 use crate::catalog::{Conflict, Snapshot};
 use crate::config::{Config, KIND, Overrides};
-use crate::control::file_watch::{Content, FileSet, read, scan};
+use crate::control::file_watch::{Content, FileSet, Scan, read, scan};
 use crate::definition::field::Field;
 use crate::definition::{Defaults, read_bounded, yaml};
-use crate::model::{Problem, SourceDirectory};
+use crate::model::{Estimate, Problem, SourceDirectory};
+
+/// What a check found.
+#[derive(Debug, Default)]
+pub struct Checked {
+    /// Everything that is wrong, by file and place; nothing when all is well.
+    pub problems: Vec<Problem>,
+    /// What those definitions cost that are right: one estimate per server config, and one for
+    /// definitions that no config names, if there are any.
+    pub costs: Vec<Cost>,
+}
+
+/// What the definitions of one server config cost.
+#[derive(Debug)]
+pub struct Cost {
+    /// The config whose prices were taken. None: list prices.
+    pub config: Option<PathBuf>,
+    /// The estimate.
+    pub estimate: Estimate,
+}
+
+impl fmt::Display for Cost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.config {
+            Some(path) => writeln!(f, "With the prices of {}:\n", path.display())?,
+            None => writeln!(f, "Without a server config, at list prices:\n")?,
+        }
+        self.estimate.fmt(f)
+    }
+}
 
 /// Checks server configs, definitions, and folders of both. What a config names in
 /// `definitions.paths` is checked with it, against its sources; other definitions against the
 /// sources of the only config given, or, without one, for themselves.
-///
-/// Returns everything that is wrong, by file and place; nothing when all is well.
 #[must_use]
-pub fn check(paths: &[PathBuf]) -> Vec<Problem> {
+pub fn check(paths: &[PathBuf]) -> Checked {
     let found = scan(paths);
-    let mut problems: BTreeSet<Problem> = found.problems.into_iter().collect();
+    let mut problems: BTreeSet<Problem> = empty_folders(paths, &found).into_iter().collect();
+    problems.extend(found.problems);
     let mut rest: BTreeMap<PathBuf, Content> = BTreeMap::new();
-    let mut configs: Vec<Config> = Vec::new();
+    let mut configs: Vec<(PathBuf, Config)> = Vec::new();
     let mut broken = 0_usize;
     for path in found.files {
         let content = read(&path);
         match &content {
             Content::Text(text) if is_server_config(text) => {
                 match Config::parse(&path, text, &Overrides::default()) {
-                    Ok(config) => configs.push(config),
+                    Ok(config) => configs.push((path, config)),
                     Err(found) => {
                         broken += 1;
                         problems.extend(found);
@@ -44,20 +74,47 @@ pub fn check(paths: &[PathBuf]) -> Vec<Problem> {
         }
     }
     let mut covered: BTreeSet<PathBuf> = BTreeSet::new();
-    for config in &configs {
+    let mut costs = Vec::new();
+    for (path, config) in &configs {
         let found = scan(&config.definition_paths);
         problems.extend(found.problems);
         let contents = found.files.iter().map(|path| (path.clone(), read(path))).collect();
         covered.extend(found.files.iter().map(|path| real(path)));
-        check_definitions(&mut problems, Against::of(config), contents);
+        let estimate = check_definitions(&mut problems, Against::of(config), contents);
+        costs.push(Cost { config: Some(path.clone()), estimate });
     }
     rest.retain(|path, _| !covered.contains(&real(path)));
-    let against = match &configs[..] {
-        [only] if broken == 0 => Against::of(only),
-        _ => Against { sources: None, defaults: Defaults::default(), cluster: true },
+    if !rest.is_empty() {
+        let (config, against) = match &configs[..] {
+            [(path, only)] if broken == 0 => (Some(path.clone()), Against::of(only)),
+            _ => (None, Against { sources: None, defaults: Defaults::default(), cluster: true }),
+        };
+        let estimate = check_definitions(&mut problems, against, rest);
+        costs.push(Cost { config, estimate });
+    }
+    Checked { problems: problems.into_iter().collect(), costs }
+}
+
+/// Folders of the command line in which nothing was found: more likely the wrong folder than
+/// nothing to check.
+fn empty_folders(paths: &[PathBuf], found: &Scan) -> Vec<Problem> {
+    // By where they really are: a folder that is given twice is walked once.
+    let filled: BTreeSet<PathBuf> =
+        found.files.iter().filter_map(|file| Some(real(file.parent()?))).collect();
+    let is_empty = |path: &&PathBuf| {
+        path.is_dir()
+            && !found.unlisted.contains(path)
+            && !found.files.iter().any(|file| file.starts_with(path))
+            && !filled.iter().any(|folder| folder.starts_with(real(path)))
     };
-    check_definitions(&mut problems, against, rest);
-    problems.into_iter().collect()
+    let problem = |path: &PathBuf| Problem {
+        path: path.clone(),
+        line: 0,
+        column: 0,
+        field: String::new(),
+        message: "nothing to check in this folder: no *.yaml, *.yml or *.json".to_owned(),
+    };
+    paths.iter().filter(is_empty).map(problem).collect()
 }
 
 fn is_server_config(text: &str) -> bool {
@@ -94,16 +151,19 @@ fn check_definitions(
     problems: &mut BTreeSet<Problem>,
     against: Against,
     contents: BTreeMap<PathBuf, Content>,
-) {
+) -> Estimate {
     let Against { sources, defaults, cluster } = against;
+    let prices = sources.clone().unwrap_or_default();
     let mut set = FileSet::new(sources, defaults, cluster, Box::new(read_bounded));
     for (path, content) in contents {
         set.update(&path, content);
     }
     let (entries, found) = set.collect();
     problems.extend(found);
+    let estimate = Estimate::of(entries.iter().map(AsRef::as_ref), &prices);
     let snapshot = Snapshot::build(entries, Vec::new(), 0, |_| None);
     problems.extend(snapshot.conflicts().iter().filter_map(Conflict::problem));
+    estimate
 }
 
 #[cfg(test)]
@@ -132,18 +192,76 @@ mod tests {
         }
         let paths: Vec<PathBuf> = names.iter().map(|name| dir.path().join(name)).collect();
         let prefix = format!("{}/", dir.path().display());
-        check(&paths).iter().map(|problem| problem.to_string().replace(&prefix, "")).collect()
+        check(&paths)
+            .problems
+            .iter()
+            .map(|problem| problem.to_string().replace(&prefix, ""))
+            .collect()
     }
 
     #[test]
     fn what_the_repository_ships_is_clean() {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
         for name in ["config/demo.yaml", "config/minimal.yaml", "config/full.yaml", "config"] {
-            assert_eq!(check(&[root.join(name)]), [], "{name}");
+            assert_eq!(check(&[root.join(name)]).problems, [], "{name}");
         }
         for example in fs::read_dir(root.join("config/examples")).unwrap() {
-            assert_eq!(check(&[example.unwrap().path()]), []);
+            assert_eq!(check(&[example.unwrap().path()]).problems, []);
         }
+    }
+
+    #[test]
+    fn a_folder_with_nothing_to_check_is_told() {
+        let files = [
+            ("d/a.yaml", document("a", "a", "simulated: {constant: 1}")),
+            ("e/note.txt", String::new()),
+        ];
+        assert_eq!(
+            check_in(&files, &["e", "d", "./d"]),
+            ["e: nothing to check in this folder: no *.yaml, *.yml or *.json"]
+        );
+        // A config may name a folder that is still empty: the server watches it.
+        let config = server("sources: [{name: sim, simulated: {}}]\ndefinitions: {paths: [e]}");
+        let files = [("server.yaml", config), ("e/note.txt", String::new())];
+        assert_eq!(check_in(&files, &["server.yaml"]), [""; 0]);
+        assert_eq!(check_in(&files, &["."]), [""; 0]);
+    }
+
+    #[test]
+    fn costs_are_told_for_what_is_right() {
+        let dir = tempfile::tempdir().unwrap();
+        let put = |name: &str, text: String| {
+            fs::create_dir_all(dir.path().join("d")).unwrap();
+            fs::write(dir.path().join(name), text).unwrap();
+            dir.path().join(name)
+        };
+        let metric =
+            "cloudwatch: { metric: { namespace: A, name: B, statistic: Sum, period: 1m } }";
+        let definitions = put(
+            "d/a.yaml",
+            document("a", "a", metric) + &document("b", "b", "sqs: {queues: [x y]}"),
+        );
+        let config = put(
+            "server.yaml",
+            server("sources: [{name: aws, aws: {region: eu-west-1}}]\ndefinitions: {paths: [d]}"),
+        );
+        let checked = check(&[definitions]);
+        assert_eq!(checked.problems.len(), 1);
+        let [alone] = &checked.costs[..] else { panic!() };
+        assert!(
+            alone.to_string().starts_with(
+                "Without a server config, at list prices:\n\nDEFINITION               SOURCE  PER READ  READ EVERY  PER MINUTE  USD PER MONTH\nClusterExternalMetric a  aws     1 metric  1m          1           0.44\n"
+            ),
+            "{alone}"
+        );
+        let checked = check(std::slice::from_ref(&config));
+        let [cost] = &checked.costs[..] else { panic!() };
+        assert_eq!(cost.config.as_ref(), Some(&config));
+        assert!(
+            cost.to_string()
+                .starts_with(&format!("With the prices of {}:\n\nDEF", config.display()))
+        );
+        assert_eq!(cost.estimate.lines.len(), 1);
     }
 
     #[test]

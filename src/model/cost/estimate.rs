@@ -215,17 +215,16 @@ fn dollars(amount: &Decimal) -> String {
 /// A time between reads: `15s`, `1m30s`, `2h`, `1.5s`.
 fn duration(time: Duration) -> String {
     let (hours, minutes) = (time.as_secs() / 3600, time.as_secs() / 60 % 60);
-    let seconds = time - Duration::from_mins(time.as_secs() / 60);
-    let mut text = String::new();
-    for (count, unit) in [(hours, "h"), (minutes, "m")] {
-        if count > 0 {
-            text.push_str(&format!("{count}{unit}"));
-        }
+    let seconds = time.saturating_sub(Duration::from_mins(time.as_secs() / 60)).as_secs_f64();
+    let mut parts: Vec<String> = [(hours, "h"), (minutes, "m")]
+        .into_iter()
+        .filter(|(count, _)| *count > 0)
+        .map(|(count, unit)| format!("{count}{unit}"))
+        .collect();
+    if seconds > 0.0 || parts.is_empty() {
+        parts.push(format!("{seconds}s"));
     }
-    if !seconds.is_zero() || text.is_empty() {
-        text.push_str(&format!("{}s", seconds.as_secs_f64()));
-    }
-    text
+    parts.concat()
 }
 
 #[cfg(test)]
