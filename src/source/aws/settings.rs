@@ -162,10 +162,12 @@ impl fmt::Debug for AwsSettings {
 mod tests {
     use super::*;
 
+    type Change<'a> = &'a dyn Fn(&mut AwsSettings);
+
     #[test]
     fn wrong_settings_are_refused_with_the_field() {
         let url = |text: &str| Some(text.parse().unwrap());
-        let problems = |change: &dyn Fn(&mut AwsSettings)| {
+        let problems = |change: Change<'_>| {
             let mut settings = AwsSettings::new("eu-west-1");
             change(&mut settings);
             let found = settings.problems();
@@ -177,7 +179,7 @@ mod tests {
             s.cloudwatch_endpoint_url = url("https://monitoring");
             s.sts_endpoint_url = url("https://sts");
         };
-        let cases: [(&dyn Fn(&mut AwsSettings), &str); 17] = [
+        let cases: [(Change<'_>, &str); 17] = [
             (&|_| {}, ""),
             (&|s| s.role_arn = Some(role.to_owned()), ""),
             (&|s| s.external_id_file = Some("id".into()), ""),

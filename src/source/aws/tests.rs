@@ -133,7 +133,7 @@ fn eks_pod_identity_is_asked_with_its_token() {
             return Reply::json(403, "{}");
         }
         let expires = jiff::Timestamp::from_second(key.expires.unwrap()).unwrap();
-        let (id, secret) = (&key.access_key, &key.secret);
+        let (id, secret) = (&key.id, &key.secret);
         let token = key.session_token.as_deref().unwrap();
         Reply::json(
             200,
