@@ -143,9 +143,9 @@ impl PrometheusSource {
             Some(signer) => {
                 let (base, method) = (client.base_url(), self.method);
                 match signer.query(base, method, &parameters, headers.iter()).await {
-                    Ok(signed) => {
-                        headers = headers.with_secrets(signed.secrets);
-                        let sent = client.inner().execute(signed.request).await;
+                    Ok(prepared) => {
+                        headers = headers.with_secrets(prepared.secrets);
+                        let sent = client.inner().execute(prepared.request).await;
                         sent.map_err(|error| failure::no_answer(&error))
                     }
                     Err(error) => Err(error),
