@@ -23,7 +23,8 @@ pub const EXIT_INTERNAL: u8 = 70;
 #[command(after_help = "Examples:
   tidepole serve --config config/demo.yaml   serve simulated metrics, no cluster needed
   tidepole check config/ metrics.d/          find every mistake before it is deployed
-  tidepole query --config config/demo.yaml traffic   show how one value comes about
+  tidepole query -f config/demo.d gpu-slots-free
+                                             show how one value comes about
   tidepole completions bash                  shell completion")]
 pub struct Cli {
     #[command(subcommand)]

@@ -36,43 +36,45 @@ const EXIT_USAGE: u8 = 2;
 /// The namespace that is assumed for a cluster-wide definition when none is given.
 const ASSUMED_NAMESPACE: &str = "default";
 
-/// What `-h` says after the arguments.
-pub(super) const AFTER_HELP: &str = "Examples:
-  tidepole query --config server.yaml jobs               a definition of the config's
-  tidepole query --config server.yaml jobs -l queue=mail as an HPA with this selector reads it
-  tidepole query --config server.yaml -f - < jobs.yaml   a draft, with the config's sources
-  tidepole query --config server.yaml jobs --dry-run     only what would be sent
-  tidepole query -f config/demo.d queue-depth-mail       simulated metrics need no config
-
-Exit code: 0 a value would be served; 1 no value would be served, or the input is wrong; 2 usage";
-
-/// What `--help` says after the arguments.
-pub(super) const AFTER_LONG_HELP: &str = "Examples:
-  tidepole query --config server.yaml jobs               a definition of the config's
-  tidepole query --config server.yaml jobs -l queue=mail as an HPA with this selector reads it
-  tidepole query --config server.yaml -f - < jobs.yaml   a draft, with the config's sources
-  tidepole query --config server.yaml jobs --dry-run     only what would be sent
-  tidepole query -f config/demo.d queue-depth-mail       simulated metrics need no config
-
-Nothing is asked but the definition's source, once; no cluster is contacted. Names and values of
-credentials are not shown.
+macro_rules! examples {
+    () => {
+        "Examples:
+  tidepole query --config server.yaml jobs                a definition of the config's
+  tidepole query --config server.yaml jobs -l queue=mail  as an HPA with this selector reads it
+  tidepole query --config server.yaml -f - < jobs.yaml    a draft, with the config's sources
+  tidepole query --config server.yaml jobs --dry-run      only what would be sent
+  tidepole query -f config/demo.d queue-depth-mail        simulated metrics need no config
 
 Exit code: 0 a value would be served, or a dry run showed the request; 1 no value would be served
-(the result says why), or the input is wrong; 2 usage; 70 internal.
+(the result says why), or the input is wrong; 2 usage; 70 internal"
+    };
+}
 
-Output of -o json and -o yaml, all keys always there:
-  definition   kind, namespace, name, origin (file:line), metric, labels
-  namespace, namespaceAssumed, selector                who reads
-  source, kind, query                who is asked, and what in one line
-  rules        refresh, maxAge, onNoData, aggregate, scale, offset, min, max
-  notes        [text]
-  dryRun       true: nothing was sent; sample and result are null
-  calls        [operation, target, request, answer or error, omitted, tookSeconds]
-  choice       [text] which datapoint was chosen, and why
-  sample       timestamp, ageSeconds, series: [labels, value]; null: the upstream gave none
-  result       served, state, value (the sum of the items, as the HPA takes it),
-               items: [labels, timestamp, value, series, steps: [step, value]],
-               error (what an HPA reads), errorKind, detail";
+/// What `-h` says after the arguments.
+pub(super) const AFTER_HELP: &str = examples!();
+
+/// What `--help` says after the arguments.
+pub(super) const AFTER_LONG_HELP: &str = concat!(
+    examples!(),
+    "
+
+Nothing is asked but the definition's source, once, as the server would ask it; no cluster is
+contacted. No value of a header, credential or signature is shown.
+
+Keys of -o json and -o yaml, all of them always there:
+  definition        kind, namespace, name, origin (file:line), metric, labels
+  namespace, namespaceAssumed, selector      who reads
+  source, kind, query                        who is asked, and what, in one line
+  rules             refresh, maxAge, onNoData, aggregate, scale, offset, min, max
+  notes             [text]
+  dryRun            true: nothing was sent; sample and result are null
+  calls             [operation, target, request, answer or error, omitted, tookSeconds]
+  choice            [text]: which datapoint was chosen, and why
+  sample            timestamp, ageSeconds, series: [labels, value]; null: there was none
+  result            served, state, value (the sum of the items, as an HPA takes it),
+                    items: [labels, timestamp, value, series, steps: [step, value]],
+                    error (what an HPA reads), errorKind, detail"
+);
 
 /// Arguments of `tidepole query`.
 #[derive(Debug, Args)]

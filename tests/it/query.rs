@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::support::process::tidepole;
 use crate::support::server::{Setup, metric};
-use crate::support::upstream::{Prometheus, Queue, Reply, Sqs};
+use crate::support::upstream::{CloudWatch, Prometheus, Queue, Reply, Sqs};
 
 const TOKEN: &str = "token-that-nobody-may-see";
 
@@ -197,6 +197,73 @@ fn queue_depths_show_every_call() {
         seen.out
     );
     assert!(!seen.out.contains("Signature"), "{}", seen.out);
+}
+
+#[test]
+fn a_cloudwatch_datapoint_is_chosen_and_said_why() {
+    let fake = CloudWatch::start();
+    fake.generate_all(|_, _| Some(0.25));
+    let sources = format!(
+        "  - {{ name: aws, aws: {{ region: eu-west-1, cloudwatchEndpointUrl: \"{}\", timeout: 3s }} }}\n",
+        fake.url()
+    );
+    let spec = "cloudwatch: { metric: { namespace: AWS/ApplicationELB, name: TargetResponseTime, \
+                dimensions: { LoadBalancer: app/web/1 }, statistic: p99, period: 1m } }, scale: 1000";
+    let setup = Setup::new(&sources).with("a.yaml", &metric("latency", spec));
+    let dry = query(&setup, &["latency", "--dry-run", "-o", "json"]);
+    assert_eq!(dry.code, Some(0), "{}{}", dry.out, dry.err);
+    assert_eq!(fake.hits(), 0);
+    let seen = query(&setup, &["latency", "-o", "json"]);
+    assert_eq!(seen.code, Some(0), "{}{}", seen.out, seen.err);
+    let shown = seen.json();
+    assert_eq!(shown["result"]["value"], "250");
+    let (dry, call) = (&dry.json()["calls"][0], &shown["calls"][0]);
+    assert_eq!((&dry["operation"], &dry["target"]), (&call["operation"], &call["target"]));
+    assert_eq!(
+        dry["request"]["MetricDataQueries"], call["request"]["MetricDataQueries"],
+        "what a dry run shows is what is sent"
+    );
+    assert!(!shown["choice"].as_array().unwrap().is_empty(), "{shown}");
+    let table = query(&setup, &["latency"]).out;
+    assert!(table.contains("Stat: p99") && table.contains("Result       250 would be"), "{table}");
+    // Without credentials there is still the request.
+    let mut command = tidepole(&["query", "--config"], &setup.config());
+    command.env_remove("AWS_ACCESS_KEY_ID").env_remove("AWS_SECRET_ACCESS_KEY");
+    let seen = run(command.args(["latency", "-o", "json"]), "");
+    assert_eq!(seen.code, Some(1), "{}", seen.err);
+    let shown = seen.json();
+    assert_eq!(shown["result"]["errorKind"], "denied", "{shown}");
+    assert_eq!(shown["calls"][0]["operation"], "GetMetricData");
+}
+
+#[test]
+fn a_signed_query_shows_who_signs_and_no_signature() {
+    let fake = Prometheus::start();
+    fake.set(
+        "echo",
+        Reply::json(
+            200,
+            r#"{"status":"success","data":{"resultType":"scalar","result":[1795262550,"4"]}}"#,
+        ),
+    );
+    let sources = format!(
+        "  - {{ name: amp, prometheus: {{ url: \"{}\", sigV4: {{ region: eu-west-1, service: aps }}, timeout: 3s }} }}\n",
+        fake.server().url()
+    );
+    let setup =
+        Setup::new(&sources).with("a.yaml", &metric("depth", "prometheus: { query: echo }"));
+    let seen = query(&setup, &["depth", "-o", "json", "--full"]);
+    assert_eq!(seen.code, Some(0), "{}{}", seen.out, seen.err);
+    let call = &seen.json()["calls"][0];
+    assert_eq!(call["target"], "signed as the source's own identity");
+    assert_eq!(call["request"]["headers"]["authorization"], "[redacted]");
+    let sent = fake.server().seen().remove(0);
+    let authorization = sent.header("authorization").expect("it is signed");
+    let (_, signature) = authorization.split_once("Signature=").expect("it is signed");
+    assert!(!seen.out.contains(signature) && !seen.out.contains("Credential="), "{}", seen.out);
+    let dry = query(&setup, &["depth", "-o", "json", "--dry-run"]);
+    assert_eq!(dry.json()["calls"][0]["request"], call["request"]);
+    assert_eq!(fake.server().hits(), 1);
 }
 
 #[test]

@@ -91,7 +91,7 @@ impl Library {
         }
         let text = String::from_utf8(bytes)
             .map_err(|_| Refusal::input(format!("{STDIN}: not UTF-8 text")))?;
-        library.take(Path::new(STDIN), &text, config, true);
+        library.take(vec![(STDIN.into(), text)], config, true);
         Ok(library)
     }
 
@@ -102,24 +102,23 @@ impl Library {
     fn take_paths(&mut self, paths: &[PathBuf], config: Option<&Config>, bare: bool) {
         let found = scan(paths);
         self.problems.extend(found.problems);
+        let mut texts = Vec::new();
         for path in found.files {
             match read(&path) {
-                Content::Text(text) => self.take(&path, &text, config, bare),
+                Content::Text(text) => texts.push((path, text)),
                 Content::Unreadable(why) => {
-                    self.problems.push(problem(
-                        &path,
-                        Place::default(),
-                        format!("cannot be read: {why}"),
-                    ));
+                    let message = format!("cannot be read: {why}");
+                    self.problems.push(problem(&path, Place::default(), message));
                 }
                 Content::Missing => {}
             }
         }
+        self.take(texts, config, bare);
     }
 
-    /// Reads the documents of a text. With `bare`, one without any of a document's own fields is a
-    /// spec.
-    fn take(&mut self, path: &Path, text: &str, config: Option<&Config>, bare: bool) {
+    /// Reads the documents of all texts, in path order. With `bare`, one without any of a
+    /// document's own fields is a spec.
+    fn take(&mut self, texts: Vec<(PathBuf, String)>, config: Option<&Config>, bare: bool) {
         let sources = config.map(Config::source_directory);
         let defaults = config.map_or_else(Defaults::default, |config| config.defaults.clone());
         let context = Context {
@@ -129,20 +128,26 @@ impl Library {
             author: Author::Operator,
             read_file: &read_bounded,
         };
-        let documents = match yaml::parse(text) {
-            Ok(documents) => documents,
-            Err(mistake) => {
-                self.problems.push(problem(path, mistake.place, mistake.message));
-                return;
+        for (path, text) in texts {
+            match yaml::parse(&text) {
+                Ok(documents) => self.definitions.extend(documents.into_iter().map(|document| {
+                    let document = if bare { dressed(document) } else { document };
+                    read_document(&path, &document, &context)
+                })),
+                Err(mistake) => {
+                    self.problems.push(problem(&path, mistake.place, mistake.message));
+                }
             }
-        };
-        for document in documents {
-            let document = if bare { dressed(document) } else { document };
-            self.definitions.push(read_document(path, &document, &context));
         }
-        // Of two with one kind, namespace and name the first stays, as in the server.
+        // Of two valid ones with one kind, namespace and name the first stays, as in the server.
+        let id_of = |definition: &Definition| definition.id.clone();
+        let valid = self.definitions.iter().filter(|definition| definition.outcome.is_ok());
+        let valid: HashSet<DefinitionId> = valid.filter_map(id_of).collect();
         let mut seen: HashSet<DefinitionId> = HashSet::new();
-        self.definitions.retain(|d| d.id.as_ref().is_none_or(|id| seen.insert(id.clone())));
+        self.definitions.retain(|definition| {
+            let Some(id) = &definition.id else { return true };
+            (definition.outcome.is_ok() || !valid.contains(id)) && seen.insert(id.clone())
+        });
     }
 
     /// The one that is meant. `namespace` is that of the reader.
@@ -359,7 +364,7 @@ mod tests {
 
     fn library(text: &str) -> Library {
         let mut library = Library::new("d".to_owned());
-        library.take(Path::new("d/a.yaml"), text, None, true);
+        library.take(vec![("d/a.yaml".into(), text.to_owned())], None, true);
         library
     }
 
@@ -450,6 +455,12 @@ mod tests {
             "d/a.yaml:7:3: spec.scael: unknown field; did you mean `scale`?"
         );
         assert_eq!(pick(&library, "good", None), "ExternalMetric a/good");
+        // As in the server, the valid one of two counts, and of two valid ones the first.
+        let again = text + &document("ExternalMetric", "bad", "a", "scale: 3");
+        let again = again + &document("ExternalMetric", "bad", "a", "scale: 4");
+        let library = self::library(&again);
+        let entry = library.pick(Some(&"bad".parse().unwrap()), None).unwrap();
+        assert_eq!(entry.transform.scale, "3".parse().unwrap());
     }
 
     #[test]

@@ -309,11 +309,11 @@ async fn errors_of_a_whole_call_are_everybodys() {
         ),
         (
             Fake::denied("arn:aws:iam::1:user/me"),
-            "denied: CloudWatch in eu-west-1: access denied: the source's identity needs cloudwatch:GetMetricData (AccessDenied)",
+            "denied: CloudWatch in eu-west-1: access denied: the source's own identity needs cloudwatch:GetMetricData; allow it in its policy (AccessDenied)",
         ),
         (
             Fake::expired(),
-            "denied: CloudWatch in eu-west-1: the source's AWS credentials were not accepted (ExpiredToken)",
+            "denied: CloudWatch in eu-west-1: AWS did not accept the credentials of the source's own identity: they have expired; is this machine's clock right? (ExpiredToken)",
         ),
         (
             Fake::error(404, "UnknownOperationException", "What?"),
@@ -339,7 +339,7 @@ async fn one_query_is_explained() {
     let [exchange] = told.exchanges.as_slice() else { panic!("{:?}", told.exchanges) };
     assert_eq!(
         (&*exchange.operation, &*exchange.target),
-        ("GetMetricData", "CloudWatch in eu-west-1")
+        ("GetMetricData", "CloudWatch in eu-west-1 as the source's own identity")
     );
     assert_eq!(
         exchange.request,

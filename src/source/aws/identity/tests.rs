@@ -2,10 +2,11 @@
 
 use super::*;
 use crate::model::{
-    ManualClock, Query, QuerySpec, QueueCount, QueueRef, Source, SqsQuery, SystemClock,
+    CloudWatchQuery, ManualClock, MetricDataQuery, MetricQuestion, MetricStat, Query, QuerySpec,
+    QueueCount, QueueRef, Source, SqsQuery, SystemClock,
 };
 use crate::source::aws::{AwsSettings, AwsSource};
-use crate::source::upstream::{KeyRing, Queue, Reply, Sqs, Sts};
+use crate::source::upstream::{CloudWatch, KeyRing, Queue, Reply, Sqs, Sts};
 use crate::telemetry::Telemetry;
 
 const BASE_KEY: &str = "AKIDBASE";
@@ -207,6 +208,52 @@ async fn a_call_that_is_denied_names_the_identity_that_made_it() {
             "{prefix}AWS did not accept the credentials of role {TEAM_ROLE}: they have expired; is this machine's clock right? ("
         )),
         "{expired}"
+    );
+}
+
+#[tokio::test]
+async fn cloudwatch_is_asked_as_the_querys_role() {
+    let mut bench = Bench::new();
+    let fake = CloudWatch::start();
+    fake.check_signatures(&bench.ring);
+    fake.generate_all(|_, _| Some(5.0));
+    bench.settings.cloudwatch_endpoint_url = Some(fake.url().parse().unwrap());
+    bench.sts.role(TEAM_ROLE);
+    let source = bench.source();
+    let minute = Duration::from_mins(1);
+    let stat = MetricStat {
+        namespace: "App".into(),
+        name: "M".into(),
+        dimensions: Vec::new(),
+        statistic: "Sum".into(),
+        period: minute,
+        unit: None,
+        account_id: None,
+    };
+    let question = MetricQuestion::Metric(stat);
+    let one = MetricDataQuery { id: "m".into(), question, label: None, return_data: true };
+    let spec = CloudWatchQuery {
+        region: "us-east-1".into(),
+        role_arn: Some(TEAM_ROLE.into()),
+        queries: vec![one],
+        period: minute,
+        delay: minute,
+        lookback: minute * 6,
+    };
+    let spec = QuerySpec::CloudWatch(Box::new(spec));
+    let query = [Arc::new(Query { source: SourceName::new("aws"), spec })];
+    let value = source.fetch(&query).await.remove(0).map(|sample| sample.series[0].value.clone());
+    assert_eq!(value, Ok(5_u64.into()));
+    assert_eq!(bench.sts.assumed(TEAM_ROLE), 1);
+    let header = fake.server().last().header("authorization").unwrap().to_owned();
+    assert!(header.contains("Credential=ASIA0000000000000001/"), "{header}");
+    assert!(header.contains("/us-east-1/monitoring/"), "{header}");
+    bench.ring.deny(TEAM_ROLE, "cloudwatch:GetMetricData");
+    assert_eq!(
+        source.fetch(&query).await.remove(0).unwrap_err().to_string(),
+        format!(
+            "CloudWatch in us-east-1: access denied: role {TEAM_ROLE} needs cloudwatch:GetMetricData; allow it in its policy (AccessDenied)"
+        )
     );
 }
 
