@@ -15,6 +15,7 @@ mod metrics;
 mod process;
 mod query;
 mod readiness;
+mod readme;
 mod reload;
 mod semantics;
 mod shutdown;

@@ -44,6 +44,13 @@ impl Setup {
         Self { folder, authority, sources, defaults, cluster: false }
     }
 
+    /// Sets `sources` of the config: a YAML list, indented.
+    #[must_use]
+    pub(crate) fn sources(mut self, sources: &str) -> Self {
+        sources.clone_into(&mut self.sources);
+        self
+    }
+
     /// Sets `defaults` of the config.
     #[must_use]
     pub(crate) fn defaults(mut self, defaults: &str) -> Self {
