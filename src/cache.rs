@@ -2,8 +2,8 @@
 //!
 //! Responsible for: what the last fetches of a query said and what may therefore be served
 //! ([`entry`], pure), the cell through which readers and the refresher share that state
-//! ([`cell`]), and the bounded store of queries that exist only because somebody read them
-//! ([`on_demand`]).
+//! ([`cell`]), and the bounded store of queries that exist only because somebody read or announced
+//! them ([`on_demand`]).
 //! Not responsible for: when to fetch (the refresher), which metrics exist (the catalog, which
 //! holds the cells of all known queries so that nothing wanted can be evicted).
 //!
@@ -23,6 +23,6 @@ pub mod cell;
 pub mod entry;
 pub mod on_demand;
 
-pub use cell::{Admission, Demand, QueryCell};
+pub use cell::{Admission, Demand, Hold, QueryCell};
 pub use entry::{EntryState, Failure, NoData, View};
 pub use on_demand::OnDemand;

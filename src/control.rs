@@ -1,11 +1,13 @@
 //! The control flow: what keeps the memory fresh.
 //!
-//! Responsible for: watching definitions ([`file_watch`]) and refreshing wanted queries
-//! ([`refresher`]).
+//! Responsible for: watching definitions ([`file_watch`]), announcing what HPAs refer to
+//! ([`hpa_watch`]), and refreshing wanted queries ([`refresher`]).
 //! Not responsible for: answering requests.
 
 pub mod file_watch;
+pub mod hpa_watch;
 pub mod refresher;
 pub mod schedule;
 
+pub use hpa_watch::HpaWatch;
 pub use refresher::Refresher;

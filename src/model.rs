@@ -8,6 +8,7 @@
 //! Invariants: nothing here imports another module of this crate, and nothing here knows `axum`,
 //! `http`, `kube`, `rustls`, or an AWS crate. The test `repo_layering` enforces both.
 
+pub mod announce;
 pub mod arn;
 pub mod attributes;
 pub mod clock;
@@ -30,6 +31,10 @@ pub mod sample;
 pub mod selector;
 pub mod source;
 
+pub use announce::{
+    ANNOUNCE_EVERY, Announce, Announced, CLAIM_LAPSE, Claim, MetricReference, ObjectReference,
+    ReferenceKind,
+};
 pub use attributes::{Attributes, ResourceAttributes};
 pub use clock::{Clock, ManualClock, SystemClock, Tick};
 pub use cost::{BillingUnit, CostSettings, Estimate, EstimateLine, Rate, SourceEstimate, Toll};

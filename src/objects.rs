@@ -15,8 +15,10 @@ use futures::StreamExt;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::api::PartialObjectMeta;
 use kube::runtime::reflector::{self, ObjectRef, Store};
+use kube::runtime::watcher::Event;
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client};
+use tokio::sync::watch;
 
 use crate::model::{Labels, NamespaceDirectory};
 use crate::task::TaskSet;
@@ -29,6 +31,7 @@ pub struct Namespaces {
     store: Store<PartialObjectMeta<Namespace>>,
     writer: std::sync::Mutex<Option<reflector::store::Writer<PartialObjectMeta<Namespace>>>>,
     started: AtomicBool,
+    changes: watch::Sender<u64>,
 }
 
 impl Namespaces {
@@ -42,6 +45,7 @@ impl Namespaces {
             store,
             writer: std::sync::Mutex::new(Some(writer)),
             started: AtomicBool::new(false),
+            changes: watch::Sender::new(0),
         }
     }
 
@@ -53,6 +57,7 @@ impl Namespaces {
         self.started.store(true, Ordering::SeqCst);
         let namespaces: Api<PartialObjectMeta<Namespace>> = Api::all(client.clone());
         let shutdown = self.tasks.shutdown_token().clone();
+        let changes = self.changes.clone();
         self.tasks.service("namespace watch", async move {
             let mut events = std::pin::pin!(
                 watcher(namespaces, watcher::Config::default()).default_backoff().reflect(writer)
@@ -63,6 +68,11 @@ impl Namespaces {
                     () = shutdown.cancelled() => return,
                     event = events.next() => event,
                 };
+                // Of a listing the end alone: until then the directory is as it was.
+                if matches!(&event, Some(Ok(Event::Apply(_) | Event::Delete(_) | Event::InitDone)))
+                {
+                    changes.send_modify(|generation| *generation += 1);
+                }
                 match event {
                     Some(Ok(_)) if failing => {
                         failing = false;
@@ -84,6 +94,12 @@ impl Namespaces {
                 }
             }
         });
+    }
+
+    /// Tells whenever a namespace came, went or changed. The directory knows it by then.
+    #[must_use]
+    pub fn subscribe(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
     }
 
     /// Whether a watch that was required has listed.

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, Guard};
@@ -10,9 +10,10 @@ use jiff::Timestamp;
 use tokio::sync::Notify;
 
 use crate::cache::EntryState;
-use crate::model::{FetchError, Query, Sample, Tick};
+use crate::model::{CLAIM_LAPSE, Claim, FetchError, Query, Sample, Tick};
 
-/// A tick that has not come: of a cell that nobody has read, or that is not set apart.
+/// A tick that has not come: of a cell that nobody has read, to which no HPA has referred, or that is
+/// not set apart.
 const NEVER: u64 = 0;
 
 /// One query's state and its dealings with the refresher.
@@ -24,8 +25,16 @@ pub struct QueryCell {
     state: ArcSwap<EntryState>,
     /// Tick of the latest read, in milliseconds.
     last_read: AtomicU64,
-    /// Tick at which the query became wanted, for the bound of the first read's wait.
+    /// Tick at which the query became wanted, or at which the first reader came for one that was
+    /// only announced: from here the first read's wait counts.
     wanted_since: AtomicU64,
+    /// Whether a reader has waited for the first fetch, or will.
+    awaited: AtomicBool,
+    /// While `claimants` is above zero the round of the latest claim, afterwards the tick at which
+    /// the last one was taken back.
+    claim: AtomicU64,
+    /// HPAs that refer to the query.
+    claimants: AtomicU32,
     /// Whether the refresher has the query in its schedule, or has been asked to take it.
     scheduled: AtomicBool,
     /// Set when the definition went away or the store evicted the cell: the refresher drops it.
@@ -51,6 +60,9 @@ impl QueryCell {
             state: ArcSwap::from_pointee(EntryState::default()),
             last_read: AtomicU64::new(NEVER),
             wanted_since: AtomicU64::new(NEVER),
+            awaited: AtomicBool::new(false),
+            claim: AtomicU64::new(NEVER),
+            claimants: AtomicU32::new(0),
             scheduled: AtomicBool::new(false),
             retired: AtomicBool::new(false),
             keep_warm: AtomicBool::new(keep_warm),
@@ -90,7 +102,64 @@ impl QueryCell {
         }
     }
 
-    /// Since when it has been wanted, this time.
+    /// Notes HPAs that refer to the query, which keeps it wanted; nobody has read it by that. For
+    /// one caller at a time.
+    pub fn claim(&self, claim: Claim) {
+        if claim.hpas == 0 {
+            return;
+        }
+        let same_round = self.claim.load(Ordering::SeqCst) == claim.round.0;
+        let before = if same_round { self.claimants.load(Ordering::SeqCst) } else { 0 };
+        // In this order a look in between finds a claim of an earlier time, never a release.
+        self.claimants.store(before.saturating_add(claim.hpas), Ordering::SeqCst);
+        self.claim.store(claim.round.0, Ordering::SeqCst);
+    }
+
+    /// Takes a claim of the same round back. For the caller that made it.
+    pub fn release(&self, claim: Claim, now: Tick) {
+        let claimants = self.claimants.load(Ordering::SeqCst);
+        if claimants == 0 || self.claim.load(Ordering::SeqCst) != claim.round.0 {
+            return;
+        }
+        let left = claimants.saturating_sub(claim.hpas);
+        if left == 0 {
+            // In this order a look in between finds a claim.
+            self.claim.store(now.0, Ordering::SeqCst);
+        }
+        self.claimants.store(left, Ordering::SeqCst);
+    }
+
+    /// Whether HPAs refer to it at `now`.
+    #[must_use]
+    pub fn hold(&self, now: Tick) -> Hold {
+        let at = Tick(self.claim.load(Ordering::SeqCst));
+        match self.claimants.load(Ordering::SeqCst) {
+            _ if at.0 == NEVER => Hold::Free,
+            0 => Hold::Released(at),
+            hpas if now.since(at) <= CLAIM_LAPSE => Hold::Claimed(hpas),
+            _ => Hold::Free,
+        }
+    }
+
+    /// Notes that a reader is going to wait for the first fetch. True for the first one since the
+    /// query became wanted (and maybe for another at the same moment): the fetch is to be hurried.
+    pub fn await_first(&self, now: Tick) -> bool {
+        if self.awaited.load(Ordering::SeqCst) {
+            return false;
+        }
+        // In this order: whoever finds it awaited finds the time from which the wait counts.
+        self.wanted_since.store(now.0, Ordering::SeqCst);
+        self.awaited.store(true, Ordering::SeqCst);
+        true
+    }
+
+    /// Whether somebody waits for the first fetch: it goes before those that nobody waits for.
+    #[must_use]
+    pub fn is_awaited(&self) -> bool {
+        self.awaited.load(Ordering::SeqCst) && !self.state.load().is_tried()
+    }
+
+    /// From when the wait for the first fetch counts.
     #[must_use]
     pub fn wanted_since(&self) -> Tick {
         Tick(self.wanted_since.load(Ordering::SeqCst))
@@ -149,6 +218,7 @@ impl QueryCell {
     /// Forgets everything that was fetched: the next read is a first read again, and its wait
     /// counts from now. What was counted stays.
     pub fn reset(&self, now: Tick) {
+        self.awaited.store(false, Ordering::SeqCst);
         self.set_apart(None);
         self.wanted_since.store(now.0, Ordering::SeqCst);
         self.state.store(Arc::new(EntryState::default()));
@@ -195,6 +265,7 @@ impl QueryCell {
         let before = self.state.load_full();
         let after = Arc::new(before.after(result, tick, timestamp));
         self.state.store(Arc::clone(&after));
+        self.awaited.store(false, Ordering::SeqCst);
         self.fetched.notify_waiters();
         (before, after)
     }
@@ -224,6 +295,17 @@ fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX).max(1)
 }
 
+/// What HPAs in the cluster have to do with a query.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hold {
+    /// None refers to it, as far as is known.
+    Free,
+    /// This many refer to it.
+    Claimed(u32),
+    /// The last one that did went at this tick.
+    Released(Tick),
+}
+
 /// What became of a wish to have a query refreshed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Admission {
@@ -237,6 +319,10 @@ pub enum Admission {
 pub trait Demand: Send + Sync + 'static {
     /// Wants a query refreshed from now on. Cheap, never blocks.
     fn want(&self, cell: &Arc<QueryCell>) -> Admission;
+
+    /// Somebody waits for the first fetch of a query that was wanted before: it should go before
+    /// those that nobody waits for. Cheap, never blocks.
+    fn hurry(&self, _cell: &Arc<QueryCell>) {}
 }
 
 #[cfg(test)]
@@ -260,6 +346,49 @@ mod tests {
         assert_eq!(cell.wanted_since(), Tick(7));
         cell.unschedule();
         assert!(cell.claim_schedule(Tick(9)));
+    }
+
+    #[test]
+    fn claims_of_a_round_add_up_and_are_no_reads() {
+        let (cell, claim) = (cell(), |round, hpas| Claim { round: Tick(round), hpas });
+        assert_eq!(cell.hold(Tick(900)), Hold::Free);
+        cell.claim(claim(1000, 2));
+        cell.claim(claim(1000, 3));
+        cell.claim(claim(1000, 0));
+        assert_eq!(cell.hold(Tick(1000)), Hold::Claimed(5));
+        assert_eq!(cell.last_read(), None);
+        cell.claim(claim(61_000, 4));
+        assert_eq!(cell.hold(Tick(61_000)), Hold::Claimed(4), "a new round counts anew");
+        cell.release(claim(1000, 4), Tick(61_500));
+        assert_eq!(cell.hold(Tick(61_500)), Hold::Claimed(4), "of another round");
+        cell.release(claim(61_000, 1), Tick(62_000));
+        assert_eq!(cell.hold(Tick(62_000)), Hold::Claimed(3));
+        cell.release(claim(61_000, 3), Tick(63_000));
+        assert_eq!(cell.hold(Tick(900_000)), Hold::Released(Tick(63_000)));
+        cell.release(claim(61_000, 3), Tick(64_000));
+        assert_eq!(cell.hold(Tick(900_000)), Hold::Released(Tick(63_000)));
+        cell.claim(claim(61_000, 1));
+        assert_eq!(cell.hold(Tick(65_000)), Hold::Claimed(1), "it came back");
+    }
+
+    #[test]
+    fn a_claim_that_is_not_renewed_lapses() {
+        let cell = cell();
+        cell.claim(Claim { round: Tick(1000), hpas: 1 });
+        assert_eq!(cell.hold(Tick(1000).after(CLAIM_LAPSE)), Hold::Claimed(1));
+        assert_eq!(cell.hold(Tick(1001).after(CLAIM_LAPSE)), Hold::Free);
+    }
+
+    #[test]
+    fn the_wait_for_an_announced_query_counts_from_its_first_reader() {
+        let cell = cell();
+        assert!(cell.claim_schedule(Tick(1000)));
+        assert!(!cell.is_awaited());
+        assert!(cell.await_first(Tick(9000)));
+        assert!(!cell.await_first(Tick(9500)));
+        assert_eq!((cell.is_awaited(), cell.wanted_since()), (true, Tick(9000)));
+        cell.complete(Err(FetchError::Timeout("x".into())), Tick(1), Timestamp::UNIX_EPOCH);
+        assert!(!cell.is_awaited());
     }
 
     #[tokio::test]

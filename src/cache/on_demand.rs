@@ -1,4 +1,4 @@
-//! Queries that exist only because somebody read them.
+//! Queries that exist only because somebody read them or announced to.
 
 use std::fmt;
 use std::sync::Arc;
@@ -20,11 +20,15 @@ pub const CAPACITY: u64 = 10_000;
 /// cell is. That of a slower one (above a third of this) retires with its cell.
 pub const IDLE: Duration = Duration::from_mins(10);
 
+/// Announcements fill at most this part of the store. They come in any number and are renewed
+/// every minute; past this they would push out each other and what is read.
+const ANNOUNCED_SHARE: (u64, u64) = (3, 4);
+
 /// The bounded store of cells for queries that depend on the request (`$namespace`).
 ///
 /// An evicted cell is retired: the refresher drops it, and the next read makes a new one. No cell
-/// here is kept warm: nothing else than the reads would tell that a namespace or the definition is
-/// gone, and its query would be asked for ever.
+/// here is kept warm: nothing else than reads and announcements would tell that a namespace or the
+/// definition is gone, and its query would be asked for ever.
 pub struct OnDemand {
     cells: Cache<Arc<Query>, Arc<QueryCell>, ahash::RandomState>,
 }
@@ -60,6 +64,23 @@ impl OnDemand {
             cell.set_pace(policy.refresh, false);
         }
         cell
+    }
+
+    /// The same for a query that nobody has read yet: none when there is no cell and the store is
+    /// mostly full. A cell that is asked for every minute is never unread for too long.
+    #[must_use]
+    pub fn announced(&self, query: &Arc<Query>, policy: &Policy) -> Option<Arc<QueryCell>> {
+        let (part, whole) = ANNOUNCED_SHARE;
+        let capacity = self.cells.policy().max_capacity().unwrap_or(CAPACITY);
+        // The count lags behind by what was made within the last moments.
+        let room = self.cells.entry_count() < capacity * part / whole;
+        (room || self.cells.contains_key(query)).then(|| self.get(query, policy))
+    }
+
+    /// The cell of a query, if there is one.
+    #[must_use]
+    pub fn find(&self, query: &Arc<Query>) -> Option<Arc<QueryCell>> {
+        self.cells.get(query)
     }
 
     /// All cells, for the status page and the metrics.
@@ -126,5 +147,20 @@ mod tests {
         store.cells.run_pending_tasks();
         assert!(store.all().len() <= 10);
         assert_eq!(cells.iter().filter(|c| !c.is_retired()).count(), store.all().len());
+    }
+
+    #[test]
+    fn announcements_leave_room_for_reads() {
+        let store = OnDemand::with_capacity(100);
+        let announce = |i: u32| {
+            store.cells.run_pending_tasks();
+            store.announced(&query(&format!("q{i}")), &policy())
+        };
+        let cells: Vec<_> = (0..200).filter_map(announce).collect();
+        assert_eq!(cells.len(), 75);
+        assert!(cells.iter().all(|cell| !cell.is_retired()));
+        assert!(Arc::ptr_eq(&announce(7).unwrap(), &cells[7]), "what is there is found");
+        assert!(Arc::ptr_eq(&store.find(&query("q7")).unwrap(), &cells[7]));
+        assert!(store.find(&query("q99")).is_none());
     }
 }

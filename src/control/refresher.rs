@@ -1,7 +1,7 @@
 //! The refresher: keeps wanted queries fresh, and only those.
 //!
-//! A query is wanted when it was read within the last minutes or is marked `keepWarm`. One task
-//! owns the schedule; fetches are jobs beside it. Each upstream of a source has a lane ([`lanes`]):
+//! A query is wanted when it was read within the last minutes, when HPAs refer to it, or when it is
+//! marked `keepWarm`. One task owns the schedule; fetches are jobs beside it. Each upstream of a source has a lane ([`lanes`]):
 //! as many fetches as the source allows at once, the rest waits in line ([`line`]), so that waiting
 //! never counts into a call's timeout and a slow upstream delays no other. Queries that can share a
 //! call wait together and go together; one that the upstream refuses goes alone ([`apart`]).
@@ -14,14 +14,15 @@
 //! in its cell; a query nobody wants any more leaves the schedule and forgets its value, so that
 //! a later reader gets a fresh first fetch instead of a leftover.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt;
+use std::ptr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
 
-use crate::cache::{Admission, Demand, QueryCell};
+use crate::cache::{Admission, Demand, Hold, QueryCell};
 use crate::catalog::Catalog;
 use crate::control::schedule::moment::{Moment, Moments};
 use crate::control::schedule::{self, Id, RouteId, Schedule, Slot, Stage, spread};
@@ -44,12 +45,24 @@ use metrics::RefreshMetrics;
 /// eight bytes each the queue is small even then.
 const ADMISSION_QUEUE: usize = 100_000;
 
+/// How many first reads may wait to be put in front. What finds no room keeps its place in line.
+const HURRY_QUEUE: usize = 1000;
+
 /// An unread query lapses after this time: long enough for an HPA that pauses (20 of its default
 /// periods of 15 s), short enough that a deleted HPA stops costing upstream calls soon.
 const LAPSE: Duration = Duration::from_mins(5);
 
 /// Never lapse sooner than this many refresh intervals after the last read.
 const LAPSE_INTERVALS: u32 = 3;
+
+/// What the last HPA that referred to a query left behind stays for this time, so that an HPA that
+/// is replaced finds it, and so that other readers can show themselves: twice the default period of
+/// the HPA controller.
+const RELEASE_GRACE: Duration = Duration::from_secs(30);
+
+/// A read within this time of the last HPA's end was that HPA's own: the controller had begun it.
+/// A query that nobody has ever read stays no longer than this.
+const LAST_READS: Duration = Duration::from_secs(5);
 
 /// `keepWarm` queries that appear together and share no calls start this far apart, so that 10,000
 /// of them take ten seconds and three take three milliseconds. Those that share calls start at
@@ -59,6 +72,7 @@ const WARM_UP_PACE: Duration = Duration::from_millis(1);
 /// The refresher's front: what readers ask for.
 pub struct Refresher {
     queue: mpsc::Sender<Arc<QueryCell>>,
+    hurried: mpsc::Sender<Arc<QueryCell>>,
     clock: Arc<dyn Clock>,
 }
 
@@ -72,6 +86,7 @@ impl Refresher {
         telemetry: &Telemetry,
     ) -> Arc<Self> {
         let (queue, admissions) = mpsc::channel(ADMISSION_QUEUE);
+        let (hurried, hurry) = mpsc::channel(HURRY_QUEUE);
         let (ended_sender, ended) = mpsc::unbounded_channel();
         let metrics = RefreshMetrics::register(telemetry);
         let engine = Engine {
@@ -87,10 +102,10 @@ impl Refresher {
         tasks.service("refresher", async move {
             tokio::select! {
                 () = shutdown.cancelled() => {}
-                () = engine.run(admissions, ended, catalog) => {}
+                () = engine.run(admissions, hurry, ended, catalog) => {}
             }
         });
-        Arc::new(Self { queue, clock })
+        Arc::new(Self { queue, hurried, clock })
     }
 }
 
@@ -111,6 +126,11 @@ impl Demand for Refresher {
         cell.unschedule();
         Admission::Full
     }
+
+    fn hurry(&self, cell: &Arc<QueryCell>) {
+        // Full: many are ahead of it already.
+        let _ = self.hurried.try_send(Arc::clone(cell));
+    }
 }
 
 struct Engine {
@@ -128,6 +148,7 @@ impl Engine {
     async fn run(
         mut self,
         mut admissions: mpsc::Receiver<Arc<QueryCell>>,
+        mut hurried: mpsc::Receiver<Arc<QueryCell>>,
         mut ended: mpsc::UnboundedReceiver<Ended>,
         catalog: Arc<Catalog>,
     ) {
@@ -147,6 +168,7 @@ impl Engine {
                     // Every front is gone: the process is going down.
                     None => return,
                 },
+                Some(cell) = hurried.recv() => self.hurry(&cell, &mut hurried),
                 Some(end) = ended.recv() => self.note_end(end),
                 Ok(()) = changed.changed() => self.take_over(&catalog),
                 () = tokio::time::sleep(pause) => {}
@@ -199,7 +221,7 @@ impl Engine {
                 Stage::Idle => {
                     slot.stage = Stage::Waiting;
                     slot.since = due;
-                    let awaited = !tried && slot.cell.last_read().is_some();
+                    let awaited = slot.cell.is_awaited();
                     let class = if awaited { Class::First } else { Class::Regular };
                     self.lanes.push(id, slot.route, class, slot.refusals > 0);
                 }
@@ -212,6 +234,29 @@ impl Engine {
                 }
             }
             self.schedule.set_due(id, next);
+        }
+    }
+
+    /// Readers came for queries that were wanted before, and wait for their first fetch: those that
+    /// wait in line go before the ones that nobody waits for, and those that are due later start now.
+    fn hurry(&mut self, first: &QueryCell, others: &mut mpsc::Receiver<Arc<QueryCell>>) {
+        let mut kept = Vec::new();
+        while let Ok(cell) = others.try_recv() {
+            kept.push(cell);
+        }
+        // One look at the schedule for all of them, by address.
+        let cells: HashSet<*const QueryCell> =
+            kept.iter().map(Arc::as_ptr).chain([ptr::from_ref(first)]).collect();
+        let now = self.clock.tick();
+        for id in self.schedule.find(|slot| cells.contains(&Arc::as_ptr(&slot.cell))) {
+            let Some(slot) = self.schedule.get_mut(id) else { continue };
+            match slot.stage {
+                Stage::Waiting => self.lanes.hurry(id, slot.route, slot.refusals > 0),
+                Stage::Idle if !slot.cell.state().is_tried() && slot.due > now => {
+                    self.schedule.set_due(id, now);
+                }
+                Stage::Idle | Stage::Running => {}
+            }
         }
     }
 
@@ -333,6 +378,7 @@ fn latest(slot: &Slot, lanes: &Lanes, now: Moment) -> Tick {
         schedule::latest(now, lanes.route(slot.route).beat, cell)
     }
 }
+
 fn is_unwanted(cell: &QueryCell, now: Tick) -> bool {
     if cell.is_retired() {
         return true;
@@ -341,7 +387,15 @@ fn is_unwanted(cell: &QueryCell, now: Tick) -> bool {
         return false;
     }
     let patience = LAPSE.max(cell.refresh() * LAPSE_INTERVALS);
-    cell.last_read().is_none_or(|read| now.since(read) > patience)
+    match (cell.hold(now), cell.last_read()) {
+        (Hold::Claimed(_), _) => false,
+        (Hold::Free, None) => true,
+        (Hold::Released(at), None) => now.since(at) > LAST_READS,
+        (Hold::Released(at), Some(read)) if read <= at.after(LAST_READS) => {
+            now.since(at) > RELEASE_GRACE || now.since(read) > patience
+        }
+        (Hold::Free | Hold::Released(_), Some(read)) => now.since(read) > patience,
+    }
 }
 
 #[cfg(test)]

@@ -107,6 +107,11 @@ impl Schedule {
         self.slots.get_mut(id.0 as usize)
     }
 
+    /// The queries for which this holds. Looks at all.
+    pub(super) fn find(&self, holds: impl Fn(&Slot) -> bool) -> Vec<Id> {
+        self.slots.iter().filter(|(_, slot)| holds(slot)).map(|(index, _)| id_of(index)).collect()
+    }
+
     /// Removes a query.
     pub(super) fn remove(&mut self, id: Id) -> Option<Slot> {
         self.slots.try_remove(id.0 as usize)

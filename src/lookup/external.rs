@@ -1,4 +1,4 @@
-//! Reads of external metrics.
+//! Reads of external metrics, and their announcement by HPAs.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -13,6 +13,8 @@ use crate::model::{
     ApiError, Clock, ExternalReading, Labels, MetricName, MetricsProvider, NamespaceDirectory,
     QueryTemplate, Reading, Scope, Selector, Tick,
 };
+
+mod announce;
 
 /// How often a waiting read looks again because the definitions changed under it. Once is rare;
 /// more than this only happens when queries are evicted as fast as they are made.
@@ -182,11 +184,16 @@ impl Inner {
                         cell.query(),
                     ))));
                 }
-                View::Waiting => untried.push(Untried {
-                    until: cell.wanted_since().after(served.entry.policy.first_read_timeout),
-                    served: Arc::clone(served),
-                    cell,
-                }),
+                View::Waiting => {
+                    if cell.await_first(now) {
+                        self.demand.hurry(&cell);
+                    }
+                    untried.push(Untried {
+                        until: cell.wanted_since().after(served.entry.policy.first_read_timeout),
+                        served: Arc::clone(served),
+                        cell,
+                    });
+                }
                 view @ (View::NoData(_) | View::Failed(_) | View::Expired) => {
                     // Keep looking: every definition of this read must be noted as wanted.
                     trouble.get_or_insert_with(|| {
@@ -248,8 +255,12 @@ impl Inner {
             }
         };
         cell.touch(now);
-        let admission =
-            if cell.is_scheduled() { Admission::Accepted } else { self.demand.want(&cell) };
+        if cell.is_scheduled() {
+            return Ok((cell, Admission::Accepted));
+        }
+        // Before the refresher hears of it, so that it need not be told to hurry.
+        cell.await_first(now);
+        let admission = self.demand.want(&cell);
         Ok((cell, admission))
     }
 

@@ -60,6 +60,24 @@ impl Line {
         }
     }
 
+    /// Makes a refresh that waits a first read. Costs a search among those it waits with.
+    pub(super) fn hurry(&mut self, id: Id, batch: Option<Batch>) {
+        let members = match batch {
+            None => Some(&mut self.alone),
+            Some(batch) => self.batches.get_mut(&batch),
+        };
+        let Some(members) = members else { return };
+        let before = place(members);
+        let waiting = &mut members[Class::Regular as usize];
+        let Some(found) = waiting.iter().position(|(_, waiting)| *waiting == id) else { return };
+        waiting.remove(found);
+        if let Some(batch) = batch {
+            self.leave(before);
+            self.enter(batch);
+        }
+        self.push(id, Class::First, batch);
+    }
+
     /// Takes the queries of the next fetch: one, or several with one [`Batch`].
     pub(super) fn take(&mut self) -> Option<Vec<Id>> {
         let class = CLASSES.into_iter().find(|class| {
@@ -198,6 +216,32 @@ mod tests {
             [vec![id[4]], vec![id[5]], vec![id[5], id[2], id[3]], vec![id[0]], vec![id[1]]],
             "another limit is another batch"
         );
+    }
+
+    #[test]
+    fn a_refresh_that_somebody_waits_for_becomes_a_first_read() {
+        let id = ids(6);
+        let mut line = Line::default();
+        line.push(id[0], Class::Regular, None);
+        line.push(id[1], Class::Regular, Some(batch(1, 2)));
+        line.push(id[2], Class::Regular, Some(batch(1, 2)));
+        line.push(id[3], Class::Regular, Some(batch(1, 2)));
+        line.push(id[4], Class::Regular, None);
+        line.push(id[5], Class::Regular, Some(batch(2, 2)));
+        for (id, batch) in [
+            (id[3], Some(batch(1, 2))),
+            (id[4], None),
+            (id[5], Some(batch(2, 2))),
+            (id[5], Some(batch(2, 2))),
+            (id[5], Some(batch(3, 2))),
+        ] {
+            line.hurry(id, batch);
+        }
+        assert_eq!(
+            drained(&mut line),
+            [vec![id[3], id[1]], vec![id[4]], vec![id[5]], vec![id[0]], vec![id[2]]]
+        );
+        assert!(line.batches.is_empty() && line.turns.iter().all(BTreeMap::is_empty));
     }
 
     proptest! {

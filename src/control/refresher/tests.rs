@@ -9,8 +9,8 @@ use tokio::time::{advance, sleep};
 
 use super::*;
 use crate::model::{
-    Decimal, DefinitionId, DefinitionKind, Entry, Labels, MetricName, OnNoData, Origin, Policy,
-    Query, QuerySpec, QueryTemplate, Sample, Scope, Series, SimulatedQuery, SystemClock,
+    Claim, Decimal, DefinitionId, DefinitionKind, Entry, Labels, MetricName, OnNoData, Origin,
+    Policy, Query, QuerySpec, QueryTemplate, Sample, Scope, Series, SimulatedQuery, SystemClock,
 };
 
 /// Upstreams, batches, beats, refusals.
@@ -102,6 +102,9 @@ fn cell(value: i64, refresh: Duration) -> Arc<QueryCell> {
 impl House {
     fn read(&self, cell: &Arc<QueryCell>) -> Admission {
         cell.touch(self.clock.tick());
+        if !cell.state().is_tried() {
+            cell.await_first(self.clock.tick());
+        }
         if cell.is_scheduled() { Admission::Accepted } else { self.refresher.want(cell) }
     }
 
@@ -165,6 +168,89 @@ async fn unread_queries_lapse_and_come_back() {
     house.read(&cell);
     sleep(Duration::from_secs(1)).await;
     assert!(cell.state().is_tried());
+}
+
+impl House {
+    fn claim(&self, cell: &Arc<QueryCell>, round: Tick) {
+        cell.claim(Claim { round, hpas: 1 });
+        if !cell.is_scheduled() {
+            self.refresher.want(cell);
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn claimed_queries_refresh_unread_and_lapse_with_the_claim() {
+    let house = house(Duration::from_millis(10), 16);
+    let cell = cell(1, Duration::from_secs(10));
+    for _ in 0..10 {
+        house.claim(&cell, house.clock.tick());
+        sleep(Duration::from_mins(1)).await;
+    }
+    let calls = house.calls();
+    assert!((59..=62).contains(&calls), "{calls} calls in ten minutes at 10 s");
+    assert_eq!(cell.last_read(), None);
+    // Nobody renews it: three minutes after the latest claim it is gone.
+    sleep(Duration::from_secs(100)).await;
+    assert!(cell.is_scheduled());
+    sleep(Duration::from_secs(40)).await;
+    assert!(!cell.is_scheduled() && !cell.state().is_tried());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_released_query_goes_at_once_unless_others_read_it() {
+    let house = house(Duration::from_millis(10), 16);
+    let cells: Vec<_> = (0..4).map(|i| cell(i, Duration::from_secs(1))).collect();
+    let [unread, read, replaced, shared] = &cells[..] else { unreachable!() };
+    let round = house.clock.tick();
+    for cell in &cells {
+        house.claim(cell, round);
+    }
+    sleep(Duration::from_secs(20)).await;
+    for cell in &cells[1..] {
+        house.read(cell);
+    }
+    for cell in &cells {
+        cell.release(Claim { round, hpas: 1 }, house.clock.tick());
+    }
+    sleep(Duration::from_secs(4)).await;
+    // The controller ends what it had begun.
+    house.read(read);
+    assert!(unread.is_scheduled(), "an HPA may be replaced");
+    sleep(Duration::from_secs(3)).await;
+    assert!(!unread.is_scheduled() && read.is_scheduled());
+    house.read(shared);
+    house.claim(replaced, house.clock.tick());
+    sleep(Duration::from_secs(25)).await;
+    assert!(!read.is_scheduled(), "its reader is gone");
+    assert!(replaced.is_scheduled() && shared.is_scheduled());
+    // The other reader's last read counts as always.
+    sleep(Duration::from_mins(4)).await;
+    assert!(shared.is_scheduled());
+    sleep(Duration::from_mins(1)).await;
+    assert!(!shared.is_scheduled());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_read_goes_before_what_was_only_announced() {
+    let house = house(Duration::from_secs(1), 2);
+    let cells: Vec<_> = (0..100).map(|i| cell(i, Duration::from_mins(1))).collect();
+    let round = house.clock.tick();
+    for cell in &cells {
+        house.claim(cell, round);
+    }
+    sleep(Duration::from_millis(1500)).await;
+    // In line already, and new.
+    for cell in [&cells[90], &cell(100, Duration::from_mins(1))] {
+        assert!(cell.await_first(house.clock.tick()));
+        house.read(cell);
+        house.refresher.hurry(cell);
+        // The fetches under way end, then its own.
+        sleep(Duration::from_millis(2050)).await;
+        assert!(cell.state().is_tried(), "{cell:?}");
+    }
+    let tried = cells.iter().filter(|cell| cell.state().is_tried()).count();
+    assert!((8..=10).contains(&tried), "{tried}: two at a time");
 }
 
 #[tokio::test(start_paused = true)]

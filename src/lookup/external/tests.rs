@@ -4,15 +4,18 @@ use std::time::Duration;
 use futures::poll;
 
 use super::*;
+use crate::cache::Hold;
 use crate::model::{
-    Aggregate, Cause, Decimal, DefinitionId, DefinitionKind, Entry, FetchError, ManualClock,
-    OnNoData, Operator, Origin, Policy, PrometheusQuery, Query, QuerySpec, Requirement, Sample,
-    Series, SourceName, Transform,
+    Aggregate, Announce, Announced, Cause, Claim, Decimal, DefinitionId, DefinitionKind, Entry,
+    FetchError, ManualClock, MetricReference, ObjectReference, OnNoData, Operator, Origin, Policy,
+    PrometheusQuery, Query, QuerySpec, ReferenceKind, Requirement, Sample, Series, SourceName,
+    Transform,
 };
 
 #[derive(Default)]
 struct Wanted {
     cells: Mutex<Vec<Arc<QueryCell>>>,
+    hurried: Mutex<Vec<String>>,
     full: std::sync::atomic::AtomicBool,
 }
 
@@ -25,6 +28,10 @@ impl Demand for Wanted {
             self.cells.lock().unwrap().push(Arc::clone(cell));
         }
         Admission::Accepted
+    }
+
+    fn hurry(&self, cell: &Arc<QueryCell>) {
+        self.hurried.lock().unwrap().push(text(cell).to_owned());
     }
 }
 
@@ -357,4 +364,119 @@ async fn a_definition_that_goes_away_sends_its_waiting_readers_home() {
     assert!(poll!(&mut waiting).is_pending());
     house.catalog.apply_files(Vec::<Entry>::new(), Vec::new());
     assert!(matches!(waiting.await, Err(ApiError::MetricNotFound(_))));
+}
+
+fn announced(house: &House, namespace: &str, selector: &Selector, hpas: u32) -> Announced {
+    let reference = reference(namespace, selector);
+    house.lookup.claim(&reference, Claim { round: Tick(7_200_000), hpas })
+}
+
+fn reference(namespace: &str, selector: &Selector) -> MetricReference {
+    MetricReference {
+        namespace: namespace.into(),
+        metric: "Depth".into(),
+        selector: selector.clone(),
+        kind: ReferenceKind::External,
+    }
+}
+
+/// The queries that are wanted, with the HPAs that refer to each.
+fn claimed(house: &House) -> Vec<String> {
+    let cells = house.wanted.cells.lock().unwrap();
+    let mut all: Vec<String> = cells
+        .iter()
+        .map(|cell| match cell.hold(Tick(7_200_000)) {
+            Hold::Claimed(hpas) => format!("{} {hpas}", text(cell)),
+            other => format!("{} {other:?}", text(cell)),
+        })
+        .collect();
+    all.sort();
+    all
+}
+
+#[test]
+fn an_announcement_finds_what_a_read_would_find() {
+    let team = Selector::new(vec![Requirement {
+        key: "team".into(),
+        operator: Operator::In,
+        values: vec!["a".into()],
+    }]);
+    let house = house(vec![
+        entry("one", Scope::All, &[("queue", "one")], "one"),
+        entry("own", Scope::All, &[("queue", "own")], "own{ns=\"$namespace\"}"),
+        entry("a", Scope::Selected(team), &[("queue", "a")], "a"),
+        entry("elsewhere", Scope::Namespace("team-b".into()), &[("queue", "b")], "b"),
+    ]);
+    let all = Selector::default();
+    assert_eq!(announced(&house, "team-a", &all, 1), Announced::Waiting);
+    assert_eq!(claimed(&house), ["a 1", "one 1", "own{ns=\"team-a\"} 1"]);
+    let queue = |name| select("queue", Operator::In, &[name]);
+    assert_eq!(announced(&house, "team-c", &queue("one"), 2), Announced::Waiting);
+    assert_eq!(claimed(&house)[1], "one 3", "one query, however it is referred to");
+    for (namespace, selector) in
+        [("team-a", queue("b")), ("team-c", queue("a")), ("Team-A", Selector::default())]
+    {
+        assert_eq!(announced(&house, namespace, &selector, 1), Announced::Unknown);
+    }
+    assert_eq!(claimed(&house).len(), 3);
+
+    // Warm: the first read is answered from memory, whatever the fetch has ended in.
+    house.fetched("one", Ok(&[("", "5")]));
+    assert_eq!(announced(&house, "team-a", &queue("one"), 0), Announced::Tried);
+    assert_eq!(announced(&house, "team-a", &all, 0), Announced::Waiting);
+    assert_eq!(house.read("team-a", &queue("one")).unwrap(), ["{queue=one}=5"]);
+    house.fetched("a", Err(FetchError::Timeout(Cause::new("slow"))));
+    house.fetched("own{ns=\"team-a\"}", Ok(&[("", "6")]));
+    assert_eq!(announced(&house, "team-a", &all, 0), Announced::Tried);
+    assert_eq!(house.read("team-a", &queue("own")).unwrap(), ["{queue=own}=6"]);
+
+    let claim = |hpas| Claim { round: Tick(7_200_000), hpas };
+    house.lookup.release(&reference("team-a", &all), claim(1));
+    let released = Hold::Released(house.clock.tick());
+    let own = format!("own{{ns=\"team-a\"}} {released:?}");
+    assert_eq!(claimed(&house), [format!("a {released:?}"), "one 2".to_owned(), own]);
+}
+
+#[test]
+fn what_is_not_served_here_is_unknown() {
+    let house = house(vec![entry("one", Scope::All, &[], "one")]);
+    let target = ObjectReference { api_version: "v1".into(), kind: "Pod".into(), name: "x".into() };
+    for kind in [
+        ReferenceKind::Pods { target: target.clone() },
+        ReferenceKind::Object { object: target.clone() },
+    ] {
+        let reference = MetricReference { kind, ..reference("team-a", &Selector::default()) };
+        let claim = Claim { round: Tick(7_200_000), hpas: 1 };
+        assert_eq!(house.lookup.claim(&reference, claim), Announced::Unknown);
+        house.lookup.release(&reference, claim);
+    }
+    assert!(claimed(&house).is_empty());
+}
+
+#[test]
+fn a_full_queue_is_asked_again_by_the_next_look() {
+    let house = house(vec![entry("one", Scope::All, &[], "one")]);
+    house.wanted.full.store(true, std::sync::atomic::Ordering::SeqCst);
+    assert_eq!(announced(&house, "team-a", &Selector::default(), 1), Announced::Waiting);
+    assert!(claimed(&house).is_empty());
+    house.wanted.full.store(false, std::sync::atomic::Ordering::SeqCst);
+    assert_eq!(announced(&house, "team-a", &Selector::default(), 0), Announced::Waiting);
+    assert_eq!(claimed(&house), ["one 1"]);
+}
+
+#[test]
+fn the_first_reader_of_an_announced_query_waits_its_full_time() {
+    let house = house(vec![entry("one", Scope::All, &[], "one")]);
+    announced(&house, "team-a", &Selector::default(), 1);
+    house.clock.advance(Duration::from_mins(1));
+    let reading = || house.lookup.external("team-a", "depth", &Selector::default());
+    assert!(matches!(reading(), Reading::Wait(_)), "announced a minute ago, read just now");
+    assert_eq!(house.wanted.hurried.lock().unwrap().as_slice(), ["one"]);
+    house.clock.advance(Duration::from_millis(1900));
+    assert!(matches!(reading(), Reading::Wait(_)));
+    house.clock.advance(Duration::from_millis(100));
+    let Reading::Ready(Err(ApiError::FirstReadTimeout(_))) = reading() else {
+        panic!("its time is over")
+    };
+    assert_eq!(house.wanted.hurried.lock().unwrap().len(), 1, "once is enough");
 }

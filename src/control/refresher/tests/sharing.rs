@@ -221,6 +221,9 @@ fn warm(text: &str, refresh: Duration) -> Entry {
 impl Sky {
     fn read(&self, cell: &Arc<QueryCell>) {
         cell.touch(self.clock.tick());
+        if !cell.state().is_tried() {
+            cell.await_first(self.clock.tick());
+        }
         if !cell.is_scheduled() {
             assert_eq!(self.refresher.want(cell), Admission::Accepted);
         }

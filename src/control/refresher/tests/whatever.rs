@@ -60,6 +60,7 @@ proptest! {
                     Step::Read(i) => {
                         let cell = cells.entry(i).or_insert_with(|| of(&text(i), Duration::from_secs(10)));
                         cell.touch(clock.tick());
+                        cell.await_first(clock.tick());
                         if !cell.is_scheduled() {
                             assert_eq!(refresher.want(cell), Admission::Accepted);
                         }

@@ -1,0 +1,90 @@
+//! Queries that are wanted because HPAs refer to them: found exactly as a read would find them.
+
+use std::sync::Arc;
+
+use super::{ExternalLookup, Inner, folded, is_namespace};
+use crate::cache::QueryCell;
+use crate::catalog::{Served, Snapshot};
+use crate::model::{Announce, Announced, Claim, MetricReference, QueryTemplate, ReferenceKind};
+
+impl Announce for ExternalLookup {
+    fn claim(&self, reference: &MetricReference, claim: Claim) -> Announced {
+        match &reference.kind {
+            ReferenceKind::External => self.0.claim(reference, claim),
+            // No custom metric is served.
+            ReferenceKind::Pods { .. } | ReferenceKind::Object { .. } => Announced::Unknown,
+        }
+    }
+
+    fn release(&self, reference: &MetricReference, claim: Claim) {
+        match &reference.kind {
+            ReferenceKind::External => self.0.release(reference, claim),
+            ReferenceKind::Pods { .. } | ReferenceKind::Object { .. } => {}
+        }
+    }
+}
+
+impl Inner {
+    fn claim(&self, reference: &MetricReference, claim: Claim) -> Announced {
+        let mut announced = Announced::Unknown;
+        self.each(reference, |served, snapshot| {
+            let made = |query: &Arc<_>| self.on_demand.announced(query, &served.entry.policy);
+            let Some(cell) = cell(served, snapshot, &reference.namespace, made) else { return };
+            // In this order: a refresher that lets the query go at this moment sees the claim when
+            // it looks once more.
+            cell.claim(claim);
+            if !cell.is_scheduled() {
+                // Without room it is asked for again: by the next announcement, or by a read.
+                self.demand.want(&cell);
+            }
+            announced = match announced {
+                Announced::Unknown | Announced::Tried if cell.state().is_tried() => {
+                    Announced::Tried
+                }
+                _ => Announced::Waiting,
+            };
+        });
+        announced
+    }
+
+    fn release(&self, reference: &MetricReference, claim: Claim) {
+        let now = self.clock.tick();
+        self.each(reference, |served, snapshot| {
+            let known = |query: &Arc<_>| self.on_demand.find(query);
+            if let Some(cell) = cell(served, snapshot, &reference.namespace, known) {
+                cell.release(claim, now);
+            }
+        });
+    }
+
+    /// Every definition that a read of the reference would need.
+    fn each(&self, reference: &MetricReference, mut take: impl FnMut(&Served, &Snapshot)) {
+        let namespace = &*reference.namespace;
+        if !is_namespace(namespace) {
+            return;
+        }
+        let snapshot = self.catalog.snapshot();
+        let Some(listing) = snapshot.listing(&folded(&reference.metric)) else { return };
+        listing
+            .visible(namespace, |scope| self.selects(scope, namespace))
+            .filter(|served| reference.selector.may_match(&served.entry.labels))
+            .for_each(|served| take(served, &snapshot));
+    }
+}
+
+/// The cell that answers for a definition; `on_demand` knows those that depend on the namespace.
+fn cell(
+    served: &Served,
+    snapshot: &Snapshot,
+    namespace: &str,
+    on_demand: impl FnOnce(&Arc<crate::model::Query>) -> Option<Arc<QueryCell>>,
+) -> Option<Arc<QueryCell>> {
+    match (&served.cell, &served.entry.query) {
+        (Some(cell), _) => Some(Arc::clone(cell)),
+        (None, template @ QueryTemplate::PerNamespace { .. }) => {
+            let query = template.resolve(namespace);
+            snapshot.cell(&query).cloned().or_else(|| on_demand(&query))
+        }
+        (None, QueryTemplate::Fixed(_)) => None,
+    }
+}
