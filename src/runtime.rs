@@ -25,8 +25,8 @@ use crate::api::{self, Api};
 use crate::cache::OnDemand;
 use crate::catalog::Catalog;
 use crate::config::Config;
-use crate::control::Refresher;
 use crate::control::file_watch::{self, FileWatch};
+use crate::control::{HpaWatch, Refresher, hpa_watch};
 use crate::lookup::ExternalLookup;
 use crate::model::{Attributes, Clock, Entry, Problem, Scope, Source, SourceName, SystemClock};
 use crate::objects::Namespaces;
@@ -70,7 +70,9 @@ pub async fn start(config: Config, serve: Handle, refresh: Handle) -> anyhow::Re
         Arc::clone(&telemetry),
         Arc::clone(&clock),
     ));
-    let house = House::new(Arc::clone(&catalog), Arc::clone(&on_demand), Arc::clone(&clock));
+    let hpas = client.is_some().then(|| hpa_watch::Standing::new(&telemetry));
+    let house =
+        House::new(Arc::clone(&catalog), Arc::clone(&on_demand), hpas.clone(), Arc::clone(&clock));
     telemetry.register(|registry| {
         registry.register_collector(Box::new(HouseGauges::new(house.clone())));
     });
@@ -97,8 +99,24 @@ pub async fn start(config: Config, serve: Handle, refresh: Handle) -> anyhow::Re
     let admin_address = admin.local_addr().context("the admin listener has no address")?;
     admin::serve(admin, admin::Admin::new(Arc::clone(&health) as _, Arc::new(house)), &tasks);
 
-    let definitions = Definitions { catalog, namespaces, health: Arc::clone(&health) };
+    let definitions = Definitions {
+        catalog: Arc::clone(&catalog),
+        namespaces: Arc::clone(&namespaces),
+        health: Arc::clone(&health),
+    };
     watch_definitions(&config, definitions, &tasks, &telemetry).await?;
+    // After the definitions, so that what HPAs refer to is found at once.
+    if let (Some(client), Some(standing)) = (&client, hpas) {
+        let seen = Arc::clone(&standing);
+        health.warming(move || seen.pending());
+        let directory = hpa_watch::Directory {
+            changes: namespaces.subscribe(),
+            is_complete: Box::new(move || namespaces.is_ready()),
+        };
+        let announce = Arc::new(lookup.clone());
+        HpaWatch::new(announce, Arc::clone(&clock), catalog.subscribe(), directory, standing)
+            .start(client.clone(), &tasks);
+    }
 
     let (authentication, authorization) = match &client {
         Some(client) if config.server.auth() == server::AuthMode::Delegated => (

@@ -8,8 +8,9 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::cache::{EntryState, OnDemand, QueryCell, View};
+use crate::cache::{EntryState, Hold, OnDemand, QueryCell, View};
 use crate::catalog::{Catalog, Served};
+use crate::control::hpa_watch;
 use crate::model::{
     Aggregate, Clock, Entry, Labels, Problem, Quantity, Query, QueryTemplate, Sample, Scope, Tick,
 };
@@ -25,6 +26,8 @@ const MAX_NAMESPACES_SHOWN: usize = 5;
 pub struct House {
     catalog: Arc<Catalog>,
     on_demand: Arc<OnDemand>,
+    /// None without a cluster.
+    hpas: Option<Arc<hpa_watch::Standing>>,
     clock: Arc<dyn Clock>,
     started: Tick,
 }
@@ -32,9 +35,14 @@ pub struct House {
 impl House {
     /// A view that starts counting its uptime now.
     #[must_use]
-    pub fn new(catalog: Arc<Catalog>, on_demand: Arc<OnDemand>, clock: Arc<dyn Clock>) -> Self {
+    pub fn new(
+        catalog: Arc<Catalog>,
+        on_demand: Arc<OnDemand>,
+        hpas: Option<Arc<hpa_watch::Standing>>,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
         let started = clock.tick();
-        Self { catalog, on_demand, clock, started }
+        Self { catalog, on_demand, hpas, clock, started }
     }
 
     fn row(&self, entry: &Entry, scope: String, cell: Option<&QueryCell>) -> MetricRow {
@@ -65,6 +73,7 @@ impl House {
             max_age: entry.policy.max_age,
             wanted: false,
             last_read_age: None,
+            hpas: 0,
             upstream_reads: 0,
             metrics_requested: None,
             apart: None,
@@ -80,6 +89,10 @@ impl House {
         row.query = cell.query().spec.to_string();
         row.wanted = cell.is_scheduled();
         row.last_read_age = cell.last_read().map(|read| now.since(read));
+        row.hpas = match cell.hold(now) {
+            Hold::Claimed(hpas) => hpas,
+            Hold::Free | Hold::Released(_) => 0,
+        };
         row.state = state_of(&state, entry, row.wanted, now);
         if let Some((text, at)) = state.trouble() {
             row.last_error = Some(text.to_owned());
@@ -143,6 +156,10 @@ impl Inventory for House {
 
     fn conflicts(&self) -> Vec<String> {
         self.catalog.snapshot().conflicts().iter().map(ToString::to_string).collect()
+    }
+
+    fn hpas(&self) -> Option<hpa_watch::Report> {
+        self.hpas.as_ref().map(|standing| standing.report())
     }
 
     fn uptime(&self) -> Duration {

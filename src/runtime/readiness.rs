@@ -1,9 +1,9 @@
 //! Health of the process: what `/livez` and `/readyz` say.
 //!
 //! Ready means: every watch that was asked for has listed, the trust data for authentication was
-//! looked for, and the first refresh of `keepWarm` queries was tried, all of it bounded. It never
-//! depends on an upstream being up: probes that depend on a shared backend take all replicas out
-//! at once. Live depends on nothing outside the process.
+//! looked for, and the first refresh of `keepWarm` queries and of what HPAs refer to was tried, all
+//! of it bounded. It never depends on an upstream being up: probes that depend on a shared backend
+//! take all replicas out at once. Live depends on nothing outside the process.
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,12 +15,15 @@ use crate::model::{Clock, Probe, ProbeReport, ServerState, Tick};
 use crate::objects::Namespaces;
 use crate::telemetry::Telemetry;
 
-/// How long readiness waits for the first refresh of `keepWarm` queries, for watches and for the
-/// trust data: a start must not hang on an upstream or a permission that is missing.
+/// How long readiness waits for first refreshes and for watches: a start must not hang on an upstream
+/// or a permission that is missing.
 const START_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Tells, whenever asked, whether something has come to rest.
 type Settled = Box<dyn Fn() -> bool + Send + Sync>;
+
+/// Tells, whenever asked, what is still waited for.
+type Pending = Box<dyn Fn() -> Option<String> + Send + Sync>;
 
 /// The health of this process.
 pub struct Health {
@@ -32,9 +35,12 @@ pub struct Health {
     definitions_loaded: AtomicBool,
     /// Whether the trust data for authentication was looked for; absent before somebody looks.
     authentication: OnceLock<Settled>,
+    /// What is waited for of what HPAs refer to; absent when nobody looks at HPAs.
+    hpas: OnceLock<Pending>,
     serving: AtomicBool,
     stopping: AtomicBool,
     warm: AtomicBool,
+    hpas_warm: AtomicBool,
 }
 
 impl Health {
@@ -55,9 +61,11 @@ impl Health {
             started,
             definitions_loaded: AtomicBool::new(false),
             authentication: OnceLock::new(),
+            hpas: OnceLock::new(),
             serving: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
             warm: AtomicBool::new(false),
+            hpas_warm: AtomicBool::new(false),
         }
     }
 
@@ -70,6 +78,12 @@ impl Health {
     /// to be absent or forbidden. The first call counts.
     pub fn authenticating(&self, settled: impl Fn() -> bool + Send + Sync + 'static) {
         let _ = self.authentication.set(Box::new(settled));
+    }
+
+    /// HPAs are being looked at, and this tells what is still waited for until everything that they
+    /// refer to was tried once. The first call counts; it comes before [`Health::serving`].
+    pub fn warming(&self, pending: impl Fn() -> Option<String> + Send + Sync + 'static) {
+        let _ = self.hpas.set(Box::new(pending));
     }
 
     /// The API listener accepts connections.
@@ -105,6 +119,22 @@ impl Health {
     }
 }
 
+impl Health {
+    /// What is waited for until everything that HPAs refer to was tried once. Nothing from the first
+    /// time on that nothing is, or when the patience is over.
+    fn hpas_pending(&self) -> Option<String> {
+        if self.hpas_warm.load(Ordering::Relaxed) {
+            return None;
+        }
+        let pending = self.hpas.get()?();
+        if pending.is_none() || self.patience_is_over() {
+            self.hpas_warm.store(true, Ordering::Relaxed);
+            return None;
+        }
+        pending
+    }
+}
+
 impl ServerState for Health {
     fn probe(&self, probe: Probe) -> Vec<ProbeReport> {
         let report = |name, passes: bool, failure: &str| ProbeReport {
@@ -126,6 +156,7 @@ impl ServerState for Health {
                     report("watches", watching, "namespaces have not been listed yet"),
                     report("authentication", trusting, "trust data has not been read yet"),
                     report("warm-up", self.is_warm(), "keepWarm queries have not been tried yet"),
+                    ProbeReport { name: "hpa-warm-up", failure: self.hpas_pending() },
                     report("shutdown", !self.stopping.load(Ordering::SeqCst), "shutting down"),
                 ]);
             }
@@ -182,5 +213,38 @@ mod tests {
         health.stopping();
         assert_eq!(failing(&health), ["shutdown"]);
         assert!(health.probe(Probe::Live).iter().all(|r| r.failure.is_none()));
+    }
+
+    #[tokio::test]
+    async fn a_start_waits_for_what_hpas_refer_to_once_and_not_for_ever() {
+        for patient in [true, false] {
+            let clock = Arc::new(ManualClock::at(jiff::Timestamp::UNIX_EPOCH));
+            let (tasks, _died) = TaskSet::new(tokio::runtime::Handle::current());
+            let health = Health::new(
+                Arc::default(),
+                Arc::new(Namespaces::new(None, &tasks)),
+                Arc::new(Telemetry::new()),
+                Arc::clone(&clock) as _,
+            );
+            let pending = Arc::new(AtomicBool::new(true));
+            let seen = Arc::clone(&pending);
+            health
+                .warming(move || seen.load(Ordering::SeqCst).then(|| "3 metrics to go".to_owned()));
+            health.authenticating(|| true);
+            health.definitions_loaded();
+            health.serving();
+            assert_eq!(failing(&health), ["hpa-warm-up"]);
+            let reports = health.probe(Probe::Ready);
+            assert!(reports.iter().any(|r| r.failure.as_deref() == Some("3 metrics to go")));
+            if patient {
+                pending.store(false, Ordering::SeqCst);
+            } else {
+                clock.advance(START_PATIENCE + Duration::from_millis(1));
+            }
+            assert!(failing(&health).is_empty());
+            // An HPA that comes later is no reason to send no requests any more.
+            pending.store(true, Ordering::SeqCst);
+            assert!(failing(&health).is_empty());
+        }
     }
 }

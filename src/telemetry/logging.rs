@@ -15,6 +15,10 @@ use tracing_subscriber::fmt::MakeWriter;
 /// The variable that sets the filter when no flag does, as in most Rust programs.
 pub const FILTER_VARIABLE: &str = "RUST_LOG";
 
+/// Whoever watches something in the cluster says once when that fails; the library says so at every
+/// attempt.
+const WATCHES: &str = "kube_runtime=error";
+
 /// How a log line is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum LogFormat {
@@ -102,7 +106,8 @@ fn parse_filter(flag: Option<&str>, variable: Option<&str>) -> Result<EnvFilter,
     let wanted = wanted.unwrap_or("info");
     let directives = match wanted.to_ascii_lowercase().as_str() {
         // A bare chatty level means this program's own events: the HTTP stack's would bury them.
-        level @ ("debug" | "trace") => format!("info,tidepole={level}"),
+        level @ ("debug" | "trace") => format!("info,{WATCHES},tidepole={level}"),
+        level @ ("info" | "warn") => format!("{level},{WATCHES}"),
         _ => wanted.to_owned(),
     };
     EnvFilter::builder().parse(&directives).map_err(|error| LoggingError::Filter {
@@ -168,6 +173,18 @@ mod tests {
         String::from_utf8(bytes).unwrap()
     }
 
+    fn foreign_warnings(filter: Option<&str>) -> String {
+        let lines = Lines::default();
+        let writer = lines.clone();
+        let filter = parse_filter(filter, None).unwrap();
+        let subscriber = subscriber(LogFormat::Text, filter, false, move || writer.clone());
+        tracing::subscriber::with_default(subscriber, || {
+            tracing::warn!(target: "kube_runtime::watcher", "watch list error with 403");
+        });
+        let bytes = lines.0.lock().unwrap().clone();
+        String::from_utf8(bytes).unwrap()
+    }
+
     #[test]
     fn json_is_one_object_a_line() {
         let text = logged(LogFormat::Json, None, None);
@@ -186,6 +203,11 @@ mod tests {
         assert!(logged(LogFormat::Text, None, Some("debug")).contains("own detail"));
         assert!(!logged(LogFormat::Text, Some("debug"), None).contains("foreign detail"));
         assert!(logged(LogFormat::Text, Some("hyper=debug"), None).contains("foreign detail"));
+        let loud = "warn,kube_runtime=warn";
+        for (filter, lines) in [(None, 0), (Some("warn"), 0), (Some("debug"), 0), (Some(loud), 1)] {
+            let heard = foreign_warnings(filter).lines().count();
+            assert_eq!(heard, lines, "{filter:?}");
+        }
         assert!(!logged(LogFormat::Text, Some(""), None).contains("own detail"));
     }
 

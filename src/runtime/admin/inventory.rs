@@ -5,6 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::Serialize;
 
+use crate::control::hpa_watch;
 use crate::model::{Labels, Problem};
 
 /// Where the value of a metric stands.
@@ -86,6 +87,8 @@ pub struct MetricRow {
     pub wanted: bool,
     /// How long ago somebody read it.
     pub last_read_age: Option<Duration>,
+    /// HPAs that refer to it.
+    pub hpas: u32,
     /// How often the upstream was asked, calls that it shared with others included. Definitions
     /// with the same query share the number.
     pub upstream_reads: u64,
@@ -110,6 +113,11 @@ pub trait Inventory: Send + Sync + 'static {
 
     /// Definitions that lost against another one with the same name and labels, as sentences.
     fn conflicts(&self) -> Vec<String>;
+
+    /// How the watch of HPAs stands; none when there is no cluster.
+    fn hpas(&self) -> Option<hpa_watch::Report> {
+        None
+    }
 
     /// How long the process has been running.
     fn uptime(&self) -> Duration;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use crate::control::hpa_watch::{Report, WatchState};
 use crate::runtime::admin::view::View;
 use crate::runtime::admin::{MetricRow, MetricState};
 
@@ -19,12 +20,24 @@ struct Answer<'a> {
     page: usize,
     pages: usize,
     states: BTreeMap<&'static str, usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hpa_watch: Option<HpaWatch<'a>>,
     apart: usize,
     metrics: Vec<Metric<'a>>,
     problems: Vec<String>,
     problems_total: usize,
     conflicts: &'a [String],
     conflicts_total: usize,
+}
+
+#[derive(Serialize)]
+struct HpaWatch<'a> {
+    state: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cause: Option<&'a str>,
+    hpas: u64,
+    references: u64,
+    known: u64,
 }
 
 #[derive(Serialize)]
@@ -50,6 +63,7 @@ struct Metric<'a> {
     max_age_seconds: f64,
     wanted: bool,
     last_read_age_seconds: Option<f64>,
+    hpas: u32,
     upstream_reads: u64,
     metrics_requested: Option<u64>,
     apart_seconds: Option<f64>,
@@ -65,6 +79,7 @@ pub(super) fn render(view: &View) -> String {
         page: view.filter.page,
         pages: view.pages,
         states: view.states.iter().map(|(state, count)| (state.as_str(), *count)).collect(),
+        hpa_watch: view.hpas.as_ref().map(hpa_watch),
         apart: view.apart,
         metrics: view.rows.iter().map(metric).collect(),
         problems: view.problems.shown.iter().map(ToString::to_string).collect(),
@@ -76,6 +91,16 @@ pub(super) fn render(view: &View) -> String {
         serde_json::to_string_pretty(&answer).expect("string keys and finite numbers are JSON");
     text.push('\n');
     text
+}
+
+fn hpa_watch(report: &Report) -> HpaWatch<'_> {
+    let (state, cause) = match &report.state {
+        WatchState::Starting => ("starting", None),
+        WatchState::Up => ("up", None),
+        WatchState::Down(cause) => ("down", Some(cause.as_str())),
+    };
+    let Report { hpas, references, known, .. } = *report;
+    HpaWatch { state, cause, hpas, references, known }
 }
 
 fn metric(row: &MetricRow) -> Metric<'_> {
@@ -100,6 +125,7 @@ fn metric(row: &MetricRow) -> Metric<'_> {
         max_age_seconds: row.max_age.as_secs_f64(),
         wanted: row.wanted,
         last_read_age_seconds: seconds(row.last_read_age),
+        hpas: row.hpas,
         upstream_reads: row.upstream_reads,
         metrics_requested: row.metrics_requested,
         apart_seconds: seconds(row.apart),

@@ -9,6 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use sha2::{Digest, Sha256};
 
+use crate::control::hpa_watch::WatchState;
 use crate::model::ProbeReport;
 use crate::runtime::admin::view::{Bounded, View};
 use crate::runtime::admin::{MetricRow, MetricState};
@@ -64,6 +65,7 @@ pub(super) fn render(view: &View, checks: &[ProbeReport]) -> String {
                     (reports("Definitions with mistakes", &view.problems, ToString::to_string))
                     (reports("Conflicting definitions", &view.conflicts, Clone::clone))
                     (states(view))
+                    (hpas(view))
                     (apart(view))
                     (filter_form(view))
                     (table(view))
@@ -159,7 +161,28 @@ fn meaning(state: MetricState) -> &'static str {
         MetricState::Failed => "No value can be served: the latest read failed",
         MetricState::Expired => "No value can be served: the last good one is older than maxAge",
         MetricState::Waiting => "The first read has not ended yet",
-        MetricState::Idle => "Nobody reads it, so it is not refreshed",
+        MetricState::Idle => "Nobody reads it and no HPA refers to it, so it is not refreshed",
+    }
+}
+
+/// One line about the HPAs of the cluster.
+fn hpas(view: &View) -> Markup {
+    html! {
+        @if let Some(report) = &view.hpas {
+            p.sub {
+                @match &report.state {
+                    WatchState::Starting => "The cluster's HPAs have not been listed yet.",
+                    WatchState::Up => {
+                        (report.hpas) " HPAs refer to " (report.references) " metrics, "
+                        (report.known) " of which are served here and kept warm."
+                    },
+                    WatchState::Down(cause) => {
+                        "HPAs cannot be watched, so first reads wait for their upstream: "
+                        (clip(cause))
+                    },
+                }
+            }
+        }
     }
 }
 
@@ -268,6 +291,7 @@ fn metric(row: &MetricRow) -> Markup {
                         Some(age) => { (human(age)) " ago" },
                         None => span.sub { "never" },
                     }
+                    @if row.hpas > 0 { div.sub { (row.hpas) " HPAs" } }
                     @if !row.wanted { div.sub { "not refreshed" } }
                 }
                 td {

@@ -9,6 +9,7 @@ use tokio::runtime::Handle;
 use tower::ServiceExt;
 
 use super::*;
+use crate::control::hpa_watch::{Report, WatchState};
 use crate::model::{Labels, ProbeReport, Problem};
 use crate::task::TaskSet;
 
@@ -52,6 +53,14 @@ impl Inventory for Rows {
         Vec::new()
     }
 
+    fn hpas(&self) -> Option<Report> {
+        let state = match self.0.len() {
+            0 => WatchState::Down("hpas is <forbidden>".to_owned()),
+            _ => WatchState::Up,
+        };
+        Some(Report { state, hpas: 12, references: 9, known: 8 })
+    }
+
     fn uptime(&self) -> Duration {
         Duration::from_secs(90)
     }
@@ -79,6 +88,7 @@ fn row(metric: &str, namespace: &str, state: MetricState) -> MetricRow {
         max_age: Duration::from_mins(2),
         wanted: true,
         last_read_age: Some(Duration::from_secs(3)),
+        hpas: 7,
         upstream_reads: 12,
         metrics_requested: Some(24),
         apart: failed.then_some(Duration::from_secs(75)),
@@ -177,7 +187,10 @@ async fn json_filters_by_text_namespace_and_state() {
     assert_eq!(names(&failed), ["mails"]);
     assert_eq!((&failed["total"], &failed["matching"]), (&3.into(), &1.into()));
     assert_eq!(failed["states"]["fresh"], 1);
+    let watch = serde_json::json!({"state": "up", "hpas": 12, "references": 9, "known": 8});
+    assert_eq!(failed["hpaWatch"], watch);
     let mails = &failed["metrics"][0];
+    assert_eq!(mails["hpas"], 7);
     assert_eq!(mails["lastError"], "connection <refused>");
     assert_eq!(mails["value"], serde_json::Value::Null);
     assert_eq!(mails["maxAgeSeconds"], 120.0);
@@ -219,6 +232,8 @@ async fn the_page_shows_every_metric_and_reloads_itself() {
         "connection &lt;refused&gt;",
         "sum(mails)",
         "up 1m 30s",
+        "12 HPAs refer to 9 metrics, 8 of which are served here",
+        "7 HPAs",
         "12 reads upstream, 24 metrics requested",
         "1 set apart",
         "asked again in 1m 15s",
@@ -230,6 +245,7 @@ async fn the_page_shows_every_metric_and_reloads_itself() {
     assert!(!paused.body().contains("http-equiv"), "{}", paused.body());
     let (_, empty) = get_from(admin(Vec::new(), None), "/").await;
     assert!(empty.body().contains("No metric is defined yet."), "{}", empty.body());
+    assert!(empty.body().contains("upstream: hpas is &lt;forbidden&gt;"), "{}", empty.body());
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use crate::control::hpa_watch;
 use crate::model::Problem;
 use crate::runtime::admin::{Inventory, MetricRow, MetricState};
 
@@ -143,6 +144,7 @@ pub(super) struct View {
     pub(super) namespaces: Vec<String>,
     pub(super) problems: Bounded<Problem>,
     pub(super) conflicts: Bounded<String>,
+    pub(super) hpas: Option<hpa_watch::Report>,
     pub(super) version: &'static str,
     pub(super) uptime: Duration,
 }
@@ -186,6 +188,7 @@ impl View {
             namespaces,
             problems: Bounded::of(inventory.problems()),
             conflicts: Bounded::of(inventory.conflicts()),
+            hpas: inventory.hpas(),
             version: inventory.version(),
             uptime: inventory.uptime(),
         }

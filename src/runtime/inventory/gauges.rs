@@ -252,7 +252,7 @@ mod tests {
 
     fn house() -> (House, Telemetry) {
         let clock = Arc::new(ManualClock::default());
-        let house = House::new(Arc::new(Catalog::new()), Arc::new(OnDemand::new()), clock);
+        let house = House::new(Arc::new(Catalog::new()), Arc::new(OnDemand::new()), None, clock);
         let telemetry = Telemetry::new();
         let gauges = HouseGauges::new(house.clone());
         telemetry.register(|registry| registry.register_collector(Box::new(gauges)));
