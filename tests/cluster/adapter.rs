@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::control_plane::{ControlPlane, run};
 use crate::process::{Process, eventually, free_port};
-use crate::upstream::{ACCESS_KEY, Hanging, Prometheus, Queues};
+use crate::upstream::{ACCESS_KEY, Hanging, Prometheus, Queues, Slow};
 
 /// A running `tidepole serve`.
 #[derive(Debug)]
@@ -17,6 +17,8 @@ pub(crate) struct Adapter {
 /// Everything that stays the same when the adapter is restarted.
 #[derive(Debug)]
 pub(crate) struct Installation {
+    /// Of its log.
+    name: &'static str,
     /// Where the API is served, and the port that the APIService names.
     pub(crate) port: u16,
     /// The plain listener for people and probes.
@@ -38,6 +40,8 @@ pub(crate) struct Sources<'a> {
     pub(crate) flaky: &'a Prometheus,
     /// `hanging`: never answers.
     pub(crate) hanging: &'a Hanging,
+    /// `slow`: the same as `main`, a second later.
+    pub(crate) slow: &'a Slow,
     /// `aws`
     pub(crate) queues: &'a Queues,
 }
@@ -73,6 +77,7 @@ impl Installation {
         let definitions = folder.join("metrics.d");
         std::fs::create_dir_all(&definitions).expect("the folder is ours");
         let installation = Self {
+            name: "tidepole",
             port,
             admin_port: free_port(),
             config: folder.join("config.yaml"),
@@ -99,6 +104,7 @@ impl Installation {
                - {{ name: crowd, prometheus: {{ url: \"{main}\", timeout: 2s }} }}\n  \
                - {{ name: flaky, prometheus: {{ url: \"{flaky}\", timeout: 2s }} }}\n  \
                - {{ name: hanging, prometheus: {{ url: \"{hanging}\", timeout: 5s }} }}\n  \
+               - {{ name: slow, prometheus: {{ url: \"{slow}\", timeout: 5s }} }}\n  \
                - {{ name: aws, aws: {{ region: eu-west-1, endpointUrl: \"{queues}\" }} }}\n  \
                - {{ name: sim, simulated: {{}} }}\n\
              definitions: {{ paths: [{definitions}] }}\n\
@@ -110,6 +116,7 @@ impl Installation {
             main = sources.main.url(),
             flaky = sources.flaky.url(),
             hanging = sources.hanging.url(),
+            slow = sources.slow.url(),
             queues = sources.queues.url(),
             definitions = self.definitions.display(),
         )
@@ -126,12 +133,47 @@ impl Installation {
             .env("AWS_EC2_METADATA_DISABLED", "true")
             .env("NO_PROXY", "127.0.0.1,localhost")
             .env_remove("KUBECONFIG");
-        let mut process = Process::start("tidepole", &self.logs, &command);
+        let mut process = Process::start(self.name, &self.logs, &command);
         eventually("the adapter is ready", Duration::from_secs(30), || {
             process.assert_running();
             self.admin("/readyz").map(|_| ())
         });
         Adapter { process }
+    }
+
+    /// The same installation on ports of its own, as a rollout starts it beside the old one.
+    pub(crate) fn twin(&self) -> Self {
+        let twin = Self {
+            name: "tidepole-twin",
+            port: free_port(),
+            admin_port: free_port(),
+            config: self.config.with_file_name("config-twin.yaml"),
+            logs: self.logs.clone(),
+            certificates: self.certificates.clone(),
+            definitions: self.definitions.clone(),
+        };
+        let text = std::fs::read_to_string(&self.config).expect("the config was written");
+        let text = text
+            .replace(&format!("127.0.0.1:{}", self.port), &format!("127.0.0.1:{}", twin.port))
+            .replace(
+                &format!("127.0.0.1:{}", self.admin_port),
+                &format!("127.0.0.1:{}", twin.admin_port),
+            );
+        std::fs::write(&twin.config, text).expect("the folder is ours");
+        twin
+    }
+
+    /// What `/api/metrics` says about the first metric that a query finds, if there is one.
+    pub(crate) fn row(&self, query: &str) -> serde_json::Value {
+        let text = self.admin(&format!("/api/metrics?{query}")).expect("the status is told");
+        let mut all: serde_json::Value = serde_json::from_str(&text).expect("answers are JSON");
+        all.pointer_mut("/metrics/0").map(serde_json::Value::take).unwrap_or_default()
+    }
+
+    /// How much has been logged so far.
+    pub(crate) fn log_length(&self) -> usize {
+        let log = self.logs.join(format!("{}.log", self.name));
+        std::fs::metadata(log).map_or(0, |log| usize::try_from(log.len()).unwrap_or(0))
     }
 
     /// Reads a path of the admin listener.

@@ -8,3 +8,4 @@ mod hpa;
 mod lifecycle;
 mod registration;
 mod second_opinion;
+mod warmth;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -143,6 +143,49 @@ impl Hanging {
             }
         });
         Self { port }
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+}
+
+/// A Prometheus server whose every answer takes a second longer.
+#[derive(Debug)]
+pub(crate) struct Slow {
+    port: u16,
+}
+
+impl Slow {
+    /// How long each request is held back.
+    pub(crate) const DELAY: Duration = Duration::from_secs(1);
+
+    /// Stands before `server` for as long as the process lives.
+    pub(crate) fn start(server: &Prometheus) -> Self {
+        let listener =
+            TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback has free ports");
+        let port = listener.local_addr().expect("a bound socket has an address").port();
+        let behind = (Ipv4Addr::LOCALHOST, server.port);
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                // A side that has gone away is its own problem.
+                std::thread::spawn(move || Self::forward(stream, behind));
+            }
+        });
+        Self { port }
+    }
+
+    /// One request without a body, on a connection of its own.
+    fn forward(mut stream: TcpStream, behind: (Ipv4Addr, u16)) -> std::io::Result<()> {
+        let mut lines = BufReader::new(&stream).lines();
+        let line = lines.next().transpose()?.unwrap_or_default();
+        while lines.next().transpose()?.is_some_and(|line| !line.is_empty()) {}
+        drop(lines);
+        std::thread::sleep(Self::DELAY);
+        let mut server = TcpStream::connect(behind)?;
+        write!(server, "{line}\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
+        std::io::copy(&mut server, &mut stream)?;
+        Ok(())
     }
 
     pub(crate) fn url(&self) -> String {

@@ -15,7 +15,7 @@ use tokio::runtime::Runtime;
 use crate::adapter::{Adapter, Installation, Sources};
 use crate::control_plane::{ControlPlane, run};
 use crate::process::eventually;
-use crate::upstream::{Exposition, Hanging, Prometheus, Queues};
+use crate::upstream::{Exposition, Hanging, Prometheus, Queues, Slow};
 
 /// A control plane, upstreams and an installed adapter.
 pub(crate) struct World {
@@ -118,7 +118,9 @@ impl World {
         let client = runtime.block_on(client(&plane.admin));
         crate::workload::keep_pods_ready(client.clone());
         let hanging = Hanging::start();
-        let sources = Sources { main: &main, flaky: &flaky, hanging: &hanging, queues: &queues };
+        let slow = Slow::start(&main);
+        let sources =
+            Sources { main: &main, flaky: &flaky, hanging: &hanging, slow: &slow, queues: &queues };
         let installation = Installation::new(&plane, &folder, &logs, sources);
         let world = Self {
             plane,
@@ -153,6 +155,15 @@ impl World {
     /// Takes the running adapter out, to be stopped or killed. Only for [`Exclusive`].
     pub(crate) fn take_adapter(&self) -> Adapter {
         self.adapter().take().expect("the adapter runs between tests")
+    }
+
+    /// Makes another installation's adapter the one that the cluster reads from. Only for
+    /// [`Exclusive`], which has to point back to the world's own.
+    pub(crate) fn point_to(&self, installation: &Installation) -> Result<(), String> {
+        let patch = format!("{{\"spec\":{{\"service\":{{\"port\":{}}}}}}}", installation.port);
+        let mut kubectl = self.plane.kubectl();
+        kubectl.args(["patch", "apiservice", "v1beta1.external.metrics.k8s.io", "--type=merge"]);
+        run(kubectl.args(["--patch", &patch])).map(drop)
     }
 
     /// What the adapter has logged, earlier runs included.

@@ -9,6 +9,7 @@ mod crowd;
 mod delegated;
 mod fake_cloudwatch;
 mod faults;
+mod hpa_watch;
 mod http;
 mod http2;
 mod metrics;

@@ -91,7 +91,11 @@ fn faults() -> Vec<(&'static str, Reply, &'static str)> {
             error(403, "AccessDenied", "User: arn:aws:iam::1:user/secret-name may not"),
             "access denied: the source's own identity needs sqs:GetQueueAttributes",
         ),
-        ("bad-token", error(403, "InvalidClientTokenId", "no"), "AWS did not accept the credentials of the source's own identity"),
+        (
+            "bad-token",
+            error(403, "InvalidClientTokenId", "no"),
+            "AWS did not accept the credentials of the source's own identity",
+        ),
         ("html", text(200, "<html>Sign in</html>"), "an answer that is not AWS's"),
         (
             "garbage",

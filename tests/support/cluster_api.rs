@@ -1,6 +1,8 @@
-//! A fake Kubernetes API server, as far as delegated authentication and authorization go: the trust
-//! `ConfigMap` (list and watch), token reviews and access reviews, over plain HTTP. It counts, it
-//! remembers what it was asked, and it answers as told.
+//! A fake Kubernetes API server: the trust `ConfigMap` and the HPAs (list and watch), token reviews
+//! and access reviews, over plain HTTP. It counts, it remembers what it was asked, and it answers as
+//! told.
+
+mod hpas;
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -25,6 +27,9 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use hpas::Hpas;
+pub(crate) use hpas::external;
+
 type Body = BoxBody<Bytes, Infallible>;
 type Allow = dyn Fn(&Value) -> bool + Send + Sync;
 
@@ -40,6 +45,7 @@ struct State {
     /// `data` of the trust `ConfigMap` and its resource version.
     trust: watch::Sender<(u64, BTreeMap<String, String>)>,
     told: Mutex<Told>,
+    hpas: Hpas,
 }
 
 struct Told {
@@ -82,8 +88,11 @@ impl ClusterApi {
             access: Vec::new(),
             token: Vec::new(),
         };
-        let state =
-            Arc::new(State { trust: watch::Sender::new((1, trust)), told: Mutex::new(told) });
+        let state = Arc::new(State {
+            trust: watch::Sender::new((1, trust)),
+            told: Mutex::new(told),
+            hpas: Hpas::default(),
+        });
         let stop = CancellationToken::new();
         let thread = std::thread::spawn({
             let (state, stop) = (Arc::clone(&state), stop.clone());
@@ -153,6 +162,11 @@ impl ClusterApi {
         self.told().token.clone()
     }
 
+    /// The HPAs.
+    pub(crate) fn hpas(&self) -> &Hpas {
+        &self.state.hpas
+    }
+
     fn told(&self) -> MutexGuard<'_, Told> {
         self.state.told()
     }
@@ -198,6 +212,7 @@ impl State {
         let body = request.into_body().collect().await.map(Collected::to_bytes).unwrap_or_default();
         let body: Value = serde_json::from_slice(&body).unwrap_or_default();
         match path.as_str() {
+            hpas::PATH => self.hpas.answer(parameter),
             "/api/v1/namespaces/kube-system/configmaps" => {
                 if matches!(parameter("watch").as_deref(), Some("true" | "1")) {
                     let known = parameter("resourceVersion").and_then(|v| v.parse().ok());

@@ -47,6 +47,8 @@ pub(crate) struct Process {
     child: Child,
     api: SocketAddr,
     pub(crate) door: AdminDoor,
+    /// Lines up to the one that names the addresses.
+    seen: Vec<String>,
     log: Receiver<String>,
 }
 
@@ -77,10 +79,11 @@ impl Process {
                 let _ = child.wait();
                 panic!("it does not serve: {seen:#?}");
             };
-            if let Some((api, admin)) = addresses(&line) {
-                return Self { setup, child, api, door: AdminDoor(admin), log };
-            }
+            let found = addresses(&line);
             seen.push(line);
+            if let Some((api, admin)) = found {
+                return Self { setup, child, api, door: AdminDoor(admin), seen, log };
+            }
         }
     }
 
@@ -108,7 +111,9 @@ impl Process {
             assert!(begin.elapsed() < PATIENCE, "it does not end");
             tokio::time::sleep(Duration::from_millis(20)).await;
         };
-        (status, self.log.iter().collect::<Vec<_>>().join("\n"))
+        let lines: Vec<String> =
+            std::mem::take(&mut self.seen).into_iter().chain(self.log.iter()).collect();
+        (status, lines.join("\n"))
     }
 }
 
