@@ -71,8 +71,13 @@ pub async fn start(config: Config, serve: Handle, refresh: Handle) -> anyhow::Re
         Arc::clone(&clock),
     ));
     let hpas = client.is_some().then(|| hpa_watch::Standing::new(&telemetry));
-    let house =
-        House::new(Arc::clone(&catalog), Arc::clone(&on_demand), hpas.clone(), Arc::clone(&clock));
+    let house = House::new(
+        Arc::clone(&catalog),
+        Arc::clone(&on_demand),
+        hpas.clone(),
+        config.source_directory(),
+        Arc::clone(&clock),
+    );
     telemetry.register(|registry| {
         registry.register_collector(Box::new(HouseGauges::new(house.clone())));
     });

@@ -1,5 +1,6 @@
 //! What the process tells about its metrics: the status page's rows and the gauges.
 
+mod cost;
 mod gauges;
 mod usage;
 
@@ -12,9 +13,10 @@ use crate::cache::{EntryState, Hold, OnDemand, QueryCell, View};
 use crate::catalog::{Catalog, Served};
 use crate::control::hpa_watch;
 use crate::model::{
-    Aggregate, Clock, Entry, Labels, Problem, Quantity, Query, QueryTemplate, Sample, Scope, Tick,
+    Aggregate, Clock, Entry, Labels, Problem, Quantity, Query, QueryTemplate, Sample, Scope,
+    SourceDirectory, Tick,
 };
-use crate::runtime::admin::{Inventory, MetricRow, MetricState};
+use crate::runtime::admin::{Inventory, MetricRow, MetricState, SourceCost};
 pub use gauges::HouseGauges;
 use usage::Reads;
 
@@ -28,6 +30,7 @@ pub struct House {
     on_demand: Arc<OnDemand>,
     /// None without a cluster.
     hpas: Option<Arc<hpa_watch::Standing>>,
+    sources: Arc<SourceDirectory>,
     clock: Arc<dyn Clock>,
     started: Tick,
 }
@@ -39,10 +42,11 @@ impl House {
         catalog: Arc<Catalog>,
         on_demand: Arc<OnDemand>,
         hpas: Option<Arc<hpa_watch::Standing>>,
+        sources: SourceDirectory,
         clock: Arc<dyn Clock>,
     ) -> Self {
         let started = clock.tick();
-        Self { catalog, on_demand, hpas, clock, started }
+        Self { catalog, on_demand, hpas, sources: Arc::new(sources), clock, started }
     }
 
     fn row(&self, entry: &Entry, scope: String, cell: Option<&QueryCell>) -> MetricRow {
@@ -160,6 +164,10 @@ impl Inventory for House {
 
     fn hpas(&self) -> Option<hpa_watch::Report> {
         self.hpas.as_ref().map(|standing| standing.report())
+    }
+
+    fn costs(&self) -> Vec<SourceCost> {
+        cost::of(&self.catalog.snapshot(), &self.sources)
     }
 
     fn uptime(&self) -> Duration {

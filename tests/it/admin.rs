@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidepole::model::{Probe, ProbeReport, Problem, ServerState};
-use tidepole::runtime::admin::{self, Admin, Inventory, MetricRow};
+use tidepole::runtime::admin::{self, Admin, Inventory, MetricRow, SourceCost};
 use tidepole::task::TaskSet;
 use tidepole::telemetry::Telemetry;
 use tokio::runtime::Handle;
@@ -36,6 +36,10 @@ impl Inventory for Nothing {
     }
 
     fn conflicts(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    fn costs(&self) -> Vec<SourceCost> {
         Vec::new()
     }
 

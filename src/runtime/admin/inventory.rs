@@ -103,6 +103,20 @@ impl MetricRow {
     pub const ALL_NAMESPACES: &'static str = "all namespaces";
 }
 
+/// What the metrics of a source that are refreshed now cost, at its prices.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SourceCost {
+    /// Name of the source.
+    pub source: String,
+    /// `CloudWatch` metrics that are asked for.
+    pub metrics_per_minute: f64,
+    /// Requests to SQS.
+    pub requests_per_minute: f64,
+    /// All of it, in US dollars. What `SEARCH` and Metrics Insights find counts as one metric.
+    pub dollars_per_month: f64,
+}
+
 /// Who knows all metrics and what is wrong with the definitions. Answers from memory.
 pub trait Inventory: Send + Sync + 'static {
     /// Every metric, in any order.
@@ -118,6 +132,9 @@ pub trait Inventory: Send + Sync + 'static {
     fn hpas(&self) -> Option<hpa_watch::Report> {
         None
     }
+
+    /// What reading costs, by source.
+    fn costs(&self) -> Vec<SourceCost>;
 
     /// How long the process has been running.
     fn uptime(&self) -> Duration;

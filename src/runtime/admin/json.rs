@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::control::hpa_watch::{Report, WatchState};
 use crate::runtime::admin::view::View;
-use crate::runtime::admin::{MetricRow, MetricState};
+use crate::runtime::admin::{MetricRow, MetricState, SourceCost};
 
 /// `GET /api/metrics`. Durations are in seconds.
 #[derive(Serialize)]
@@ -23,6 +23,7 @@ struct Answer<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     hpa_watch: Option<HpaWatch<'a>>,
     apart: usize,
+    costs: &'a [SourceCost],
     metrics: Vec<Metric<'a>>,
     problems: Vec<String>,
     problems_total: usize,
@@ -81,6 +82,7 @@ pub(super) fn render(view: &View) -> String {
         states: view.states.iter().map(|(state, count)| (state.as_str(), *count)).collect(),
         hpa_watch: view.hpas.as_ref().map(hpa_watch),
         apart: view.apart,
+        costs: &view.costs,
         metrics: view.rows.iter().map(metric).collect(),
         problems: view.problems.shown.iter().map(ToString::to_string).collect(),
         problems_total: view.problems.total,

@@ -70,6 +70,7 @@ pub(super) fn render(view: &View, checks: &[ProbeReport]) -> String {
                     (filter_form(view))
                     (table(view))
                     (pager(view))
+                    (costs(view))
                 }
                 (footer(view))
             }
@@ -329,6 +330,25 @@ fn pager(view: &View) -> Markup {
             }
         }
     }
+}
+
+fn costs(view: &View) -> Markup {
+    html! {
+        @for cost in &view.costs {
+            p.facts {
+                "source " (cost.source) ": about " (figure(cost.dollars_per_month))
+                " USD a month for what is refreshed now ("
+                (figure(cost.metrics_per_minute)) " CloudWatch metrics and "
+                (figure(cost.requests_per_minute)) " SQS requests a minute)"
+            }
+        }
+    }
+}
+
+/// A number with two digits after the point, or none where they would say nothing.
+fn figure(number: f64) -> String {
+    let text = format!("{number:.2}");
+    text.strip_suffix(".00").map_or_else(|| text.clone(), str::to_owned)
 }
 
 fn footer(view: &View) -> Markup {

@@ -61,6 +61,15 @@ impl Inventory for Rows {
         Some(Report { state, hpas: 12, references: 9, known: 8 })
     }
 
+    fn costs(&self) -> Vec<SourceCost> {
+        vec![SourceCost {
+            source: "aws".to_owned(),
+            metrics_per_minute: 10_000.0,
+            requests_per_minute: 0.25,
+            dollars_per_month: 4_380.004,
+        }]
+    }
+
     fn uptime(&self) -> Duration {
         Duration::from_secs(90)
     }
@@ -195,6 +204,8 @@ async fn json_filters_by_text_namespace_and_state() {
     assert_eq!(mails["value"], serde_json::Value::Null);
     assert_eq!(mails["maxAgeSeconds"], 120.0);
     assert_eq!((&mails["upstreamReads"], &mails["metricsRequested"]), (&12.into(), &24.into()));
+    assert_eq!(failed["costs"][0]["source"], "aws");
+    assert_eq!(failed["costs"][0]["metricsPerMinute"], 10_000.0);
     assert_eq!((&mails["apartSeconds"], &failed["apart"]), (&75.0.into(), &1.into()));
     assert_eq!(
         failed["problems"][0],
@@ -236,6 +247,7 @@ async fn the_page_shows_every_metric_and_reloads_itself() {
         "7 HPAs",
         "12 reads upstream, 24 metrics requested",
         "1 set apart",
+        "source aws: about 4380 USD a month for what is refreshed now (10000 CloudWatch metrics and 0.25 SQS requests a minute)",
         "asked again in 1m 15s",
     ] {
         assert!(page.contains(text), "{text} is missing: {page}");

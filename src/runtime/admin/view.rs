@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::control::hpa_watch;
 use crate::model::Problem;
-use crate::runtime::admin::{Inventory, MetricRow, MetricState};
+use crate::runtime::admin::{Inventory, MetricRow, MetricState, SourceCost};
 
 /// Rows on a page unless `?limit=` says otherwise.
 const DEFAULT_LIMIT: usize = 100;
@@ -141,6 +141,8 @@ pub(super) struct View {
     pub(super) states: [(MetricState, usize); MetricState::ALL.len()],
     /// Metrics that match text and namespace and are set apart.
     pub(super) apart: usize,
+    /// Of all metrics, whatever the filter shows.
+    pub(super) costs: Vec<SourceCost>,
     pub(super) namespaces: Vec<String>,
     pub(super) problems: Bounded<Problem>,
     pub(super) conflicts: Bounded<String>,
@@ -185,6 +187,7 @@ impl View {
             pages,
             states,
             apart,
+            costs: inventory.costs(),
             namespaces,
             problems: Bounded::of(inventory.problems()),
             conflicts: Bounded::of(inventory.conflicts()),

@@ -11,10 +11,10 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 
 use super::usage::{Reads, Usage};
-use super::{House, cells, state_of};
+use super::{House, cells, cost, state_of};
 use crate::catalog::Snapshot;
 use crate::model::DefinitionId;
-use crate::runtime::admin::MetricState;
+use crate::runtime::admin::{MetricState, SourceCost};
 
 /// Definitions that have a series of their own in a family; the others share one. Each is a line
 /// in every scrape.
@@ -132,6 +132,29 @@ impl HouseGauges {
             metrics,
         )
     }
+
+    /// What is refreshed now, for a month.
+    fn encode_costs(
+        &self,
+        snapshot: &Snapshot,
+        encoder: &mut DescriptorEncoder<'_>,
+    ) -> fmt::Result {
+        let costs = cost::of(snapshot, &self.house.sources);
+        if costs.is_empty() {
+            return Ok(());
+        }
+        let mut family = encoder.encode_descriptor(
+            "estimated_cost_dollars_per_month",
+            "What reading an AWS source costs at its prices when what is refreshed now stays so",
+            None,
+            MetricType::Gauge,
+        )?;
+        for SourceCost { source, dollars_per_month, .. } in costs {
+            let labels = [("source", source)];
+            ConstGauge::new(dollars_per_month).encode(family.encode_family(&labels)?)?;
+        }
+        Ok(())
+    }
 }
 
 /// A family of counters by definition; `others` stands for those that are not named.
@@ -162,7 +185,8 @@ impl Collector for HouseGauges {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let snapshot = self.house.catalog.snapshot();
         self.encode_states(&snapshot, &mut encoder)?;
-        self.encode_usage(&snapshot, &mut encoder)
+        self.encode_usage(&snapshot, &mut encoder)?;
+        self.encode_costs(&snapshot, &mut encoder)
     }
 }
 
@@ -175,9 +199,10 @@ mod tests {
     use crate::cache::OnDemand;
     use crate::catalog::Catalog;
     use crate::model::{
-        CloudWatchQuery, DefinitionKind, Entry, Labels, ManualClock, MetricDataQuery, MetricName,
-        MetricQuestion, MetricStat, OnNoData, Origin, Policy, Query, QuerySpec, QueryTemplate,
-        QueueCount, QueueRef, Scope, SourceName, SqsQuery,
+        CloudWatchQuery, CostSettings, DefinitionKind, Entry, Labels, ManualClock, MetricDataQuery,
+        MetricName, MetricQuestion, MetricStat, OnNoData, Origin, Policy, Query, QuerySpec,
+        QueryTemplate, QueueCount, QueueRef, Scope, SourceDirectory, SourceKind, SourceName,
+        SourceProfile, SqsQuery,
     };
     use crate::runtime::admin::Inventory;
     use crate::telemetry::Telemetry;
@@ -252,7 +277,18 @@ mod tests {
 
     fn house() -> (House, Telemetry) {
         let clock = Arc::new(ManualClock::default());
-        let house = House::new(Arc::new(Catalog::new()), Arc::new(OnDemand::new()), None, clock);
+        let source = SourceProfile {
+            name: SourceName::new("aws"),
+            kind: SourceKind::Aws,
+            region: Some("eu-west-1".into()),
+            allowed_regions: vec!["eu-west-1".into()],
+            allowed_roles: Vec::new(),
+            cost: CostSettings::default(),
+            allowed_namespaces: Vec::new(),
+        };
+        let sources = SourceDirectory::new([source]);
+        let house =
+            House::new(Arc::new(Catalog::new()), Arc::new(OnDemand::new()), None, sources, clock);
         let telemetry = Telemetry::new();
         let gauges = HouseGauges::new(house.clone());
         telemetry.register(|registry| registry.register_collector(Box::new(gauges)));
@@ -322,6 +358,30 @@ mod tests {
     fn a_sum_that_falls_is_carried_on() {
         let mut rising = Rising::default();
         assert_eq!([10, 25, 5, 5, 30].map(|sum| rising.note(sum)), [10, 25, 25, 25, 50]);
+    }
+
+    #[test]
+    fn what_is_wanted_has_a_price_and_counts_once() {
+        let (house, telemetry) = house();
+        let line = |dollars: &str| {
+            format!("\ntidepole_estimated_cost_dollars_per_month{{source=\"aws\"}} {dollars}\n")
+        };
+        let entries = [
+            entry("rate", Some("web"), ratio("app/web")),
+            entry("rate-too", Some("web"), ratio("app/web")),
+            entry("backlog", None, queues()),
+        ];
+        house.catalog.apply_files(entries, Vec::new());
+        let text = telemetry.encode();
+        assert!(text.contains(&line("0.0")), "nobody wants them: {text}");
+        let now = house.clock.tick();
+        for (_, cell) in house.catalog.snapshot().cells() {
+            assert!(cell.claim_schedule(now));
+        }
+        // Two metrics and two requests a minute, 43,800 minutes.
+        let text = telemetry.encode();
+        assert!(text.contains(&line("0.91104")), "{text}");
+        assert_eq!(format!("{:.3}", house.costs()[0].metrics_per_minute), "2.000");
     }
 
     #[test]
