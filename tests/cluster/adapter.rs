@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use crate::aws_fakes::CloudWatch;
 use crate::control_plane::{ControlPlane, run};
 use crate::process::{Process, eventually, free_port};
 use crate::upstream::{ACCESS_KEY, Hanging, Prometheus, Queues, Slow};
@@ -32,7 +33,7 @@ pub(crate) struct Installation {
 }
 
 /// The sources that definitions may name.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub(crate) struct Sources<'a> {
     /// `main`: always up; `crowd` is the same server, with call counts of its own.
     pub(crate) main: &'a Prometheus,
@@ -42,8 +43,10 @@ pub(crate) struct Sources<'a> {
     pub(crate) hanging: &'a Hanging,
     /// `slow`: the same as `main`, a second later.
     pub(crate) slow: &'a Slow,
-    /// `aws`
+    /// `aws`, for queues
     pub(crate) queues: &'a Queues,
+    /// `aws`, for CloudWatch
+    pub(crate) cloudwatch: &'a CloudWatch,
 }
 
 impl Installation {
@@ -105,7 +108,8 @@ impl Installation {
                - {{ name: flaky, prometheus: {{ url: \"{flaky}\", timeout: 2s }} }}\n  \
                - {{ name: hanging, prometheus: {{ url: \"{hanging}\", timeout: 5s }} }}\n  \
                - {{ name: slow, prometheus: {{ url: \"{slow}\", timeout: 5s }} }}\n  \
-               - {{ name: aws, aws: {{ region: eu-west-1, endpointUrl: \"{queues}\" }} }}\n  \
+               - {{ name: aws, aws: {{ region: eu-west-1, endpointUrl: \"{queues}\", \
+                 cloudwatchEndpointUrl: \"{cloudwatch}\" }} }}\n  \
                - {{ name: sim, simulated: {{}} }}\n\
              definitions: {{ paths: [{definitions}] }}\n\
              defaults: {{ refresh: 1s }}\n",
@@ -118,6 +122,7 @@ impl Installation {
             hanging = sources.hanging.url(),
             slow = sources.slow.url(),
             queues = sources.queues.url(),
+            cloudwatch = sources.cloudwatch.url(),
             definitions = self.definitions.display(),
         )
     }

@@ -1,5 +1,5 @@
 //! Tidepole in a real cluster: etcd, kube-apiserver, kube-controller-manager and kubectl, a real
-//! Prometheus, a real queue server, the manifests of `deploy/`.
+//! Prometheus, a real queue server, the manifests of `deploy/`; CloudWatch alone is a fake of ours.
 //!
 //! `./tests/run cluster [FILTER]` builds what is needed and runs these. One world is shared by all
 //! tests of a run (`world`); each test has a namespace, a Deployment and metrics of its own

@@ -2,6 +2,7 @@
 
 mod access;
 mod capacity;
+mod cloudwatch;
 mod control_plane_alone;
 mod failures;
 mod hpa;

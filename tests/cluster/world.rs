@@ -13,9 +13,10 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use tokio::runtime::Runtime;
 
 use crate::adapter::{Adapter, Installation, Sources};
+use crate::aws_fakes::{CloudWatch, KeyRing};
 use crate::control_plane::{ControlPlane, run};
 use crate::process::eventually;
-use crate::upstream::{Exposition, Hanging, Prometheus, Queues, Slow};
+use crate::upstream::{ACCESS_KEY, Exposition, Hanging, Prometheus, Queues, Slow};
 
 /// A control plane, upstreams and an installed adapter.
 pub(crate) struct World {
@@ -24,6 +25,8 @@ pub(crate) struct World {
     pub(crate) main: Prometheus,
     pub(crate) flaky: Prometheus,
     pub(crate) queues: Queues,
+    /// Our own fake: there is no other that can do more than plain statistics.
+    pub(crate) cloudwatch: CloudWatch,
     pub(crate) installation: Installation,
     pub(crate) client: kube::Client,
     pub(crate) logs: PathBuf,
@@ -119,8 +122,16 @@ impl World {
         crate::workload::keep_pods_ready(client.clone());
         let hanging = Hanging::start();
         let slow = Slow::start(&main);
-        let sources =
-            Sources { main: &main, flaky: &flaky, hanging: &hanging, slow: &slow, queues: &queues };
+        let cloudwatch = CloudWatch::start();
+        cloudwatch.check_signatures(&KeyRing::with_user(ACCESS_KEY, ACCESS_KEY));
+        let sources = Sources {
+            main: &main,
+            flaky: &flaky,
+            hanging: &hanging,
+            slow: &slow,
+            queues: &queues,
+            cloudwatch: &cloudwatch,
+        };
         let installation = Installation::new(&plane, &folder, &logs, sources);
         let world = Self {
             plane,
@@ -128,6 +139,7 @@ impl World {
             main,
             flaky,
             queues,
+            cloudwatch,
             installation,
             client,
             logs,

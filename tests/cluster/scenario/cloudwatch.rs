@@ -1,0 +1,131 @@
+//! An HPA on a load balancer's latency, as `CloudWatch` has it: README's example, on a
+//! high-resolution metric so that nobody waits for minutes.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use crate::aws_fakes::cloudwatch::Metric;
+use crate::control_plane::run;
+use crate::process::eventually;
+use crate::workload::{A_WHILE, SOON, Workload};
+use crate::world::{World, shared};
+
+/// How the balancer's p99 went: seconds since the epoch, and the value from then on.
+#[derive(Clone, Default)]
+struct Course(Arc<Mutex<BTreeMap<i64, f64>>>);
+
+impl Course {
+    /// Sets the value of every second after this one: what has been measured stays.
+    fn continues_at(&self, value: f64) {
+        let next = jiff::Timestamp::now().as_second() + 1;
+        self.0.lock().unwrap().insert(next, value);
+    }
+
+    fn at(&self, second: i64) -> Option<f64> {
+        self.0.lock().unwrap().range(..=second).next_back().map(|(_, value)| *value)
+    }
+}
+
+fn balancer() -> Metric {
+    Metric::new("AWS/ApplicationELB", "TargetResponseTime")
+        .dim("LoadBalancer", "app/web/0123456789abcdef")
+}
+
+/// Publishes the metric; every statistic but p99 is another number.
+fn publish(world: &World, course: &Course) {
+    let course = course.clone();
+    world.cloudwatch.generate(&balancer(), move |asked, bucket| {
+        let value = course.at(bucket)?;
+        Some(if asked.statistic == "p99" { value } else { value / 10.0 })
+    });
+}
+
+/// `kubectl get hpa web` and one path of it.
+fn kubectl(web: &Workload<'_>, path: &str) -> String {
+    let mut get = web.world.plane.kubectl();
+    get.arg(format!("--namespace={}", web.namespace)).args(["get", "hpa", "web"]);
+    if !path.is_empty() {
+        get.arg(format!("--output=jsonpath={path}"));
+    }
+    run(&mut get).expect("the HPA is there")
+}
+
+const VALUE: &str = "{.status.currentMetrics[0].external.current.value}";
+const ACTIVE: &str =
+    "{range .status.conditions[?(@.type=='ScalingActive')]}{.status} {.reason}: {.message}{end}";
+
+#[test]
+fn hpa_on_latency_of_a_load_balancer() {
+    let world = shared();
+    // A `Value` is multiplied with the ready pods: four are, whatever the replicas.
+    let web = Workload::with_ready_limit(&world, "elb-latency", 4, 4);
+    let course = Course::default();
+    course.0.lock().unwrap().insert(0, 0.3);
+    publish(&world, &course);
+    web.define(&[(
+        "latency",
+        "metric: web_latency_p99_seconds\n\
+         source: aws\n\
+         cloudwatch:\n  \
+           metric:\n    \
+             namespace: AWS/ApplicationELB\n    \
+             name: TargetResponseTime\n    \
+             dimensions: { LoadBalancer: app/web/0123456789abcdef }\n    \
+             statistic: p99\n    \
+             period: 1s",
+    )]);
+    web.autoscale(&["{ type: External, external: { metric: { name: web_latency_p99_seconds }, \
+                     target: { type: Value, value: 300m } } }"]);
+    web.expect_scaling("ValidMetricFound");
+    assert_eq!(kubectl(&web, VALUE), "300m");
+    web.expect_unmoved(4, A_WHILE);
+
+    // 4 pods x 0.45 / 0.3
+    course.continues_at(0.45);
+    web.expect_replicas(6);
+    assert_eq!(kubectl(&web, VALUE), "450m");
+    println!("{}", kubectl(&web, ""));
+    // 4 x 0.7 / 0.3, rounded up
+    course.continues_at(0.7);
+    web.expect_replicas(10);
+    // Half the target halves the pods, and the next look halves them again.
+    course.continues_at(0.15);
+    web.expect_replicas(1);
+    assert!(
+        kubectl(&web, ACTIVE).starts_with("True ValidMetricFound"),
+        "{}",
+        kubectl(&web, ACTIVE)
+    );
+
+    let call = world.cloudwatch.calls().into_iter().rev().find(|call| !call.queries.is_empty());
+    let call = call.expect("it was asked");
+    let stat = call.queries[0].metric_stat.as_ref().expect("a metric");
+    assert_eq!((&*stat.stat, stat.period), ("p99", 1));
+
+    // The balancer is gone. For a while the last value is held, then its age is the error; replicas
+    // stay where they are.
+    world.cloudwatch.delete(&balancer());
+    let before = jiff::Timestamp::now();
+    let said = eventually("the condition says that there is no datapoint", SOON, || {
+        let said = kubectl(&web, ACTIVE);
+        if said.starts_with("False FailedGetExternalMetric") { Ok(said) } else { Err(said) }
+    });
+    println!("{said}");
+    assert!(jiff::Timestamp::now().duration_since(before).as_secs() >= 10, "it was not held");
+    for words in [
+        "web_latency_p99_seconds in elb-latency: CloudWatch in eu-west-1: no datapoint of p99 of \
+         AWS/ApplicationELB TargetResponseTime {LoadBalancer=app/web/0123456789abcdef} per 1s",
+        "the exact set of dimensions",
+        "(source aws); last good value 150m at ",
+        "is older than maxAge 23s",
+    ] {
+        assert!(said.contains(words), "no {words:?} in: {said}");
+    }
+    web.expect_unmoved(1, A_WHILE);
+
+    // And back: nothing has to be restarted.
+    publish(&world, &course);
+    course.continues_at(0.6);
+    // Twice the pods, until no more than four get ready.
+    web.expect_replicas(8);
+}
