@@ -1,7 +1,7 @@
 //! Tidepole: a metrics adapter for Kubernetes' Horizontal Pod Autoscaler.
 //!
 //! One server behind the cluster's aggregator that answers `external.metrics.k8s.io` from memory,
-//! and a control side that keeps that memory fresh from Prometheus and Amazon SQS.
+//! and a control side that keeps that memory fresh from Prometheus, Amazon `CloudWatch` and SQS.
 //!
 //! # Map
 //!
@@ -12,7 +12,7 @@
 //! | L0 | [`task`] | tracked background tasks |
 //! | L0 | [`telemetry`] | the registry of our own metrics, logging |
 //! | L1 | [`definition`] | the documents users write, and their translation into catalog entries |
-//! | L1 | [`source`] | reading upstreams: Prometheus, SQS, simulated |
+//! | L1 | [`source`] | reading upstreams: Prometheus, `CloudWatch`, SQS, simulated |
 //! | L1 | [`cache`] | the state of every query, as a pure state machine and its stores |
 //! | L1 | [`catalog`] | which metrics exist, as a snapshot that readers never lock |
 //! | L1 | [`objects`] | which namespaces match a selector |
@@ -22,7 +22,7 @@
 //! | L2 | [`control`] | the control flow: file watch and refresher |
 //! | L3 | [`config`] | the server config file |
 //! | L4 | [`runtime`] | composition, lifecycle, readiness, the admin listener |
-//! | L4 | [`cli`] | subcommands |
+//! | L4 | [`cli`] | subcommands: serve, check, query |
 //!
 //! `ARCHITECTURE.md` has the flows and the import rules; the test `repo_layering` enforces them.
 

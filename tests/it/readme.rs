@@ -9,12 +9,12 @@ use std::fs;
 use std::path::PathBuf;
 
 use futures::FutureExt;
-use futures::future::LocalBoxFuture;
+use futures::future::{LocalBoxFuture, Ready, ready};
 use serde_json::Value;
 
 use crate::support::process::Process;
 use crate::support::server::{Setup, path_of, status, values};
-use crate::support::upstream::cloudwatch::{CloudWatch, Metric};
+use crate::support::upstream::cloudwatch::{CloudWatch, Metric, MetricDataQuery};
 use crate::support::upstream::sigv4::{Identity, verify};
 use crate::support::upstream::{KeyRing, Prometheus, Queue, Request, Sqs, Sts};
 use printed::{Hpa, Readme, Section};
@@ -27,8 +27,11 @@ const REGION: &str = "eu-west-1";
 const READER: &str = "arn:aws:iam::444455556666:role/metrics-reader";
 const EXTERNAL_ID: &str = "an-external-id";
 
+/// Loads the examples of one section, and looks at what they do.
+type Check = for<'a> fn(&'a Readme) -> LocalBoxFuture<'a, ()>;
+
 /// The sections with examples, in README's order, and what loads them.
-const EXAMPLES: [(&str, for<'a> fn(&'a Readme) -> LocalBoxFuture<'a, ()>); 9] = [
+const EXAMPLES: [(&str, Check); 9] = [
     ("Install on a cluster", |readme| install(readme).boxed_local()),
     ("Prometheus", |readme| prometheus(readme).boxed_local()),
     ("Amazon CloudWatch", |readme| cloudwatch(readme).boxed_local()),
@@ -98,7 +101,8 @@ impl Bench {
         }
         if let Some(settings) = source.get_mut("prometheus") {
             let fake = Prometheus::start();
-            let url: url::Url = settings["url"].as_str().expect("an address").parse().unwrap();
+            let url = settings["url"].as_str().and_then(|url| url::Url::parse(url).ok());
+            let url = url.expect("README has URLs");
             let prefix = url.path().trim_end_matches('/');
             fake.prefix(prefix);
             if let Some(sigv4) = settings.get("sigV4") {
@@ -155,8 +159,9 @@ async fn install(readme: &Readme) {
     let section = readme.section("Install on a cluster");
     let map: Value = serde_saphyr::from_str(include_str!("../../deploy/manifests/config.yaml"))
         .expect("the manifest is YAML");
-    let config: Value = serde_saphyr::from_str(map["data"]["config.yaml"].as_str().unwrap())
-        .expect("the config in it is YAML");
+    let config: Value =
+        serde_saphyr::from_str(map["data"]["config.yaml"].as_str().unwrap_or_default())
+            .expect("the config in it is YAML");
     let (bench, setup) = Bench::new(&config["sources"], &section.definitions());
     let fake = &bench.prometheus["prometheus"];
     let series = [(r#""queue":"orders""#, "40"), (r#""queue":"returns""#, "7")];
@@ -177,16 +182,18 @@ async fn prometheus(readme: &Readme) {
     assert_eq!(fake.server().last().header("authorization"), Some("Bearer a-token"));
 }
 
-/// The balancer's metrics as the examples name them, and ages of two queues.
+/// A metric of the balancer of the examples.
+fn elb(name: &str) -> Metric {
+    Metric::new("AWS/ApplicationELB", name).dim("LoadBalancer", "app/web/0123456789abcdef")
+}
+
+/// The balancer's metrics, and ages of two queues.
 fn balancer(fake: &CloudWatch) {
-    let of = |name| {
-        Metric::new("AWS/ApplicationELB", name).dim("LoadBalancer", "app/web/0123456789abcdef")
-    };
     // Every other statistic is another number.
     let slow = |statistic: &str| if statistic == "p99" { 0.402 } else { 0.1 };
-    fake.generate(&of("TargetResponseTime"), move |asked, _| Some(slow(asked.statistic)));
-    fake.generate(&of("HTTPCode_Target_5XX_Count"), |_, _| None);
-    fake.generate(&of("RequestCount"), |_, _| Some(200.0));
+    fake.generate(&elb("TargetResponseTime"), move |asked, _| Some(slow(asked.statistic)));
+    fake.generate(&elb("HTTPCode_Target_5XX_Count"), |_, _| None);
+    fake.generate(&elb("RequestCount"), |_, _| Some(200.0));
     for (queue, age) in [("orders", 90.0), ("mails", 7.0)] {
         let metric = Metric::new("AWS/SQS", "ApproximateAgeOfOldestMessage");
         fake.generate(&metric.dim("QueueName", queue), move |_, _| Some(age));
@@ -217,26 +224,26 @@ async fn cloudwatch(readme: &Readme) {
     assert_eq!((&*call.access_key, &*call.region), (BASE_KEY, REGION));
     // Whole minutes, of which the last ended `delay` ago, and five of them.
     assert_eq!((call.end % 60, call.end - call.start), (0, 5 * 60));
-    assert!((60..120).contains(&(call.at - call.end)), "{call:?}");
+    // A second may pass on the way.
+    assert!((60..=121).contains(&(call.at - call.end)), "{call:?}");
 
     // No errors were counted.
     assert_eq!(read_as(&process, "shop", "web_error_percent", "").await, ["0"]);
-    let errors = Metric::new("AWS/ApplicationELB", "HTTPCode_Target_5XX_Count");
-    fake.generate(&errors.dim("LoadBalancer", "app/web/0123456789abcdef"), |_, _| Some(3.0));
+    fake.generate(&elb("HTTPCode_Target_5XX_Count"), |_, _| Some(3.0));
     let seen = where_it_comes_from(&process, "web-errors");
     assert_eq!(seen["result"]["value"], "1500m", "{seen}");
 
     let orders = read_as(&process, "any", "queue_oldest_message_seconds", "QueueName=orders");
     assert_eq!(orders.await, ["90"]);
-    let call = fake.last();
-    assert_eq!(call.queries.len(), 1, "{call:?}");
-    assert_eq!(call.queries[0].period, Some(60));
+    let calls = fake.calls();
+    let selects = |query: &&MetricDataQuery| {
+        query.expression.as_deref().is_some_and(|text| text.starts_with("SELECT MAX("))
+    };
+    let query = calls.iter().flat_map(|call| call.queries.iter()).find(selects);
+    assert_eq!(query.map(|query| query.period), Some(Some(60)), "{calls:?}");
 
     // What is not there is said, with where to look.
-    fake.delete(
-        &Metric::new("AWS/ApplicationELB", "TargetResponseTime")
-            .dim("LoadBalancer", "app/web/0123456789abcdef"),
-    );
+    fake.delete(&elb("TargetResponseTime"));
     let seen = where_it_comes_from(&process, "web-latency");
     let said = seen["result"]["error"].as_str().unwrap_or_default();
     assert!(
@@ -263,7 +270,8 @@ async fn sqs(readme: &Readme) {
 }
 
 async fn another_account(readme: &Readme) {
-    let (bench, process) = start(&readme.section("A queue of another account"));
+    let section = readme.section("A queue of another account");
+    let (bench, process) = start(&section);
     bench.sqs.queue("invoices", Queue { visible: 30, in_flight: 4, delayed: 0 });
     // Only the role may read the queue, and only who says the external id may have the role.
     for action in ["sqs:GetQueueUrl", "sqs:GetQueueAttributes"] {
@@ -279,7 +287,7 @@ async fn another_account(readme: &Readme) {
         (Some(READER), Some("tidepole-aws"))
     );
     assert_eq!((&*call.access_key, &*call.region), (BASE_KEY, REGION));
-    let [url, depth] = &bench.sqs.server().seen()[..] else { panic!("two calls") };
+    let [url, depth, ..] = &bench.sqs.server().seen()[..] else { panic!("two calls") };
     let asked: Value = serde_json::from_slice(&url.body).expect("the SDK sends JSON");
     assert_eq!(asked["QueueName"], "invoices");
     assert_eq!(asked["QueueOwnerAWSAccountId"], "444455556666");
@@ -288,7 +296,7 @@ async fn another_account(readme: &Readme) {
     }
 
     // A role that the source does not allow is no question of AWS.
-    let text = fs::read_to_string(process.setup.definitions().join("invoices.yaml")).unwrap();
+    let (_, text) = &section.definitions()[0];
     let name = "invoices-refused";
     let elsewhere =
         text.replace("role/metrics-reader", "role/administrator").replace("invoices", name);
@@ -333,7 +341,7 @@ async fn managed_prometheus(readme: &Readme) {
 }
 
 /// What is asked for costs what README shows, and the ceiling refuses what README shows.
-async fn charges(readme: &Readme) {
+fn charges(readme: &Readme) -> Ready<()> {
     let section = readme.section("What AWS charges");
     let cloudwatch = readme.section("Amazon CloudWatch");
     let account = readme.section("A queue of another account");
@@ -345,19 +353,19 @@ async fn charges(readme: &Readme) {
     estimate.run(&setup);
     let (_bench, setup) = Bench::new(&section.sources(), &cloudwatch.definitions());
     refusal.run(&setup);
+    ready(())
 }
 
 async fn simulated(readme: &Readme) {
     let (_bench, process) = start(&readme.section("Simulated"));
     let read = read_as(&process, "default", "wave", "").await;
-    let milli = |text: &str| match text.strip_suffix('m') {
-        Some(milli) => milli.parse::<f64>().unwrap(),
-        None => text.parse::<f64>().unwrap() * 1000.0,
-    };
-    assert!((0.0..=100_000.0).contains(&milli(&read[0])), "{read:?}");
+    let [value] = &read[..] else { panic!("{read:?}") };
+    let (digits, unit) = value.strip_suffix('m').map_or((&**value, 1.0), |milli| (milli, 0.001));
+    let value = digits.parse::<f64>().expect("a quantity") * unit;
+    assert!((0.0..=100.0).contains(&value), "{read:?}");
 }
 
-async fn where_from(readme: &Readme) {
+fn where_from(readme: &Readme) -> Ready<()> {
     let cloudwatch = readme.section("Amazon CloudWatch");
     let (bench, setup) = Bench::new(&cloudwatch.sources(), &cloudwatch.definitions());
     balancer(&bench.cloudwatch);
@@ -365,4 +373,5 @@ async fn where_from(readme: &Readme) {
         panic!("one command")
     };
     query.run(&setup);
+    ready(())
 }

@@ -2,7 +2,7 @@
 //! high-resolution metric so that nobody waits for minutes.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use crate::aws_fakes::cloudwatch::Metric;
 use crate::control_plane::run;
@@ -11,21 +11,31 @@ use crate::workload::{A_WHILE, SOON, Workload};
 use crate::world::{World, shared};
 
 /// How the balancer's p99 went: seconds since the epoch, and the value from then on.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 struct Course(Arc<Mutex<BTreeMap<i64, f64>>>);
 
 impl Course {
+    /// One value, for ever.
+    fn of(value: f64) -> Self {
+        Self(Arc::new(Mutex::new(BTreeMap::from([(0, value)]))))
+    }
+
     /// Sets the value of every second after this one: what has been measured stays.
     fn continues_at(&self, value: f64) {
         let next = jiff::Timestamp::now().as_second() + 1;
-        self.0.lock().unwrap().insert(next, value);
+        self.lock().insert(next, value);
     }
 
     fn at(&self, second: i64) -> Option<f64> {
-        self.0.lock().unwrap().range(..=second).next_back().map(|(_, value)| *value)
+        self.lock().range(..=second).next_back().map(|(_, value)| *value)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<i64, f64>> {
+        self.0.lock().expect("no holder panics")
     }
 }
 
+/// The metric of README's example.
 fn balancer() -> Metric {
     Metric::new("AWS/ApplicationELB", "TargetResponseTime")
         .dim("LoadBalancer", "app/web/0123456789abcdef")
@@ -59,8 +69,7 @@ fn hpa_on_latency_of_a_load_balancer() {
     let world = shared();
     // A `Value` is multiplied with the ready pods: four are, whatever the replicas.
     let web = Workload::with_ready_limit(&world, "elb-latency", 4, 4);
-    let course = Course::default();
-    course.0.lock().unwrap().insert(0, 0.3);
+    let course = Course::of(0.3);
     publish(&world, &course);
     web.define(&[(
         "latency",

@@ -161,7 +161,7 @@ impl Hpa {
         let hpa: HorizontalPodAutoscaler =
             serde_json::from_value(value.clone()).expect("it is an HPA");
         // A field that Kubernetes does not know would be lost here.
-        assert_eq!(serde_json::to_value(&hpa).unwrap(), *value);
+        assert_eq!(serde_json::to_value(&hpa).expect("it has a form"), *value);
         let metrics = hpa.spec.and_then(|spec| spec.metrics).expect("it has metrics");
         let [metric] = &metrics[..] else { panic!("one metric") };
         let external = metric.external.as_ref().expect("it is external");
