@@ -33,6 +33,8 @@ pub struct Failure {
 pub struct EntryState {
     /// The newest answer that had data.
     sample: Option<Arc<Sample>>,
+    /// When it came; its datapoint may have been old by then.
+    answered: Tick,
     /// An answer without data, newer than `sample`.
     no_data: Option<Box<NoData>>,
     /// Failed attempts, newer than both. Boxed like `no_data`: most queries have neither, and there
@@ -83,9 +85,15 @@ impl EntryState {
         timestamp: Timestamp,
     ) -> Self {
         match result {
-            Ok(sample) => Self { sample: Some(Arc::new(sample)), no_data: None, failure: None },
+            Ok(sample) => Self {
+                sample: Some(Arc::new(sample)),
+                answered: tick,
+                no_data: None,
+                failure: None,
+            },
             Err(FetchError::NoData(cause)) => Self {
                 sample: self.sample.clone(),
+                answered: self.answered,
                 no_data: Some(Box::new(NoData { cause, at: tick, timestamp })),
                 failure: None,
             },
@@ -98,6 +106,7 @@ impl EntryState {
                 | FetchError::Invalid(_)),
             ) => Self {
                 sample: self.sample.clone(),
+                answered: self.answered,
                 no_data: self.no_data.clone(),
                 failure: Some(Box::new(Failure {
                     error,
@@ -150,6 +159,12 @@ impl EntryState {
         self.sample.as_deref()
     }
 
+    /// When the newest answer that had data came, if any did.
+    #[must_use]
+    pub fn answered(&self) -> Option<Tick> {
+        self.sample.as_ref().map(|_| self.answered)
+    }
+
     /// The newest trouble: the text and when it was noted.
     #[must_use]
     pub fn trouble(&self) -> Option<(&str, Tick)> {
@@ -158,6 +173,12 @@ impl EntryState {
             (None, Some(no_data)) => Some((no_data.cause.message(), no_data.at)),
             (None, None) => None,
         }
+    }
+
+    /// How many calls in a row have failed since the last answer.
+    #[must_use]
+    pub fn failures(&self) -> u32 {
+        self.failure.as_ref().map_or(0, |failure| failure.consecutive)
     }
 
     /// Whether any fetch has ended.

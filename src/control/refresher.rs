@@ -285,10 +285,21 @@ impl Engine {
             let Some(slot) = self.schedule.get_mut(id) else { continue };
             slot.stage = Stage::Idle;
             let missed = std::mem::take(&mut slot.missed).then_some(slot.since);
-            if let Some(start) = self.next_apart(id, verdict, now).or(missed) {
+            let again = self.try_again(id, verdict, now);
+            if let Some(start) = self.next_apart(id, verdict, now).or(missed).or(again) {
                 self.schedule.set_due(id, start);
             }
         }
+    }
+
+    /// The next start of a query on a beat whose call failed, when that is before its next bucket:
+    /// no datapoint was had, so none is asked for twice, and a bucket may be an hour. All queries of
+    /// a call meet again.
+    fn try_again(&mut self, id: Id, verdict: Verdict, now: Tick) -> Option<Tick> {
+        let slot = self.schedule.get_mut(id)?;
+        let on_beat = self.lanes.route(slot.route).beat.is_some();
+        let start = now.after(apart::after_failures(slot.cell.state().failures()));
+        (verdict == Verdict::Failed && on_beat && start < slot.due).then_some(start)
     }
 
     /// Sets a query apart, or takes it back among the others. Gives its next start while it is

@@ -90,6 +90,12 @@ pub(crate) fn no_value(
         View::Failed(failure) => {
             let _ = write!(text, "{} (source {})", failure.error, query.source);
         }
+        // It answers, and what it has is old: a metric that nobody fills any more.
+        View::Expired
+            if state.answered().is_some_and(|at| now.since(at) <= entry.policy.max_age) =>
+        {
+            let _ = write!(text, "source {} has no newer datapoint", query.source);
+        }
         View::Expired => {
             let _ = write!(
                 text,

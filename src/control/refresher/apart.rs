@@ -29,6 +29,14 @@ pub(super) fn retry_at(now: Tick, query: &Query, refresh: Duration, refusals: u8
     now.after(pause + spread(query, pause / SPREAD))
 }
 
+/// How long after failed calls in a row a query on a beat is tried again, if its next bucket does
+/// not come first: 5, 10, 20 ... seconds. Three tries in a minute, after which a minute's bucket has
+/// come; twelve in the longest hour.
+pub(super) fn after_failures(failures: u32) -> Duration {
+    const FIRST: Duration = Duration::from_secs(5);
+    FIRST.saturating_mul(1 << failures.saturating_sub(1).min(16)).min(LONGEST_PAUSE)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

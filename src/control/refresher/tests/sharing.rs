@@ -421,6 +421,41 @@ async fn a_start_on_the_grid_that_finds_a_fetch_under_way_follows_it() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_call_on_a_beat_that_failed_is_tried_again_before_the_next_bucket() {
+    let hourly = Duration::from_hours(1);
+    let sky = sky(|cloud| {
+        cloud.beat = Some(Beat { period: hourly, delay: Duration::from_mins(30) });
+    });
+    let cells = ["eu/1/a", "eu/1/b"].map(|text| of(text, hourly));
+    let down = FetchError::Throttled("slow down".into());
+    for name in ["a", "b"] {
+        sky.cloud.errors.lock().unwrap().insert(name.into(), down.clone());
+    }
+    for cell in &cells {
+        sky.read(cell);
+    }
+    sleep(Duration::from_secs(30)).await;
+    sky.cloud.errors.lock().unwrap().clear();
+    // Wanted for longer than a few minutes.
+    for _ in 0..70 {
+        sleep(MINUTE).await;
+        for cell in &cells {
+            sky.read(cell);
+        }
+    }
+    let calls = sky.calls();
+    let met: Vec<(&str, usize)> = calls.iter().map(|call| (&*call.at, call.names.len())).collect();
+    // 12:00:07 and 5, 10, 20 seconds after each end; then the next bucket, and nothing in between.
+    let at = |i: usize| met[i].0.split_at(8).0.to_owned();
+    assert_eq!(
+        (0..5).map(at).collect::<Vec<_>>(),
+        ["12:00:07", "12:00:12", "12:00:22", "12:00:42", "12:30:00"]
+    );
+    assert!(met.iter().all(|(_, together)| *together == 2), "{met:?}");
+    assert_eq!(met.len(), 5);
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_upstream_that_hangs_delays_no_other() {
     let sky = sky(minutely);
     sky.cloud.takes.lock().unwrap().insert("eu/role".into(), Duration::from_hours(9));
@@ -475,7 +510,8 @@ async fn a_panic_or_a_missing_answer_hits_its_own_batch_alone() {
         sky.cloud.poison.lock().unwrap().clear();
         sleep(MINUTE).await;
         assert!(texts.iter().all(|text| sky.cell(text).state().trouble().is_none()));
-        assert_eq!(sky.calls().len(), 3, "no place was lost, nobody is apart");
+        // Who failed is tried again at once; no place was lost, nobody is apart.
+        assert_eq!(sky.calls().len(), 1 + 3);
         sky.expect("tidepole_refresh_apart{source=\"aws\"} 0");
     }
 }
@@ -552,12 +588,14 @@ async fn only_refusals_of_queries_with_company_set_apart() {
         FetchError::NoData(cause()),
     ] {
         let sky = sky(minutely);
+        // 5, 10 and 20 seconds after the first failures; later ones wait for the next bucket.
+        let tries = if matches!(error, FetchError::NoData(_)) { 0 } else { 3 };
         sky.fail("m1", error);
         sky.refuse("alone");
         sky.define(["eu/1/m1", "eu/1/m2", "eu/0/alone"], MINUTE);
         sleep(Duration::from_mins(5)).await;
         sky.expect("tidepole_refresh_apart{source=\"aws\"} 0");
-        assert_eq!(sky.calls().len(), 12);
+        assert_eq!(sky.calls().len(), 12 + tries);
     }
 }
 
