@@ -135,8 +135,19 @@ fn relocate(settings: &mut Value, field: &str, setup: &Setup, content: &str) {
     *path = here.to_str().expect("a path of ours is text").into();
 }
 
+/// `tidepole check` finds nothing wrong with these, word for word.
+fn check(sources: &Value, definitions: &[(String, String)]) {
+    let setup = Setup::new(&format!("  {sources}"));
+    for (name, text) in definitions {
+        setup.define(&format!("{name}.yaml"), text);
+    }
+    setup.config();
+    assert_eq!(printed::run(&setup, &["check", "config.yaml"]), (Some(0), String::new()));
+}
+
 /// A running server with all of a section's sources and definitions.
 fn start(section: &Section<'_>) -> (Bench, Process) {
+    check(&section.sources(), &section.definitions());
     let (bench, setup) = Bench::new(&section.sources(), &section.definitions());
     (bench, Process::start(setup))
 }
@@ -162,6 +173,7 @@ async fn install(readme: &Readme) {
     let config: Value =
         serde_saphyr::from_str(map["data"]["config.yaml"].as_str().unwrap_or_default())
             .expect("the config in it is YAML");
+    check(&config["sources"], &section.definitions());
     let (bench, setup) = Bench::new(&config["sources"], &section.definitions());
     let fake = &bench.prometheus["prometheus"];
     let series = [(r#""queue":"orders""#, "40"), (r#""queue":"returns""#, "7")];
@@ -313,6 +325,7 @@ async fn another_account(readme: &Readme) {
 async fn managed_prometheus(readme: &Readme) {
     let section = readme.section("Amazon Managed Prometheus");
     let mut definitions = section.definitions();
+    check(&section.sources(), &definitions);
     let (_, text) = &definitions[0];
     // The other source answers the same.
     let other =
