@@ -98,11 +98,8 @@ pub async fn start(config: Config, serve: Handle, refresh: Handle) -> anyhow::Re
     );
 
     // The admin listener first: whatever happens next can be watched there.
-    let admin = server::bind(config.admin_listen)
-        .await
-        .with_context(|| format!("cannot listen on {} (admin.listen)", config.admin_listen))?;
-    let admin_address = admin.local_addr().context("the admin listener has no address")?;
-    admin::serve(admin, admin::Admin::new(Arc::clone(&health) as _, Arc::new(house)), &tasks);
+    let admin = admin::Admin::new(Arc::clone(&health) as _, Arc::new(house));
+    let admin_address = serve_admin(config.admin_listen, admin, &tasks).await?;
 
     let definitions = Definitions {
         catalog: Arc::clone(&catalog),
@@ -158,6 +155,20 @@ pub async fn start(config: Config, serve: Handle, refresh: Handle) -> anyhow::Re
         tasks.job("APIService check", check);
     }
     Ok(Running { api, admin_address, health, tasks, died, grace: config.shutdown_grace })
+}
+
+/// Starts the admin listener and gives its address.
+async fn serve_admin(
+    listen: SocketAddr,
+    admin: admin::Admin,
+    tasks: &TaskSet,
+) -> anyhow::Result<SocketAddr> {
+    let listener = server::bind(listen)
+        .await
+        .with_context(|| format!("cannot listen on {listen} (admin.listen)"))?;
+    let address = listener.local_addr().context("the admin listener has no address")?;
+    admin::serve(listener, admin, tasks);
+    Ok(address)
 }
 
 /// Reads the definition files once and follows them from then on.

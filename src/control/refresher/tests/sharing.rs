@@ -426,12 +426,12 @@ async fn a_call_on_a_beat_that_failed_is_tried_again_before_the_next_bucket() {
     let sky = sky(|cloud| {
         cloud.beat = Some(Beat { period: hourly, delay: Duration::from_mins(30) });
     });
-    let cells = ["eu/1/a", "eu/1/b"].map(|text| of(text, hourly));
+    let pair = ["eu/1/a", "eu/1/b"].map(|text| of(text, hourly));
     let down = FetchError::Throttled("slow down".into());
     for name in ["a", "b"] {
         sky.cloud.errors.lock().unwrap().insert(name.into(), down.clone());
     }
-    for cell in &cells {
+    for cell in &pair {
         sky.read(cell);
     }
     sleep(Duration::from_secs(30)).await;
@@ -439,7 +439,7 @@ async fn a_call_on_a_beat_that_failed_is_tried_again_before_the_next_bucket() {
     // Wanted for longer than a few minutes.
     for _ in 0..70 {
         sleep(MINUTE).await;
-        for cell in &cells {
+        for cell in &pair {
             sky.read(cell);
         }
     }
