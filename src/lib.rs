@@ -19,7 +19,7 @@
 //! | L1 | [`api`] | routes, negotiation, discovery, `OpenAPI`, wire types |
 //! | L1 | [`server`] | TLS, connections, authentication, authorization |
 //! | L2 | [`lookup`] | the request flow: name and selector to cached values |
-//! | L2 | [`control`] | the control flow: file watch and refresher |
+//! | L2 | [`control`] | the control flow: file watch, HPA watch and refresher |
 //! | L3 | [`config`] | the server config file |
 //! | L4 | [`runtime`] | composition, lifecycle, readiness, the admin listener |
 //! | L4 | [`cli`] | subcommands: serve, check, query |
