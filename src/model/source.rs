@@ -17,7 +17,7 @@ use crate::model::{
 pub enum SourceKind {
     /// A Prometheus-compatible HTTP API.
     Prometheus,
-    /// One AWS identity; answers `sqs` (and later `cloudwatch`) definitions.
+    /// One AWS identity; answers `sqs` and `cloudwatch` definitions.
     Aws,
     /// Made-up signals.
     Simulated,
@@ -88,16 +88,22 @@ pub struct Beat {
 }
 
 impl Beat {
+    /// The time between two reads of a query that is to be read every `refresh`: that time rounded
+    /// up to whole periods, because there is nothing new in between. One period at least.
+    #[must_use]
+    pub fn step(&self, refresh: Duration) -> Duration {
+        let period = self.period.as_secs().max(1);
+        let whole = refresh.as_secs().saturating_add(u64::from(refresh.subsec_nanos() > 0));
+        Duration::from_secs(whole.div_ceil(period).max(1).saturating_mul(period))
+    }
+
     /// The first moment after `now` at which a query that is read every `refresh` is to be asked:
-    /// on a grid of `refresh` rounded up to whole periods. All queries with one beat and one
-    /// refresh are due together, and no bucket is asked for twice.
+    /// on a grid of [`Beat::step`]. All queries with one beat and one refresh are due together, and
+    /// no bucket is asked for twice.
     #[must_use]
     pub fn after(&self, now: Timestamp, refresh: Duration) -> Timestamp {
-        let period = self.period.as_secs().max(1);
-        let step = refresh.as_secs().div_ceil(period).max(1) * period;
-        let step = i64::try_from(step).unwrap_or(i64::MAX / 4);
+        let step_ms = i64::try_from(self.step(refresh).as_millis()).unwrap_or(i64::MAX / 4);
         let delay = i64::try_from(self.delay.as_millis()).unwrap_or(0);
-        let step_ms = step.saturating_mul(1000);
         let elapsed = now.as_millisecond() - delay;
         let next = (elapsed.div_euclid(step_ms) + 1).saturating_mul(step_ms) + delay;
         Timestamp::from_millisecond(next).unwrap_or(Timestamp::MAX)
@@ -174,14 +180,39 @@ mod tests {
     fn a_beat_is_on_the_grid_of_whole_periods() {
         let at = |text: &str| text.parse::<Timestamp>().unwrap();
         let beat = Beat { period: Duration::from_mins(1), delay: Duration::from_secs(90) };
-        for (now, refresh_s, next) in [
-            ("2026-11-21T12:00:00Z", 60, "2026-11-21T12:00:30Z"),
-            ("2026-11-21T12:00:30Z", 60, "2026-11-21T12:01:30Z"),
-            ("2026-11-21T12:00:30Z", 10, "2026-11-21T12:01:30Z"),
-            ("2026-11-21T12:00:00Z", 90, "2026-11-21T12:01:30Z"),
-            ("2026-11-21T12:01:30Z", 90, "2026-11-21T12:03:30Z"),
+        for (now, refresh_ms, next) in [
+            ("2026-11-21T12:00:00Z", 60_000, "2026-11-21T12:00:30Z"),
+            ("2026-11-21T12:00:30Z", 60_000, "2026-11-21T12:01:30Z"),
+            ("2026-11-21T12:00:30Z", 10_000, "2026-11-21T12:01:30Z"),
+            ("2026-11-21T12:00:00Z", 90_000, "2026-11-21T12:01:30Z"),
+            ("2026-11-21T12:01:30Z", 90_000, "2026-11-21T12:03:30Z"),
+            // A fraction of a second beyond a period is beyond it.
+            ("2026-11-21T12:01:30Z", 60_500, "2026-11-21T12:03:30Z"),
         ] {
-            assert_eq!(beat.after(at(now), Duration::from_secs(refresh_s)), at(next), "{now}");
+            let refresh = Duration::from_millis(refresh_ms);
+            assert_eq!(beat.after(at(now), refresh), at(next), "{now} {refresh_ms}");
         }
+    }
+
+    #[test]
+    fn a_step_is_a_number_of_whole_periods() {
+        for (period_s, refresh_ms, step_s) in [
+            (60, 60_000, 60),
+            (60, 61_000, 120),
+            (60, 15_000, 60),
+            (60, 60_500, 120),
+            (1, 0, 1),
+            (1, 10_000, 10),
+            (20, 30_000, 40),
+        ] {
+            let beat = Beat { period: Duration::from_secs(period_s), delay: Duration::ZERO };
+            let refresh = Duration::from_millis(refresh_ms);
+            assert_eq!(beat.step(refresh), Duration::from_secs(step_s), "{period_s} {refresh_ms}");
+            let first = beat.after(Timestamp::UNIX_EPOCH, refresh);
+            let apart = beat.after(first, refresh).duration_since(first);
+            assert_eq!(apart.unsigned_abs(), beat.step(refresh), "{period_s} {refresh_ms}");
+        }
+        let beat = Beat { period: Duration::from_hours(24), delay: Duration::ZERO };
+        assert_eq!(beat.after(Timestamp::UNIX_EPOCH, Duration::MAX), Timestamp::MAX);
     }
 }

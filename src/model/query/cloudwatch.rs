@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::model::Beat;
 use crate::model::query::expression::{DATA_FUNCTIONS, calls};
 
 /// A group of metric data queries (`MetricDataQuery` of `GetMetricData`), one of which is
@@ -46,14 +47,11 @@ impl CloudWatchQuery {
         self.queries.iter().map(MetricDataQuery::metrics_requested).sum()
     }
 
-    /// How often the group is asked for when it is to be read every `refresh`: that time rounded
-    /// up to whole periods, as [`Beat::after`](crate::model::Beat::after) does it, because there is
-    /// nothing new in between.
+    /// How often the group is asked for when it is to be read every `refresh`: in steps of its
+    /// beat, [`Beat::step`].
     #[must_use]
     pub fn effective_refresh(&self, refresh: Duration) -> Duration {
-        let period = self.period.as_secs().max(1);
-        let whole = refresh.as_secs() + u64::from(refresh.subsec_nanos() > 0);
-        Duration::from_secs(whole.div_ceil(period).max(1).saturating_mul(period))
+        Beat { period: self.period, delay: self.delay }.step(refresh)
     }
 
     /// Whether the number of metrics behind the answer is not known before.
@@ -81,12 +79,6 @@ impl MetricDataQuery {
     #[must_use]
     pub fn is_insights(&self) -> bool {
         matches!(&self.question, MetricQuestion::Expression { text, .. } if starts_with_word(text, "SELECT"))
-    }
-
-    /// Whether `SEARCH` is used.
-    #[must_use]
-    pub fn is_search(&self) -> bool {
-        !self.is_insights() && self.calls(&["SEARCH"]) > 0
     }
 
     /// Whether the answer decides how many metrics it stands for: Metrics Insights, or one of
@@ -195,16 +187,17 @@ mod tests {
 
     #[test]
     fn what_is_open_ended() {
-        for (text, insights, search) in [
-            ("SELECT AVG(CPUUtilization) FROM \"AWS/EC2\"", true, false),
-            ("  select\nMAX(x) FROM y", true, false),
+        for (text, insights, open_ended) in [
+            ("SELECT AVG(CPUUtilization) FROM \"AWS/EC2\"", true, true),
+            ("  select\nMAX(x) FROM y", true, true),
             ("SELECTED/2", false, false),
             ("SUM(SEARCH('{AWS/EC2,InstanceId} CPU', 'Average', 60))", false, true),
             ("SUM(METRICS('SEARCH('))", false, false),
             ("100*errors/total", false, false),
         ] {
             let query = expression(text);
-            assert_eq!((query.is_insights(), query.is_search()), (insights, search), "{text}");
+            let found = (query.is_insights(), query.is_open_ended());
+            assert_eq!(found, (insights, open_ended), "{text}");
         }
     }
 
@@ -224,35 +217,20 @@ mod tests {
 
     #[test]
     fn a_read_is_due_as_often_as_its_beat_says() {
-        let second = Duration::from_secs;
-        for (period, refresh, effective) in [
-            (60, second(60), 60),
-            (60, second(61), 120),
-            (60, second(15), 60),
-            (60, Duration::from_millis(60_500), 120),
-            (1, second(10), 10),
-            (20, second(30), 40),
-        ] {
-            let query = CloudWatchQuery {
-                region: "eu-west-1".into(),
-                role_arn: None,
-                queries: vec![expression("x")],
-                period: second(period),
-                delay: second(period),
-                lookback: second(6 * period),
-            };
-            assert_eq!(query.effective_refresh(refresh), second(effective), "{period} {refresh:?}");
-            // On a whole refresh, two beats are as far apart.
-            if refresh.subsec_nanos() == 0 {
-                let beat = crate::model::Beat { period: query.period, delay: query.delay };
-                let first = beat.after(jiff::Timestamp::UNIX_EPOCH, refresh);
-                let next = beat.after(first, refresh);
-                assert_eq!(
-                    next.duration_since(first).unsigned_abs(),
-                    second(effective),
-                    "{period} {refresh:?}"
-                );
-            }
+        let minute = Duration::from_mins(1);
+        let query = CloudWatchQuery {
+            region: "eu-west-1".into(),
+            role_arn: None,
+            queries: vec![expression("x")],
+            period: minute,
+            delay: minute,
+            lookback: 6 * minute,
+        };
+        let beat = Beat { period: query.period, delay: query.delay };
+        for refresh in [minute, Duration::from_millis(60_500), Duration::from_secs(15)] {
+            let first = beat.after(jiff::Timestamp::UNIX_EPOCH, refresh);
+            let apart = beat.after(first, refresh).duration_since(first).unsigned_abs();
+            assert_eq!(query.effective_refresh(refresh), apart, "{refresh:?}");
         }
     }
 
