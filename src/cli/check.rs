@@ -5,8 +5,9 @@
 //! names against its sources, and conflicts between metrics. Not responsible for: whether the files
 //! and secrets that a config names exist on this machine.
 
+mod costs;
+
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 use std::path::{Path, PathBuf};
 
 use crate::catalog::{Conflict, Snapshot};
@@ -26,23 +27,14 @@ pub struct Checked {
     pub costs: Vec<Cost>,
 }
 
-/// What the definitions of one server config cost.
+/// What the definitions of one server config cost. Its [`Display`](std::fmt::Display) form is a table
+/// for people.
 #[derive(Debug)]
 pub struct Cost {
     /// The config whose prices were taken. None: list prices.
     pub config: Option<PathBuf>,
     /// The estimate.
     pub estimate: Estimate,
-}
-
-impl fmt::Display for Cost {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.config {
-            Some(path) => writeln!(f, "With the prices of {}:\n", path.display())?,
-            None => writeln!(f, "Without a server config, at list prices:\n")?,
-        }
-        self.estimate.fmt(f)
-    }
 }
 
 /// Checks server configs, definitions, and folders of both. What a config names in

@@ -75,11 +75,11 @@ pub enum BillingUnit {
 pub struct Toll {
     /// What is counted.
     pub unit: BillingUnit,
-    /// How many per read.
+    /// How many per read, at least: what Metrics Insights and `SEARCH` find is known from the answer
+    /// alone, and each of these counts as one.
     pub count: u64,
-    /// Whether it can be more: what Metrics Insights and `SEARCH` find is known from the answer
-    /// alone.
-    pub is_open_ended: bool,
+    /// How many it may be.
+    pub most: u64,
 }
 
 impl Toll {
@@ -92,21 +92,32 @@ impl Toll {
             QuerySpec::CloudWatch(query) => Some(Self {
                 unit: BillingUnit::Metrics,
                 count: query.metrics_requested(),
-                is_open_ended: query.is_open_ended(),
+                most: query.most_metrics_requested(),
             }),
-            QuerySpec::Sqs(query) => Some(Self {
-                unit: BillingUnit::Requests,
-                count: query.queues.len() as u64,
-                is_open_ended: false,
-            }),
+            QuerySpec::Sqs(query) => {
+                let count = query.queues.len() as u64;
+                Some(Self { unit: BillingUnit::Requests, count, most: count })
+            }
             QuerySpec::Prometheus(_) | QuerySpec::Simulated(_) => None,
         }
     }
 
-    /// The rate when the query is read every `refresh`.
+    /// Whether it can be more than `count`.
+    #[must_use]
+    pub fn is_open_ended(&self) -> bool {
+        self.most > self.count
+    }
+
+    /// The rate when the query is read every `refresh`, at least.
     #[must_use]
     pub fn rate(&self, refresh: Duration) -> Rate {
         Rate::new(self.count, refresh)
+    }
+
+    /// The rate that it may be: what a ceiling has to have room for.
+    #[must_use]
+    pub fn most_rate(&self, refresh: Duration) -> Rate {
+        Rate::new(self.most, refresh)
     }
 }
 

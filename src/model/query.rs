@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::model::{Decimal, SourceName};
 
-mod cloudwatch;
+pub mod cloudwatch;
 pub mod expression;
 
 pub use cloudwatch::{CloudWatchQuery, MetricDataQuery, MetricQuestion, MetricStat};

@@ -118,7 +118,7 @@ impl Ceiling {
 
     fn refusal(&self, entry: &Entry, room: Total, after: Total) -> String {
         let Some((query, toll)) = billed(entry) else { return String::new() };
-        let at_least = if toll.is_open_ended { "at least " } else { "" };
+        let at_least = if toll.is_open_ended() { "at least " } else { "" };
         let words = if toll.count == 1 { ("metric", "is") } else { ("metrics", "are") };
         let others = match room.definitions {
             0 => String::new(),

@@ -8,6 +8,12 @@ use std::time::Duration;
 use crate::model::Beat;
 use crate::model::query::expression::{DATA_FUNCTIONS, calls};
 
+/// Most series of one Metrics Insights query or of one `SEARCH` (User Guide, "Metrics Insights
+/// quotas" and "CloudWatch search expression syntax"), and so what is reserved for each of them, and
+/// for every other function that finds metrics by itself. A `SELECT` that folds its metrics may have
+/// read more than it gives.
+pub const MAX_FOUND: u64 = 500;
+
 /// A group of metric data queries (`MetricDataQuery` of `GetMetricData`), one of which is
 /// returned, and the window that is asked for. In canonical form: two definitions that ask the
 /// same have equal values.
@@ -44,7 +50,18 @@ impl CloudWatchQuery {
     /// each counts as one here, and [`CloudWatchQuery::is_open_ended`] is true.
     #[must_use]
     pub fn metrics_requested(&self) -> u64 {
-        self.queries.iter().map(MetricDataQuery::metrics_requested).sum()
+        self.count(1)
+    }
+
+    /// How many metrics one request of this group may ask for: what finds metrics by itself counts
+    /// as [`MAX_FOUND`].
+    #[must_use]
+    pub fn most_metrics_requested(&self) -> u64 {
+        self.count(MAX_FOUND)
+    }
+
+    fn count(&self, found: u64) -> u64 {
+        self.queries.iter().map(|query| query.metrics_requested(found)).sum()
     }
 
     /// How often the group is asked for when it is to be read every `refresh`: in steps of its
@@ -88,11 +105,12 @@ impl MetricDataQuery {
         self.is_insights() || self.calls(&DATA_FUNCTIONS) > 0
     }
 
-    fn metrics_requested(&self) -> u64 {
+    /// The metrics asked for when each search finds `found`.
+    fn metrics_requested(&self, found: u64) -> u64 {
         match &self.question {
             MetricQuestion::Metric(_) => 1,
-            MetricQuestion::Expression { .. } if self.is_insights() => 1,
-            MetricQuestion::Expression { .. } => self.calls(&DATA_FUNCTIONS) as u64,
+            MetricQuestion::Expression { .. } if self.is_insights() => found,
+            MetricQuestion::Expression { .. } => self.calls(&DATA_FUNCTIONS) as u64 * found,
         }
     }
 
@@ -203,14 +221,15 @@ mod tests {
 
     #[test]
     fn every_search_of_an_expression_counts() {
-        for (text, count) in [
-            ("SELECT AVG(CPUUtilization) FROM \"AWS/EC2\"", 1),
-            ("SUM(SEARCH('a', 'Sum')) / SUM(SEARCH('b', 'Sum'))", 2),
-            ("DB_PERF_INSIGHTS('RDS', 'db-1', 'db.load.avg')", 1),
-            ("errors / total", 0),
+        for (text, count, most) in [
+            ("SELECT AVG(CPUUtilization) FROM \"AWS/EC2\"", 1, 500),
+            ("SUM(SEARCH('a', 'Sum')) / SUM(SEARCH('b', 'Sum'))", 2, 1000),
+            ("DB_PERF_INSIGHTS('RDS', 'db-1', 'db.load.avg')", 1, 500),
+            ("errors / total", 0, 0),
         ] {
             let query = expression(text);
-            assert_eq!(query.metrics_requested(), count, "{text}");
+            let found = [1, MAX_FOUND].map(|found| query.metrics_requested(found));
+            assert_eq!(found, [count, most], "{text}");
             assert_eq!(query.is_open_ended(), count > 0, "{text}");
         }
     }
@@ -263,6 +282,6 @@ mod tests {
             query.to_string(),
             "total/60; total = Sum of AWS/ApplicationELB RequestCount {LoadBalancer=app/web/1} per 60s in eu-west-1"
         );
-        assert_eq!((query.metrics_requested(), query.is_open_ended()), (1, false));
+        assert_eq!((query.metrics_requested(), query.most_metrics_requested()), (1, 1));
     }
 }
