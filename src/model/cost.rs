@@ -21,7 +21,8 @@ pub struct CostSettings {
     pub price_per_thousand_metrics: Decimal,
     /// Per 1,000,000 requests to SQS.
     pub price_per_million_requests: Decimal,
-    /// More metrics per minute than this are refused. None: no ceiling.
+    /// Definitions that ask for more metrics per minute than this are refused, in path order and with
+    /// all that their searches may find. None: no ceiling.
     pub max_metrics_per_minute: Option<u64>,
 }
 

@@ -1,11 +1,16 @@
 //! The ceiling of metrics per minute that an operator sets on a source (`cost.maxMetricsPerMinute`).
 //!
-//! Pure. Rules:
+//! Pure. The rule is that of conflicts: path order alone decides, so that all replicas, and a
+//! replica before and after its restart, let in the same documents.
 //!
-//! * What was let in stays in: a new or dearer definition never displaces another one.
-//! * An edit that makes a definition dearer than there is room for leaves its last version in.
-//! * Where there is room, the earlier in path order comes first. After a restart nothing has been
-//!   let in yet, so path order alone decides.
+//! * Documents are let in from the first in path order to the last, each that fits beside those let
+//!   in before it. One that does not fit is left out; a later one that needs less may still fit.
+//! * So a new document that comes early in path order can push a later one out, and is not itself
+//!   refused. Whoever gives room to several teams gives each a source with a ceiling of its own.
+//! * An edit that does not fit leaves its last version in where that still fits once all documents
+//!   are decided: what only this replica remembers takes no room from what is written.
+//! * What finds its metrics by itself (SELECT, SEARCH and the like) counts with all that it may find
+//!   ([`Toll::most`]): nothing else is known before it is asked.
 //! * Definitions that ask the same count once, at the pace of the fastest, as they are asked.
 
 use std::collections::{BTreeMap, HashMap};
@@ -14,17 +19,21 @@ use std::time::Duration;
 
 use crate::definition::scalar::GoDuration;
 use crate::model::cost::effective_refresh;
+use crate::model::query::cloudwatch::MAX_FOUND;
 use crate::model::{
     BillingUnit, DefinitionId, Entry, Query, QueryTemplate, Rate, SourceDirectory, SourceName,
     SourceProfile, Toll,
 };
+
+/// How many of the definitions that take the room a refusal names.
+const MAX_NAMED: usize = 3;
 
 /// The ceilings, and what was let in under them.
 #[derive(Default)]
 pub(super) struct Ceiling {
     /// Metrics per minute; sources without a ceiling are not here.
     limits: HashMap<SourceName, u64>,
-    /// The versions that were let in.
+    /// The versions that were let in last.
     admitted: HashMap<DefinitionId, Arc<Entry>>,
 }
 
@@ -48,55 +57,26 @@ impl Ceiling {
 
     /// Decides about all definitions, in path order, each id once. One verdict per entry.
     pub(super) fn admit(&mut self, entries: &[Arc<Entry>]) -> Vec<Verdict> {
-        let pass = |entry: &Arc<Entry>| Verdict { entry: Some(Arc::clone(entry)), refusal: None };
-        let mut verdicts: Vec<Verdict> = entries.iter().map(pass).collect();
         if self.limits.is_empty() {
-            return verdicts;
+            let pass = |entry| Verdict { entry: Some(Arc::clone(entry)), refusal: None };
+            return entries.iter().map(pass).collect();
         }
         let mut ledger = Ledger::default();
-        let (mut edited, mut fresh) = (Vec::new(), Vec::new());
-        for (index, entry) in entries.iter().enumerate().filter(|(_, entry)| self.counts(entry)) {
-            match self.admitted.get(&entry.id) {
-                Some(old) => {
-                    ledger.add(old);
-                    if !same_cost(old, entry) {
-                        edited.push((index, old));
-                    }
-                }
-                None => fresh.push(index),
-            }
-        }
-        // Edits that need no more room come first: they may make room for the others.
-        for makes_room in [true, false] {
-            edited.retain(|(index, old)| {
-                let entry = &entries[*index];
-                let before = ledger.total_of(entry);
-                ledger.remove(old);
-                let room = ledger.total_of(entry);
-                ledger.add(entry);
-                let after = ledger.total_of(entry);
-                if after.rate <= before.rate || (!makes_room && after.rate <= self.limit(entry)) {
-                    return false;
-                }
-                ledger.remove(entry);
-                ledger.add(old);
-                if !makes_room {
-                    let refusal = self.refusal(entry, room, after) + "; its last version stays";
-                    verdicts[*index] =
-                        Verdict { entry: Some(Arc::clone(old)), refusal: Some(refusal) };
-                }
-                true
-            });
-        }
-        for index in fresh {
-            let entry = &entries[index];
-            let room = ledger.total_of(entry);
-            ledger.add(entry);
-            let after = ledger.total_of(entry);
-            if after.rate > self.limit(entry) {
-                ledger.remove(entry);
-                let refusal = self.refusal(entry, room, after);
-                verdicts[index] = Verdict { entry: None, refusal: Some(refusal) };
+        let mut verdicts: Vec<Verdict> = entries
+            .iter()
+            .map(|entry| {
+                let refusal = self.let_in(&mut ledger, entry).err();
+                Verdict { entry: refusal.is_none().then(|| Arc::clone(entry)), refusal }
+            })
+            .collect();
+        for (verdict, entry) in verdicts.iter_mut().zip(entries) {
+            if let Some(refusal) = &mut verdict.refusal
+                && let Some(old) = self.admitted.get(&entry.id)
+                && !same_cost(old, entry)
+                && self.let_in(&mut ledger, old).is_ok()
+            {
+                *refusal += "; its last version stays";
+                verdict.entry = Some(Arc::clone(old));
             }
         }
         // Also those that no ceiling counts: an edit may bring them under one, and then they have
@@ -106,36 +86,47 @@ impl Ceiling {
         verdicts
     }
 
-    /// Whether a ceiling counts an entry.
-    fn counts(&self, entry: &Entry) -> bool {
-        billed(entry).is_some_and(|(query, _)| self.limits.contains_key(&query.source))
+    /// Adds a definition where there is room, or says why there is none.
+    fn let_in(&self, ledger: &mut Ledger, entry: &Arc<Entry>) -> Result<(), String> {
+        let Some((query, toll)) = billed(entry) else { return Ok(()) };
+        let Some(limit) = self.limits.get(&query.source) else { return Ok(()) };
+        let before = ledger.rate_of(&query.source);
+        let pace = ledger.paces.get(query).copied();
+        let refresh = entry.policy.refresh;
+        let rate = |pace: Duration| toll.most_rate(effective_refresh(query, pace));
+        let more = rate(pace.map_or(refresh, |pace| pace.min(refresh)))
+            .minus(pace.map_or_else(Rate::default, rate));
+        // Who asks no more than is asked anyway fits.
+        if more > Rate::default() && before.plus(more) > Rate::per_minute(*limit) {
+            let rest = ledger.takers(&query.source);
+            return Err(refusal(*limit, query, toll, refresh, more, &rest));
+        }
+        ledger.add(query, entry, before.plus(more));
+        Ok(())
     }
+}
 
-    fn limit(&self, entry: &Entry) -> Rate {
-        let limit = self.limits.get(entry.query.source());
-        Rate::per_minute(limit.copied().unwrap_or(u64::MAX))
-    }
-
-    fn refusal(&self, entry: &Entry, room: Total, after: Total) -> String {
-        let Some((query, toll)) = billed(entry) else { return String::new() };
-        let at_least = if toll.is_open_ended() { "at least " } else { "" };
-        let words = if toll.count == 1 { ("metric", "is") } else { ("metrics", "are") };
-        let others = match room.definitions {
-            0 => String::new(),
-            1 => format!(" on top of {} of another", room.rate),
-            count => format!(" on top of {} of {count} others", room.rate),
-        };
-        format!(
-            "source {} allows {} CloudWatch metrics per minute (cost.maxMetricsPerMinute); this definition's {at_least}{} {} every {} {} {at_least}{} per minute{others}",
-            query.source,
-            self.limit(entry),
-            toll.count,
-            words.0,
-            GoDuration(effective_refresh(query, entry.policy.refresh)),
-            words.1,
-            after.rate.minus(room.rate),
-        )
-    }
+/// Why a definition is left out, with the arithmetic and who takes the room.
+fn refusal(
+    limit: u64,
+    query: &Query,
+    toll: Toll,
+    refresh: Duration,
+    more: Rate,
+    room: &str,
+) -> String {
+    let (metrics, are) = if toll.most == 1 { ("metric", "is") } else { ("metrics", "are") };
+    let (up_to, each) = if toll.is_open_ended() {
+        ("up to ", format!(" ({MAX_FOUND} for each SELECT, SEARCH and the like)"))
+    } else {
+        ("", String::new())
+    };
+    format!(
+        "source {} allows {limit} CloudWatch metrics per minute (cost.maxMetricsPerMinute); this definition's {up_to}{} {metrics}{each} every {} {are} {up_to}{more} per minute{room}",
+        query.source,
+        toll.most,
+        GoDuration(effective_refresh(query, refresh)),
+    )
 }
 
 /// The complete query of an entry and its toll, when `CloudWatch` bills it.
@@ -149,61 +140,55 @@ fn same_cost(old: &Entry, new: &Entry) -> bool {
     old.query == new.query && old.policy.refresh == new.policy.refresh
 }
 
-/// The sum of a source.
-#[derive(Clone, Copy, Debug, Default)]
-struct Total {
-    rate: Rate,
-    definitions: u64,
-}
-
-/// How many definitions ask a query at each pace.
-type Paces = BTreeMap<Duration, usize>;
-
-/// Running sums of what is let in.
+/// What is let in so far.
 #[derive(Default)]
 struct Ledger {
-    paces: HashMap<Arc<Query>, Paces>,
-    totals: HashMap<SourceName, Total>,
+    /// Each query, at its fastest pace.
+    paces: HashMap<Arc<Query>, Duration>,
+    sources: BTreeMap<SourceName, Taken>,
+}
+
+/// What is taken of one source.
+#[derive(Default)]
+struct Taken {
+    rate: Rate,
+    /// By whom, in path order: the first few, and how many there are.
+    first: Vec<DefinitionId>,
+    definitions: usize,
 }
 
 impl Ledger {
-    fn add(&mut self, entry: &Entry) {
-        self.change(entry, |paces, total| {
-            *paces.entry(entry.policy.refresh).or_default() += 1;
-            total.definitions += 1;
-        });
+    fn rate_of(&self, source: &SourceName) -> Rate {
+        self.sources.get(source).map(|taken| taken.rate).unwrap_or_default()
     }
 
-    /// Takes back what was added.
-    fn remove(&mut self, entry: &Entry) {
-        self.change(entry, |paces, total| {
-            if let Some(count) = paces.get_mut(&entry.policy.refresh) {
-                *count -= 1;
-                if *count == 0 {
-                    paces.remove(&entry.policy.refresh);
-                }
-            }
-            total.definitions -= 1;
-        });
+    /// Adds a definition, after which its source has this sum.
+    fn add(&mut self, query: &Arc<Query>, entry: &Entry, rate: Rate) {
+        let refresh = entry.policy.refresh;
+        let pace = self.paces.entry(Arc::clone(query)).or_insert(refresh);
+        *pace = refresh.min(*pace);
+        let taken = self.sources.entry(query.source.clone()).or_default();
+        taken.rate = rate;
+        taken.definitions += 1;
+        if taken.first.len() < MAX_NAMED {
+            taken.first.push(entry.id.clone());
+        }
     }
 
-    /// Applies a change to the paces of an entry's query, and its effect to the source's sum.
-    fn change(&mut self, entry: &Entry, change: impl FnOnce(&mut Paces, &mut Total)) {
-        let Some((query, toll)) = billed(entry) else { return };
-        let rate = |paces: &Paces| {
-            let fastest = paces.keys().next();
-            fastest.map_or_else(Rate::default, |pace| toll.rate(effective_refresh(query, *pace)))
+    /// What is taken of a source and by whom, as the end of a sentence; nothing when nobody takes
+    /// any.
+    fn takers(&self, source: &SourceName) -> String {
+        let Some(taken) = self.sources.get(source) else { return String::new() };
+        let mut names: Vec<String> = taken.first.iter().map(ToString::to_string).collect();
+        let more = taken.definitions - names.len();
+        if more > 0 {
+            names.push(format!("{more} more"));
+        }
+        let list = match names.split_last() {
+            Some((last, rest)) if !rest.is_empty() => format!("{} and {last}", rest.join(", ")),
+            _ => names.concat(),
         };
-        let paces = self.paces.entry(Arc::clone(query)).or_default();
-        let total = self.totals.entry(query.source.clone()).or_default();
-        let before = rate(paces);
-        change(paces, total);
-        total.rate = total.rate.minus(before).plus(rate(paces));
-    }
-
-    /// The present sum of an entry's source.
-    fn total_of(&self, entry: &Entry) -> Total {
-        self.totals.get(entry.query.source()).copied().unwrap_or_default()
+        format!(" on top of {} of {list}, earlier in path order", taken.rate)
     }
 }
 
@@ -280,13 +265,13 @@ mod tests {
         assert_eq!(
             problems,
             [
-                "b:9:5: spec.cloudwatch: source aws allows 10 CloudWatch metrics per minute (cost.maxMetricsPerMinute); this definition's 5 metrics every 1m are 5 per minute on top of 6 of another"
+                "b:9:5: spec.cloudwatch: source aws allows 10 CloudWatch metrics per minute (cost.maxMetricsPerMinute); this definition's 5 metrics every 1m are 5 per minute on top of 6 of ClusterExternalMetric first, earlier in path order"
             ]
         );
         put(&mut set, "e", &document("fourth", 1, ""));
         assert_eq!(
             state(&mut set).1[1],
-            "e:9:5: spec.cloudwatch: source aws allows 10 CloudWatch metrics per minute (cost.maxMetricsPerMinute); this definition's 1 metric every 1m is 1 per minute on top of 10 of 2 others"
+            "e:9:5: spec.cloudwatch: source aws allows 10 CloudWatch metrics per minute (cost.maxMetricsPerMinute); this definition's 1 metric every 1m is 1 per minute on top of 10 of ClusterExternalMetric first and ClusterExternalMetric third, earlier in path order"
         );
     }
 
@@ -300,56 +285,99 @@ mod tests {
                 "a:9:5: spec.cloudwatch: source aws allows 10 CloudWatch metrics per minute (cost.maxMetricsPerMinute); this definition's 11 metrics every 1m are 11 per minute"
             ]
         );
-        put(
-            &mut set,
-            "a",
-            "apiVersion: tidepole.dev/v1alpha1\nkind: ClusterExternalMetric\nmetadata: {name: s}\nspec: {source: aws, cloudwatch: {expression: 'SELECT AVG(x) FROM y', period: 1m}}",
-        );
-        put(&mut set, "b", &document("full", 10, ""));
-        let (entries, problems) = state(&mut set);
-        assert_eq!(entries, ["s=1"]);
-        assert!(problems[0].ends_with("on top of 1 of another"), "{problems:?}");
     }
 
     #[test]
-    fn nothing_that_worked_is_lost_by_a_new_file() {
+    fn what_a_search_may_find_is_reserved() {
+        let mut set = set();
+        let search = |name: &str, text: &str| {
+            format!(
+                "---\napiVersion: tidepole.dev/v1alpha1\nkind: ClusterExternalMetric\nmetadata: {{name: {name}}}\nspec: {{source: aws, cloudwatch: {{expression: {text:?}, period: 1m}}}}\n"
+            )
+        };
+        put(&mut set, "a", &search("select", "SELECT AVG(x) FROM y"));
+        put(
+            &mut set,
+            "b",
+            &search("searches", "SUM(SEARCH('a', 'Sum')) / SUM(SEARCH('b', 'Sum'))"),
+        );
+        put(&mut set, "c", &document("full", 10, ""));
+        let reserved = "source aws allows 10 CloudWatch metrics per minute (cost.maxMetricsPerMinute); this definition's";
+        assert_eq!(
+            state(&mut set),
+            (
+                vec!["full=10".to_owned()],
+                vec![
+                    format!(
+                        "a:5:33: spec.cloudwatch: {reserved} up to 500 metrics (500 for each SELECT, SEARCH and the like) every 1m are up to 500 per minute"
+                    ),
+                    format!(
+                        "b:5:33: spec.cloudwatch: {reserved} up to 1000 metrics (500 for each SELECT, SEARCH and the like) every 1m are up to 1000 per minute"
+                    ),
+                ]
+            )
+        );
+    }
+
+    #[test]
+    fn path_order_alone_decides() {
         let mut set = set();
         put(&mut set, "m", &document("worked", 6, ""));
         assert_eq!(names(&mut set), ["worked=6"]);
-        // First in path order, and yet the later one in.
+        // First in path order: in a set that has seen the other one for long, and in a new one.
         put(&mut set, "a", &document("new", 6, ""));
-        assert_eq!(names(&mut set), ["worked=6"]);
-        // In a set that starts with both, path order decides.
+        let refused = "m:9:5: spec.cloudwatch: source aws allows 10 CloudWatch metrics per minute (cost.maxMetricsPerMinute); this definition's 6 metrics every 1m are 6 per minute on top of 6 of ClusterExternalMetric new, earlier in path order";
+        let expected = (vec!["new=6".to_owned()], vec![refused.to_owned()]);
+        assert_eq!(state(&mut set), expected);
         let mut other = self::set();
         put(&mut other, "m", &document("worked", 6, ""));
         put(&mut other, "a", &document("new", 6, ""));
-        assert_eq!(names(&mut other), ["new=6"]);
+        assert_eq!(state(&mut other), expected);
         // Room that is left is taken.
-        set.update(Path::new("m"), Content::Missing);
-        assert_eq!(state(&mut set), (vec!["new=6".to_owned()], vec![]));
+        set.update(Path::new("a"), Content::Missing);
+        assert_eq!(state(&mut set), (vec!["worked=6".to_owned()], vec![]));
     }
 
     #[test]
-    fn an_edit_that_does_not_fit_leaves_the_last_version() {
+    fn an_edit_that_does_not_fit_leaves_the_last_version_where_that_fits() {
         let mut set = set();
         put(&mut set, "a", &document("one", 4, ""));
         put(&mut set, "b", &document("two", 4, ""));
         names(&mut set);
-        put(&mut set, "a", &document("one", 7, ""));
+        put(&mut set, "b", &document("two", 7, ""));
         let (entries, problems) = state(&mut set);
         assert_eq!(entries, ["one=4", "two=4"]);
         assert_eq!(
             problems,
             [
-                "a:9:5: spec.cloudwatch: source aws allows 10 CloudWatch metrics per minute (cost.maxMetricsPerMinute); this definition's 7 metrics every 1m are 7 per minute on top of 4 of another; its last version stays"
+                "b:9:5: spec.cloudwatch: source aws allows 10 CloudWatch metrics per minute (cost.maxMetricsPerMinute); this definition's 7 metrics every 1m are 7 per minute on top of 4 of ClusterExternalMetric one, earlier in path order; its last version stays"
             ]
         );
-        // A later one makes room, in the same look.
-        put(&mut set, "b", &document("two", 3, ""));
-        assert_eq!(state(&mut set), (vec!["one=7".to_owned(), "two=3".to_owned()], vec![]));
+        // What is written comes before what is remembered, wherever it is written.
+        put(&mut set, "c", &document("three", 3, ""));
+        let (entries, problems) = state(&mut set);
+        assert_eq!(entries, ["one=4", "three=3"]);
+        assert!(problems[0].ends_with(", earlier in path order"), "{problems:?}");
+        // An earlier one makes room, in the same look.
+        set.update(Path::new("c"), Content::Missing);
+        put(&mut set, "a", &document("one", 3, ""));
+        assert_eq!(state(&mut set), (vec!["one=3".to_owned(), "two=7".to_owned()], vec![]));
         // An edit that does not change the cost takes effect although there is no room.
-        put(&mut set, "b", &document("two", 3, "keepWarm: true"));
+        put(&mut set, "b", &document("two", 7, "keepWarm: true"));
         assert!(set.collect().0[1].policy.keep_warm);
+    }
+
+    #[test]
+    fn a_refusal_names_a_few_of_those_that_take_the_room() {
+        let mut set = set();
+        for (path, name, count) in [("a", "a", 4), ("b", "b", 3), ("c", "c", 2), ("d", "d", 1)] {
+            put(&mut set, path, &document(name, count, ""));
+        }
+        put(&mut set, "e", &document("e", 1, ""));
+        let problem = state(&mut set).1.concat();
+        let named = ["a", "b", "c"].map(|name| format!("ClusterExternalMetric {name}")).join(", ");
+        let end = format!(" on top of 10 of {named} and 1 more, earlier in path order");
+        assert!(problem.ends_with(&end), "{problem}");
     }
 
     #[test]

@@ -5,7 +5,8 @@
 //! Rules: a document that is valid serves. One that becomes invalid keeps its last good version
 //! (by kind, namespace and name). A file that cannot be read, or is no YAML any more, keeps all its
 //! documents. A document that is deleted goes, and so do those of a deleted file. A document that
-//! asks for more of a source than its ceiling leaves is treated as one that is wrong (`ceiling`).
+//! asks for more of a source than those before it leave of its ceiling is refused (`ceiling`); one
+//! that is wrong counts there with its last good version, at its place.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -125,8 +126,8 @@ impl FileSet {
     }
 
     /// All entries that serve, in path order, and everything that is wrong. Of two documents with
-    /// one kind, namespace and name the first stays, and what was given out before goes before what
-    /// is new where a source has a ceiling.
+    /// one kind, namespace and name the first stays, and where a source has a ceiling, the first
+    /// that fit under it.
     pub fn collect(&mut self) -> (Vec<Arc<Entry>>, Vec<Problem>) {
         let mut entries: Vec<Arc<Entry>> = Vec::new();
         let mut questions: Vec<Place> = Vec::new();
