@@ -33,6 +33,7 @@ use futures::future::{BoxFuture, join_all};
 use prometheus_client::metrics::counter::Counter;
 use tokio::time::Instant;
 
+use crate::model::query::cloudwatch::MAX_QUERIES_PER_CALL;
 use crate::model::{
     Batch, Beat, Cause, Clock, CloudWatchQuery, Dispatch, Exchange, Explanation, FetchError,
     Sample, SourceName,
@@ -43,7 +44,7 @@ use crate::source::aws::upstream::{Gates, Service, Upstream};
 use crate::source::recorder::NOT_SENT;
 use call::{Caller, Refusal, object};
 use decode::{Answer, Moment};
-use plan::{Call, MAX_ITEMS};
+use plan::Call;
 
 /// Calls that one fetch may make beyond its plan to find out who is at fault. One culprit among 500
 /// takes 18 (two for each halving); what is not found within this is looked for next time, without
@@ -65,7 +66,7 @@ pub(super) fn dispatch(query: &CloudWatchQuery) -> Dispatch {
     (&query.region, &query.role_arn, query.period, query.delay, query.lookback).hash(&mut hasher);
     Dispatch {
         upstream: upstream(query).to_string().into(),
-        batch: Some(Batch { key: hasher.finish(), limit: MAX_ITEMS }),
+        batch: Some(Batch { key: hasher.finish(), limit: MAX_QUERIES_PER_CALL }),
         beat: Some(Beat { period: query.period, delay: query.delay.saturating_add(GUARD) }),
     }
 }

@@ -14,6 +14,21 @@ use crate::model::query::expression::{DATA_FUNCTIONS, calls};
 /// read more than it gives.
 pub const MAX_FOUND: u64 = 500;
 
+/// `MetricDataQuery` structures in one call (API reference, `GetMetricData`: "You can include up to
+/// 500 `MetricDataQuery` structures in a single request"). A group is never split.
+pub const MAX_QUERIES_PER_CALL: usize = 500;
+
+/// Datapoints that one call gives before it pages, those of all its series together (API reference,
+/// `GetMetricData`, `MaxDatapoints`).
+pub const MAX_DATAPOINTS_PER_CALL: u64 = 100_800;
+
+/// Characters of an id (API reference, `MetricDataQuery`, `Id`).
+pub const MAX_ID: usize = 255;
+
+/// Characters of an expression (API reference, `MetricDataQuery`, `Expression`; earlier versions of
+/// it said 1,024).
+pub const MAX_EXPRESSION: usize = 2048;
+
 /// A group of metric data queries (`MetricDataQuery` of `GetMetricData`), one of which is
 /// returned, and the window that is asked for. In canonical form: two definitions that ask the
 /// same have equal values.

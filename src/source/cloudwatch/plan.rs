@@ -8,7 +8,7 @@
 //! # Invariants
 //!
 //! * Every query is in exactly one call, whole: what an expression refers to is in the same call.
-//! * A call for several groups stays within [`MAX_ITEMS`] and [`MAX_DATAPOINTS`], and holds no
+//! * A call for several groups stays within [`MAX_QUERIES_PER_CALL`] and [`MAX_DATAPOINTS_PER_CALL`], and holds no
 //!   Metrics Insights query and no `SEARCH`: of the former a request may have one, of the latter 100,
 //!   and how many series they find is known only afterwards. So each goes out alone.
 //! * Any query can be planned. What the service will refuse, it refuses in a call of its own.
@@ -21,23 +21,15 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use crate::model::query::cloudwatch::{
+    MAX_DATAPOINTS_PER_CALL, MAX_EXPRESSION, MAX_ID, MAX_QUERIES_PER_CALL,
+};
 use crate::model::{
     Cause, CloudWatchQuery, FetchError, MetricDataQuery, MetricQuestion, MetricStat,
 };
 use crate::source::cloudwatch::expression::{self, Name};
 pub use crate::source::cloudwatch::labels::Naming;
 use crate::source::cloudwatch::labels::naming;
-
-/// `MetricDataQuery` structures in one request (API reference, `GetMetricData`).
-pub const MAX_ITEMS: usize = 500;
-
-/// Datapoints in one answer before the service pages (API reference, `GetMetricData`).
-pub const MAX_DATAPOINTS: u64 = 100_800;
-
-/// Characters of an id and of an expression (API reference, `MetricDataQuery`; earlier versions of
-/// it said 1,024 for expressions). Names that grow beyond are not made.
-const MAX_ID: usize = 255;
-const MAX_EXPRESSION: usize = 1024;
 
 /// For periods under a minute the service rounds the start of the window down, up to a whole minute.
 const ROUNDING: Duration = Duration::from_mins(1);
@@ -239,7 +231,7 @@ impl<'a> Batch<'a> {
             items += 1;
             datapoints = datapoints.saturating_add(self.window.datapoints(period));
         }
-        if items > MAX_ITEMS || datapoints > MAX_DATAPOINTS {
+        if items > MAX_QUERIES_PER_CALL || datapoints > MAX_DATAPOINTS_PER_CALL {
             return false;
         }
         (self.items, self.datapoints) = (items, datapoints);
@@ -275,7 +267,7 @@ fn is_shareable(query: &CloudWatchQuery) -> bool {
         .iter()
         .map(|part| match &part.question {
             MetricQuestion::Metric(stat) => format!("m{:03}", first(stat).unwrap_or_default()),
-            MetricQuestion::Expression { .. } => group_id(MAX_ITEMS, &part.id),
+            MetricQuestion::Expression { .. } => group_id(MAX_QUERIES_PER_CALL, &part.id),
         })
         .collect();
     let fits = names.iter().all(|name| name.len() <= MAX_ID);
@@ -283,7 +275,7 @@ fn is_shareable(query: &CloudWatchQuery) -> bool {
     fits && query.queries.iter().all(|part| match &part.question {
         MetricQuestion::Metric(_) => true,
         MetricQuestion::Expression { text, .. } => expression::rewrite(text, &names)
-            .is_some_and(|new| new.len() <= MAX_EXPRESSION.max(text.len())),
+            .is_some_and(|new| new.chars().count() <= MAX_EXPRESSION),
     })
 }
 

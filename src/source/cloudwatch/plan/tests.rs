@@ -127,6 +127,19 @@ fn what_cannot_share_goes_alone() {
 }
 
 #[test]
+fn names_may_grow_up_to_the_services_limits() {
+    let grown = |terms: usize| {
+        // Each `aa` becomes `m0`, and each `x` becomes `g500_x` or shorter.
+        let text = format!("aa{}", "+x".repeat(terms));
+        group(vec![metric("aa", "A", 60), math("x", "aa*2"), math("e", &text)])
+    };
+    let sizes = |all: &[CloudWatchQuery]| shown(all).iter().map(Vec::len).collect::<Vec<_>>();
+    // 4 + 7 * 292 = 2048 characters at most with the longest names, and one more term is too long.
+    assert_eq!(sizes(&[grown(292), single("A")]), [3]);
+    assert_eq!(sizes(&[grown(293), single("A")]), [3, 1]);
+}
+
+#[test]
 fn other_regions_roles_and_windows_are_other_calls() {
     let mut others = vec![single("A"), single("B")];
     others.push(CloudWatchQuery { region: "us-east-1".into(), ..single("A") });
@@ -253,7 +266,7 @@ proptest! {
             ids.sort_unstable();
             prop_assert!(ids.windows(2).all(|two| two[0] != two[1]), "{:?}", ids);
             prop_assert!(ids.iter().all(|id| id.len() <= MAX_ID && id.starts_with(['g', 'm'])));
-            prop_assert!(call.items.len() <= MAX_ITEMS);
+            prop_assert!(call.items.len() <= MAX_QUERIES_PER_CALL);
             let datapoints = call.members.iter().flat_map(|m| m.items.iter().map(move |item| (*item, m)));
             let datapoints: HashMap<usize, u64> = datapoints
                 .map(|(item, member)| {
@@ -264,7 +277,7 @@ proptest! {
                     (item, call.window.datapoints(period))
                 })
                 .collect();
-            prop_assert!(datapoints.values().sum::<u64>() <= MAX_DATAPOINTS);
+            prop_assert!(datapoints.values().sum::<u64>() <= MAX_DATAPOINTS_PER_CALL);
             prop_assert!(call.members.iter().all(|member| !member.query.is_open_ended()));
             prop_assert!(call.members.iter().all(|member| is_closed(call, member)), "{:?}", call.items);
             let wanted: HashSet<usize> = call.members.iter().map(|member| member.answer).collect();
