@@ -222,10 +222,11 @@ impl Identities {
 
     async fn load(&self) -> Base {
         let config = sdk::load(&self.settings, self.credentials.clone()).await;
-        // Where STS is, is the operator's word for the default chain, too.
-        let web = self.credentials.is_none() && self.sts.endpoint.url.is_some();
         let variable = |name: &str| std::env::var(name).ok();
-        let web = web.then(|| WebIdentity::of(variable, &self.sts.session_name)).flatten();
+        let web = match &self.credentials {
+            Some(_) => None,
+            None => WebIdentity::of(variable, &self.sts.session_name),
+        };
         let own = self.own(match web {
             Some(web) => Some(web::chain(web, &config, &self.sts.endpoint)),
             None => config.credentials_provider(),

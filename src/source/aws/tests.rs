@@ -177,3 +177,33 @@ fn a_pods_service_account_is_exchanged_at_the_named_sts() {
     assert_eq!(run(&fake.server().url(), &with(&variables)), "7");
     assert_eq!(sts.hits("AssumeRoleWithWebIdentity"), 1);
 }
+
+#[test]
+fn a_pods_service_account_comes_after_a_profile_and_its_session_names_us() {
+    let ring = KeyRing::with_user("AKIDPROFILE", "secret-of-profile");
+    let (sts, fake, files) = (Sts::start(&ring), Sqs::start(), tempfile::tempdir().unwrap());
+    fake.check_signatures(&ring);
+    fake.queue("jobs", Queue { visible: 7, ..Queue::default() });
+    let role = "arn:aws:iam::111122223333:role/irsa";
+    let (token, profile) = (files.path().join("token"), files.path().join("credentials"));
+    std::fs::write(&token, "a-jwt").unwrap();
+    let keys = "aws_access_key_id=AKIDPROFILE\naws_secret_access_key=secret-of-profile\n";
+    std::fs::write(&profile, format!("[default]\n{keys}")).unwrap();
+    sts.web_identity(role, "a-jwt");
+    // No endpoint from the operator: STS is where the SDK looks for it.
+    let at = sts.url();
+    let variables = [
+        ("AWS_ENDPOINT_URL_STS", at.as_str()),
+        ("AWS_WEB_IDENTITY_TOKEN_FILE", token.to_str().unwrap()),
+        ("AWS_ROLE_ARN", role),
+    ];
+    assert_eq!(run(&fake.server().url(), &variables), "7");
+    let sessions: Vec<_> = sts.calls().into_iter().map(|call| call.session).collect();
+    assert_eq!(sessions, [Some("tidepole-aws".to_owned())]);
+    for endpoint in [CHILD_STS, "AWS_ENDPOINT_URL_STS"] {
+        let profile = ("AWS_SHARED_CREDENTIALS_FILE", profile.to_str().unwrap());
+        let variables = [variables[1], variables[2], (endpoint, at.as_str()), profile];
+        assert_eq!(run(&fake.server().url(), &variables), "7");
+        assert_eq!(sts.hits("AssumeRoleWithWebIdentity"), 1, "{endpoint}");
+    }
+}

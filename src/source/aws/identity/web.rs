@@ -1,14 +1,16 @@
-//! Web identity at a named endpoint: `AssumeRoleWithWebIdentity` with the token of a pod's service
-//! account (IRSA).
+//! Web identity: `AssumeRoleWithWebIdentity` with the token of a pod's service account (IRSA).
 //!
-//! The SDK's default chain does this as well, but always at AWS' own endpoint or at one from the
-//! environment. This provider is in front of it where the operator names the endpoint of STS.
+//! The SDK's default chain does this as well, but under a session name of its own making, and at an
+//! endpoint that is not the operator's. This provider takes its place, so that the logs of the role's
+//! account name us and the source. Not responsible for: a web identity that a profile names.
 
 use std::path::PathBuf;
 
 use aws_config::SdkConfig;
 use aws_config::environment::EnvironmentVariableCredentialsProvider;
 use aws_config::meta::credentials::CredentialsProviderChain;
+use aws_config::profile::ProfileFileCredentialsProvider;
+use aws_config::provider_config::ProviderConfig;
 use aws_credential_types::provider::error::CredentialsError;
 use aws_credential_types::provider::{self, ProvideCredentials, SharedCredentialsProvider, future};
 use aws_sdk_sts::Client;
@@ -40,25 +42,47 @@ impl WebIdentity {
     }
 }
 
-/// The default chain with this web identity at this endpoint: keys in the environment go first, as
-/// in the SDK's own chain, and what is neither comes from the SDK's.
+/// The SDK's default chain up to the web identity, which is this one: environment, profile, web
+/// identity. What comes after (container, instance metadata) is never asked where a web identity is
+/// named: it gives credentials, or an error that ends the chain.
+///
+/// STS is at `endpoint` where the operator names one, and otherwise where the SDK looks for it.
 pub(super) fn chain(
     web: WebIdentity,
     config: &SdkConfig,
     endpoint: &Endpoint,
 ) -> SharedCredentialsProvider {
     let mut builder = Builder::from(config);
-    builder.set_endpoint_url(endpoint.url.clone());
+    if let Some(url) = &endpoint.url {
+        builder.set_endpoint_url(Some(url.clone()));
+    }
     builder.set_use_fips(Some(endpoint.fips));
     builder.set_use_dual_stack(Some(endpoint.dual_stack));
     let provider = Provider { web, client: Client::from_conf(builder.build()) };
-    let environment = EnvironmentVariableCredentialsProvider::new();
-    let mut chain = CredentialsProviderChain::first_try("Environment", environment)
-        .or_else("WebIdentity", provider);
-    if let Some(rest) = config.credentials_provider() {
-        chain = chain.or_else("Default", rest);
-    }
+    let profile = ProfileFileCredentialsProvider::builder().configure(&like(config)).build();
+    let chain = CredentialsProviderChain::first_try(
+        "Environment",
+        EnvironmentVariableCredentialsProvider::new(),
+    )
+    .or_else("Profile", profile)
+    .or_else("WebIdentityToken", provider);
     SharedCredentialsProvider::new(chain)
+}
+
+/// What the SDK's own providers are given, from the configuration of the source.
+fn like(config: &SdkConfig) -> ProviderConfig {
+    let mut like = ProviderConfig::without_region()
+        .with_region(config.region().cloned())
+        .with_behavior_version(config.behavior_version())
+        .with_use_fips(config.use_fips())
+        .with_use_dual_stack(config.use_dual_stack());
+    if let Some(timeouts) = config.timeout_config() {
+        like = like.with_timeout_config(timeouts.clone());
+    }
+    if let Some(retries) = config.retry_config() {
+        like = like.with_retry_config(retries.clone());
+    }
+    like
 }
 
 #[derive(Debug)]
