@@ -1,9 +1,10 @@
 //! AWS: one identity, its regions and clients, and the meaning of the SDK's errors.
 //!
 //! Responsible for: the settings of an AWS source, its identity and the roles assumed from it
-//! (`identity`), one client per service, region and role (`clients`), one gate for each of these
-//! (`upstream`), and one classification of SDK errors for all services (`failure`). What is asked of a service and what its
-//! answers mean is in the service's own module ([`crate::source::sqs`]).
+//! (`identity`), one client per service, region and identity (`clients`), one gate per service,
+//! region and role that a query names (`upstream`), and one classification of SDK errors for all
+//! services (`failure`). What is asked of a service and what its answers mean is in the service's own
+//! module: [`crate::source::sqs`], [`crate::source::cloudwatch`].
 //!
 //! Adding a service: a module with its calls that takes clients from `clients::Clients` and
 //! errors through `failure::Operation`; an arm in `AwsSource::answer`.

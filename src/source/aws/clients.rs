@@ -28,7 +28,7 @@ pub(in crate::source) struct Clients {
     cloudwatch: Bounded<Key, aws_sdk_cloudwatch::Client>,
 }
 
-/// Region and role.
+/// Region and further role: one client per identity.
 type Key = (Arc<str>, Option<Arc<str>>);
 
 impl Clients {
@@ -78,7 +78,7 @@ impl Clients {
         role: Option<&str>,
     ) -> Result<aws_sdk_sqs::Client, FetchError> {
         let (config, identity) = (self.identities.config().await, self.identities.of(role).await?);
-        let key = (Arc::clone(region), role.map(Arc::from));
+        let key = self.key(region, role);
         self.sqs.get_or_insert(&key, || {
             let mut builder = aws_sdk_sqs::config::Builder::from(config);
             let at = self.endpoint(self.settings.sqs_endpoint_url.as_ref());
@@ -103,7 +103,7 @@ impl Clients {
         role: Option<&str>,
     ) -> Result<aws_sdk_cloudwatch::Client, FetchError> {
         let (config, identity) = self.ready(role).await?;
-        let key = (Arc::clone(region), role.map(Arc::from));
+        let key = self.key(region, role);
         self.cloudwatch.get_or_insert(&key, || {
             let mut builder = aws_sdk_cloudwatch::config::Builder::from(config);
             let at = self.endpoint(self.settings.cloudwatch_endpoint_url.as_ref());
@@ -125,6 +125,10 @@ impl Clients {
         Ok((self.identities.config().await, identity))
     }
 
+    fn key(&self, region: &Arc<str>, role: Option<&str>) -> Key {
+        (Arc::clone(region), self.identities.further(role).map(Arc::from))
+    }
+
     fn endpoint(&self, own: Option<&Url>) -> Endpoint {
         let url = own.or(self.settings.endpoint_url.as_ref());
         self.identities.settings().endpoint(url)
@@ -139,5 +143,31 @@ impl Clients {
 impl fmt::Debug for Clients {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Clients").field("settings", &self.settings).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Clock, ManualClock};
+    use crate::telemetry::Telemetry;
+
+    #[test]
+    fn the_sources_own_role_is_no_other_identity() {
+        let (own, team) = (
+            "arn:aws:iam::111122223333:role/tidepole",
+            "arn:aws:iam::444455556666:role/metrics-reader",
+        );
+        let mut settings = AwsSettings::new("eu-west-1");
+        settings.role_arn = Some(own.to_owned());
+        let (name, metrics) = (SourceName::new("aws"), Metrics::register(&Telemetry::new()));
+        let clock = Arc::new(ManualClock::default()) as Arc<dyn Clock>;
+        let identities =
+            Identities::open(&name, settings.identities(), clock, &metrics, None).unwrap();
+        let clients = Clients::new(&name, settings, identities, &metrics);
+        let region = Arc::from("eu-west-1");
+        let key = |role| clients.key(&region, role);
+        assert_eq!(key(Some(own)), key(None));
+        assert_ne!(key(Some(team)), key(None));
     }
 }

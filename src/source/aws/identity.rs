@@ -186,6 +186,13 @@ impl Identities {
         }
     }
 
+    /// The role that is assumed from the source's identity when a query wants `role`. None where
+    /// that is the source's own role once more: it is the same identity, and a role need not trust
+    /// itself.
+    pub(in crate::source) fn further<'a>(&self, role: Option<&'a str>) -> Option<&'a str> {
+        role.filter(|role| self.settings.role_arn.as_deref() != Some(role))
+    }
+
     /// The SDK's configuration for clients, without credentials.
     pub(in crate::source) async fn config(&self) -> &SdkConfig {
         &self.base().await.config
@@ -200,8 +207,7 @@ impl Identities {
         role: Option<&str>,
     ) -> Result<Arc<Identity>, FetchError> {
         let base = self.base().await;
-        // The source's role once more is no step: a role need not trust itself.
-        match role.filter(|role| self.settings.role_arn.as_deref() != Some(role)) {
+        match self.further(role) {
             None => Ok(Arc::clone(&base.source)),
             Some(role) => {
                 let role = Arc::from(role);
