@@ -1,10 +1,10 @@
-//! The forms that AWS gives to accounts, roles and queues.
+//! The forms that AWS gives to queues: name, ARN and URL.
 
 use std::sync::Arc;
 
 use url::{Host, Url};
 
-use crate::model::arn::{check_role, is_account, is_partition};
+use crate::model::arn::{is_account, is_partition};
 use crate::model::region::is_region;
 
 /// Longest queue name, `.fifo` included (SQS quotas).
@@ -21,7 +21,7 @@ pub struct NamedQueue {
     pub name: Arc<str>,
 }
 
-/// Why a text names nothing in AWS.
+/// Why a text names no queue.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidAws {
     /// Not a queue's name.
@@ -37,9 +37,6 @@ pub enum InvalidAws {
         "{0:?} is not a queue's URL; one looks like https://sqs.eu-west-1.amazonaws.com/111122223333/jobs"
     )]
     QueueUrl(String),
-    /// Not a role's ARN.
-    #[error("{0:?} is not a role's ARN; one looks like arn:aws:iam::111122223333:role/metrics")]
-    Role(String),
 }
 
 /// Reads a queue's name, ARN or URL.
@@ -56,14 +53,6 @@ pub fn queue(text: &str) -> Result<NamedQueue, InvalidAws> {
     } else {
         Err(InvalidAws::QueueName(crop(text)))
     }
-}
-
-/// Checks the form of a role's ARN.
-///
-/// # Errors
-/// When it does not have it.
-pub fn role_arn(text: &str) -> Result<(), InvalidAws> {
-    check_role(text).map_err(|_| InvalidAws::Role(crop(text)))
 }
 
 fn queue_arn(text: &str) -> Option<NamedQueue> {
@@ -206,28 +195,10 @@ mod tests {
         }
     }
 
-    #[test]
-    fn roles() {
-        for good in ["arn:aws:iam::111122223333:role/a", "arn:aws-cn:iam::111122223333:role/p/a"] {
-            assert_eq!(role_arn(good), Ok(()));
-        }
-        for bad in [
-            "role/a",
-            "arn:aws:iam::1111:role/a",
-            "arn:aws:iam::111122223333:user/a",
-            "arn:aws:iam:eu-west-1:111122223333:role/a",
-            "arn:aws:iam::111122223333:role/",
-            "arn:aws:iam::111122223333:role/a b",
-            "arn:aws:iam::111122223333:role/a:b",
-        ] {
-            assert_eq!(role_arn(bad), Err(InvalidAws::Role(bad.to_owned())), "{bad}");
-        }
-    }
-
     proptest! {
         #[test]
         fn never_panics(text in "(arn:|https?://)?[-a-z0-9:/.]{0,60}|.{0,30}") {
-            let _ = (queue(&text), role_arn(&text));
+            let _ = queue(&text);
         }
     }
 }

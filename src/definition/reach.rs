@@ -2,11 +2,9 @@
 
 use std::sync::Arc;
 
-use crate::definition::aws;
 use crate::definition::field::Field;
 use crate::definition::report::Report;
-use crate::model::SourceProfile;
-use crate::model::region;
+use crate::model::{SourceProfile, arn, region};
 
 /// Stands for what only the source could tell, when a definition is checked without sources.
 pub(super) const UNKNOWN: &str = "unknown";
@@ -53,7 +51,7 @@ pub(super) fn role(
     without_sources: bool,
 ) -> Option<Arc<str>> {
     let role = named?;
-    report.check(field, aws::role_arn(role))?;
+    report.check(field, arn::check_role(role))?;
     if without_sources {
         return Some(role.into());
     }
