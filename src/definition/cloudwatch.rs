@@ -28,15 +28,10 @@ use crate::definition::field::Field;
 use crate::definition::reach;
 use crate::definition::report::Report;
 use crate::definition::scalar::GoDuration;
+use crate::model::query::cloudwatch::{MAX_ID, MAX_QUERIES_PER_CALL};
 use crate::model::query::expression::DATA_FUNCTIONS;
 use crate::model::{CloudWatchQuery, MetricDataQuery, MetricQuestion, MetricStat, SourceProfile};
 use expression::Expression;
-
-/// Most queries of one `GetMetricData` call (API reference). A group is never split.
-const MAX_QUERIES: usize = 500;
-
-/// Longest id (API reference, `MetricDataQuery`).
-const MAX_ID: usize = 255;
 
 /// One query, as far as it can be read by itself.
 struct Draft<'a> {
@@ -199,9 +194,9 @@ fn several<'a>(
         // An item was left out: its problem is already known, and positions have moved.
         return None;
     }
-    if queries.is_empty() || queries.len() > MAX_QUERIES {
+    if queries.is_empty() || queries.len() > MAX_QUERIES_PER_CALL {
         let message = format!(
-            "1 to {MAX_QUERIES} queries are needed, because they go out in one GetMetricData call; here are {}",
+            "1 to {MAX_QUERIES_PER_CALL} queries are needed, because they go out in one GetMetricData call; here are {}",
             queries.len()
         );
         report.add(list, message);

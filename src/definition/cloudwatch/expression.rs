@@ -1,22 +1,17 @@
 //! What an expression refers to, and whether it can be one at all.
 //!
-//! Responsible for: balanced brackets and quotes, operators between operands, known functions, and
-//! the ids and `METRICS` patterns that an expression takes its data from. Not responsible for: what
+//! Responsible for: balanced brackets and quotes, operators between operands, misspelt and forbidden
+//! functions, and the ids and `METRICS` patterns that an expression takes its data from. Not responsible for: what
 //! it computes, and the types of its operands: the service says so.
 
 use crate::definition::cloudwatch::statistic;
 use crate::definition::field::closest;
+use crate::model::query::cloudwatch::{MAX_EXPRESSION, MAX_FOUND};
 use crate::model::query::expression::{DATA_FUNCTIONS, Spanned, Token, tokens};
 
-/// Longest expression (API reference, `MetricDataQuery`).
-const MAX_CHARS: usize = 2048;
-
-/// Most series of a Metrics Insights query, and so the largest `LIMIT` (User Guide, "Metrics
-/// Insights quotas").
-const MAX_SERIES: u64 = 500;
-
-/// Functions of metric math (User Guide, "Using math expressions with CloudWatch metrics").
-const FUNCTIONS: [&str; 39] = [
+/// Functions of metric math (User Guide, "Using math expressions with CloudWatch metrics"). The
+/// service's list grows: what looks like a function and like none of these is left to the service.
+const FUNCTIONS: [&str; 38] = [
     "ABS",
     "ANOMALY_DETECTION_BAND",
     "AVG",
@@ -34,7 +29,6 @@ const FUNCTIONS: [&str; 39] = [
     "HOUR",
     "IF",
     "INSIGHT_RULE_METRIC",
-    "LAMBDA",
     "LAST",
     "LOG",
     "LOG10",
@@ -57,6 +51,11 @@ const FUNCTIONS: [&str; 39] = [
     "TIME_SERIES",
     "YEAR",
 ];
+
+/// Makes `CloudWatch` run a function of the account that connects it to another source of data (User
+/// Guide, "Query metrics from other data sources"): more than reading, at every read, with arguments
+/// of the author's.
+const LAMBDA: &str = "LAMBDA";
 
 /// Words that stand as arguments of some functions (same document).
 const ARGUMENTS: [&str; 4] = ["REPEAT", "LINEAR", "ASC", "DESC"];
@@ -92,8 +91,10 @@ pub(super) fn read(text: &str) -> Result<Expression, String> {
         return Err("the expression is empty".to_owned());
     }
     let length = text.chars().count();
-    if length > MAX_CHARS {
-        return Err(format!("the expression has {length} characters; {MAX_CHARS} are allowed"));
+    if length > MAX_EXPRESSION {
+        return Err(format!(
+            "the expression has {length} characters; {MAX_EXPRESSION} are allowed"
+        ));
     }
     let words = tokens(text).map_err(|error| error.to_string())?;
     if let Some(Token::Word(first)) = words.first().map(|spanned| spanned.token)
@@ -140,10 +141,10 @@ fn insights(words: &[Spanned<'_>]) -> Result<Expression, String> {
     for pair in words.windows(2) {
         if is_word(&pair[0].token, "LIMIT")
             && let Token::Number(number) = pair[1].token
-            && !number.parse().is_ok_and(|limit: u64| (1..=MAX_SERIES).contains(&limit))
+            && !number.parse().is_ok_and(|limit: u64| (1..=MAX_FOUND).contains(&limit))
         {
             return Err(format!(
-                "LIMIT {number} is not between 1 and {MAX_SERIES}, the most series of one query"
+                "LIMIT {number} is not between 1 and {MAX_FOUND}, the most series of one query"
             ));
         }
     }
@@ -174,10 +175,11 @@ impl<'a> Reader<'a> {
                     true
                 }
                 Token::Sign(sign @ (")" | "]")) => {
-                    // The one call that needs no arguments.
+                    // A call that needs no arguments; of what we do not know, any may be.
+                    let needs_none = |name: &str| name == "METRICS" || !FUNCTIONS.contains(&name);
                     let is_empty_call = at > 0
                         && self.words[at - 1].token == Token::Sign("(")
-                        && matches!(self.open.last(), Some((_, Some("METRICS"))));
+                        && matches!(self.open.last(), Some((_, Some(name))) if needs_none(name));
                     if wants_operand && !is_empty_call {
                         return Err(format!("a value is missing before `{sign}`"));
                     }
@@ -234,8 +236,11 @@ impl<'a> Reader<'a> {
 
     /// A word with parentheses after it.
     fn call(&mut self, word: &'a str, at: usize) -> Result<(), String> {
+        if word == LAMBDA {
+            return Err("LAMBDA is not allowed here: CloudWatch would run a function of the account at every read; publish its result as a metric, and ask for that".to_owned());
+        }
         if !FUNCTIONS.contains(&word) {
-            return Err(unknown_function(word));
+            may_be_function(word)?;
         }
         self.open.push((")", Some(word)));
         let argument = |index: usize| self.words.get(at + 2 + index).map(|s| s.token);
@@ -274,8 +279,11 @@ impl<'a> Reader<'a> {
             }
             return Ok(());
         }
-        // SORT takes a function's name as an argument.
-        if ARGUMENTS.contains(&word) || (function == Some("SORT") && FUNCTIONS.contains(&word)) {
+        // SORT takes a function's name as an argument, and a function that we do not know anything.
+        if ARGUMENTS.contains(&word)
+            || (function == Some("SORT") && FUNCTIONS.contains(&word))
+            || function.is_some_and(|function| !FUNCTIONS.contains(&function))
+        {
             return Ok(());
         }
         Err(if FUNCTIONS.contains(&word) {
@@ -288,14 +296,17 @@ impl<'a> Reader<'a> {
     }
 }
 
-fn unknown_function(word: &str) -> String {
+/// Whether a word that is none of the known functions may be a newer one: in upper case, and not
+/// close to a known one.
+fn may_be_function(word: &str) -> Result<(), String> {
     let upper = word.to_ascii_uppercase();
     if FUNCTIONS.contains(&upper.as_str()) {
-        return format!("functions are written in upper case: {upper}");
+        return Err(format!("functions are written in upper case: {upper}"));
     }
     match closest(word, FUNCTIONS) {
-        Some(near) => format!("there is no function {word}; did you mean `{near}`?"),
-        None => format!("there is no function {word} in metric math"),
+        Some(near) => Err(format!("there is no function {word}; did you mean `{near}`?")),
+        None if word != upper => Err(format!("there is no function {word} in metric math")),
+        None => Ok(()),
     }
 }
 
@@ -327,6 +338,8 @@ mod tests {
             ("SUM([METRICS('4xx'), METRICS('5xx')])", &[], &["4xx", "5xx"]),
             ("a AND (b)", &["a", "b"], &[]),
             ("TIME_SERIES(10)", &[], &[]),
+            // Functions that are newer than our list.
+            ("100 * QUANTILE_BAND(a, WIDE, 'x') / NOW()", &["a"], &[]),
         ] {
             let found = read(text).unwrap();
             assert_eq!((found.ids, found.patterns), (owned(ids), owned(patterns)), "{text}");
@@ -349,7 +362,6 @@ mod tests {
             ("SUM(SEARCH('{AWS/EC2,InstanceId} CPUUtilization', 'p99.9', 300))", "SEARCH"),
             ("DB_PERF_INSIGHTS('RDS', 'db-1', ['db.load.avg', 'x'])", "DB_PERF_INSIGHTS"),
             ("INSIGHT_RULE_METRIC('rule', UniqueContributors)", "INSIGHT_RULE_METRIC"),
-            ("LAMBDA('source', 'x', 3.14, true)", "LAMBDA"),
         ] {
             let found = read(text).unwrap();
             assert_eq!((found.finds_data, found.ids), (Some(function), vec![]), "{text}");
@@ -382,7 +394,11 @@ mod tests {
             ("a % 5", "`%` is no operator of metric math"),
             ("sum(a)", "functions are written in upper case: SUM"),
             ("SUMM(a)", "there is no function SUMM; did you mean `SUM`?"),
-            ("FOO(a)", "there is no function FOO in metric math"),
+            ("foo(a)", "there is no function foo in metric math"),
+            (
+                "1 + LAMBDA('source', 'x', 3.14, true)",
+                "LAMBDA is not allowed here: CloudWatch would run a function of the account at every read; publish its result as a metric, and ask for that",
+            ),
             ("SUM + a", "the function SUM needs parentheses after it"),
             (
                 "Errors/total",

@@ -301,19 +301,19 @@ const MISTAKES: &[(&str, &[&str])] = &[
     (
         "{ expression: 100*errors/total, period: 1m }",
         &[
-            "spec.cloudwatch.expression: there is nothing here that errors could refer to: only SELECT and what takes its data from SEARCH, DB_PERF_INSIGHTS, INSIGHT_RULE_METRIC, LAMBDA stand alone; list metrics and expression under spec.cloudwatch.queries, each with an id",
+            "spec.cloudwatch.expression: there is nothing here that errors could refer to: only SELECT and what takes its data from SEARCH, DB_PERF_INSIGHTS, INSIGHT_RULE_METRIC stand alone; list metrics and expression under spec.cloudwatch.queries, each with an id",
         ],
     ),
     (
         "{ expression: TIME_SERIES(1), period: 1m }",
         &[
-            "spec.cloudwatch.expression: there is nothing here to compute from: only SELECT and what takes its data from SEARCH, DB_PERF_INSIGHTS, INSIGHT_RULE_METRIC, LAMBDA stand alone; list metrics and expression under spec.cloudwatch.queries, each with an id",
+            "spec.cloudwatch.expression: there is nothing here to compute from: only SELECT and what takes its data from SEARCH, DB_PERF_INSIGHTS, INSIGHT_RULE_METRIC stand alone; list metrics and expression under spec.cloudwatch.queries, each with an id",
         ],
     ),
     (
         "{ expression: SUM(METRICS()), period: 1m }",
         &[
-            "spec.cloudwatch.expression: there is nothing here that METRICS could refer to: only SELECT and what takes its data from SEARCH, DB_PERF_INSIGHTS, INSIGHT_RULE_METRIC, LAMBDA stand alone; list metrics and expression under spec.cloudwatch.queries, each with an id",
+            "spec.cloudwatch.expression: there is nothing here that METRICS could refer to: only SELECT and what takes its data from SEARCH, DB_PERF_INSIGHTS, INSIGHT_RULE_METRIC stand alone; list metrics and expression under spec.cloudwatch.queries, each with an id",
         ],
     ),
     (
@@ -326,12 +326,14 @@ const MISTAKES: &[(&str, &[&str])] = &[
     ),
     (
         "{ expression: SELECT AVG(x) FROM y, period: 1m, lookback: 4h }",
-        &["spec.cloudwatch.lookback: Metrics Insights looks back 3h at most, and lookback is 4h"],
+        &[
+            "spec.cloudwatch.lookback: a Metrics Insights query looks back 3h at most here, and lookback is 4h: more is not promised by all of CloudWatch's documents",
+        ],
     ),
     (
         "{ expression: SELECT AVG(x) FROM y, period: 2h }",
         &[
-            "spec.cloudwatch.lookback: Metrics Insights looks back 3h at most, and lookback is 12h (the default: delay 2h + 5 periods of 2h)",
+            "spec.cloudwatch.lookback: a Metrics Insights query looks back 3h at most here, and lookback is 12h (the default: delay 2h + 5 periods of 2h): more is not promised by all of CloudWatch's documents",
         ],
     ),
     (

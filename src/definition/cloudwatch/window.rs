@@ -10,6 +10,7 @@ use crate::definition::document::CloudWatchSpec;
 use crate::definition::field::Field;
 use crate::definition::report::Report;
 use crate::definition::scalar::GoDuration;
+use crate::model::query::cloudwatch::MAX_DATAPOINTS_PER_CALL;
 
 /// Periods below a minute (API reference, `MetricStat`).
 const SHORT_PERIODS: [u64; 5] = [1, 5, 10, 20, 30];
@@ -26,15 +27,15 @@ const KEPT: [(u64, u64, &str); 4] = [
     (1, 3, "3h"),
 ];
 
-/// How far back a Metrics Insights query may look (API reference, `GetMetricData`).
+/// How far back a Metrics Insights query may look: a limit of ours. The service's documents have said
+/// three hours, and say two weeks now for queries and three hours for alarms (User Guide, "Metrics
+/// Insights quotas"); three hours is what all of them promise. Nobody scales by an older datapoint,
+/// and what is asked for is read and billed each time.
 const INSIGHTS_WINDOW: Duration = Duration::from_hours(3);
 
 /// Periods between `delay` and the default of `lookback`: enough to hold on through a few late or
 /// missing datapoints, few enough to be a small answer.
 const DEFAULT_PERIODS: u32 = 5;
-
-/// Most datapoints of one `GetMetricData` call (API reference).
-const MAX_DATAPOINTS: u64 = 100_800;
 
 /// The window of a group of queries, as [`CloudWatchQuery`](crate::model::CloudWatchQuery) holds it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -123,7 +124,7 @@ pub(super) fn window(
     let is_given = spec.lookback.is_some();
     if has_insights && lookback > INSIGHTS_WINDOW {
         let message = format!(
-            "Metrics Insights looks back {} at most, and lookback is {}",
+            "a Metrics Insights query looks back {} at most here, and lookback is {}: more is not promised by all of CloudWatch's documents",
             GoDuration(INSIGHTS_WINDOW),
             told(window, period, is_given)
         );
@@ -166,9 +167,9 @@ fn has_room(report: &mut Report<'_>, field: &Field, window: Window, items: &[Ite
     let points = |item: &Item<'_>| span.div_ceil(item.period.as_secs().max(1));
     let total: u64 = items.iter().map(points).sum();
     let largest = items.iter().max_by_key(|item| points(item));
-    let (true, Some(largest)) = (total > MAX_DATAPOINTS, largest) else { return true };
+    let (true, Some(largest)) = (total > MAX_DATAPOINTS_PER_CALL, largest) else { return true };
     let message = format!(
-        "between lookback and delay lie {total} datapoints ({} of {} = {} / {}; {} in all); one GetMetricData call gives {MAX_DATAPOINTS} at most; shorten lookback, or take longer periods",
+        "between lookback and delay lie {total} datapoints ({} of {} = {} / {}; {} in all); one GetMetricData call gives {MAX_DATAPOINTS_PER_CALL} at most; shorten lookback, or take longer periods",
         points(largest),
         largest.id,
         GoDuration(Duration::from_secs(span)),

@@ -11,9 +11,9 @@ use std::ops::Range;
 
 /// Functions of metric math that find data by themselves instead of taking it from other queries
 /// (CloudWatch User Guide, "Using math expressions with CloudWatch metrics"). How many metrics they
-/// find is known only from the answer, and they need a period of their own.
-pub const DATA_FUNCTIONS: [&str; 4] =
-    ["SEARCH", "DB_PERF_INSIGHTS", "INSIGHT_RULE_METRIC", "LAMBDA"];
+/// find is known only from the answer, and they need a period of their own. `LAMBDA` is one of them,
+/// and no definition may use it.
+pub const DATA_FUNCTIONS: [&str; 3] = ["SEARCH", "DB_PERF_INSIGHTS", "INSIGHT_RULE_METRIC"];
 
 /// One word of an expression.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
