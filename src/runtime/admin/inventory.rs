@@ -92,7 +92,8 @@ pub struct MetricRow {
     /// How often the upstream was asked, calls that it shared with others included. Definitions
     /// with the same query share the number.
     pub upstream_reads: u64,
-    /// How many metrics were requested, as the upstream bills them; none where it does not.
+    /// How many metrics were requested, as the upstream bills them, where a search counts as one;
+    /// none where it bills no metrics.
     pub metrics_requested: Option<u64>,
     /// Time until it is tried again, alone, after the upstream refused it.
     pub apart: Option<Duration>,

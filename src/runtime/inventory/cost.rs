@@ -8,7 +8,8 @@ use crate::model::{CostSettings, Decimal, SourceDirectory, SourceKind, SourceNam
 use crate::runtime::admin::SourceCost;
 
 /// The cost of each AWS source, by name: what is refreshed now, for a month. A query that several
-/// definitions share is asked once and counts once; one that nobody wants is not asked.
+/// definitions share is asked once and counts once; one that nobody wants is not asked. What SELECT,
+/// SEARCH and the like find counts as one metric, so this is the least that it costs.
 pub(super) fn of(snapshot: &Snapshot, sources: &SourceDirectory) -> Vec<SourceCost> {
     let mut rates: BTreeMap<&SourceName, (Rate, Rate)> = sources
         .iter()

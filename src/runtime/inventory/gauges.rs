@@ -127,7 +127,7 @@ impl HouseGauges {
         encode_counts(
             encoder,
             "definition_metrics_requested",
-            "Metrics that CloudWatch was asked for on behalf of a definition",
+            "Metrics that CloudWatch was asked for on behalf of a definition, by shared and failed calls too; each SELECT, SEARCH and the like counts as one, whatever it found (cloudwatch_metrics_requested counts that by source)",
             named().filter_map(|(id, Reads { metrics, .. })| Some((id, metrics?))),
             metrics,
         )
@@ -145,7 +145,7 @@ impl HouseGauges {
         }
         let mut family = encoder.encode_descriptor(
             "estimated_cost_dollars_per_month",
-            "What reading an AWS source costs at its prices when what is refreshed now stays so",
+            "What reading an AWS source costs at its prices when what is refreshed now stays so, at least: each SELECT, SEARCH and the like counts as one metric",
             None,
             MetricType::Gauge,
         )?;

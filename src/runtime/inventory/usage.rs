@@ -1,4 +1,10 @@
 //! What reading upstreams takes: requests and metrics, for upstreams that bill them.
+//!
+//! Counted per definition, from the number of fetches that carried its query; the sources count for
+//! themselves what they were answered. The two differ: here a call that several definitions share
+//! counts for each of them, one that failed counts as well, a metric that several ask for in one call
+//! counts for each, further pages of an answer count nothing, and each SELECT, SEARCH and the like
+//! counts as one metric, however many it found.
 
 use std::sync::Arc;
 
@@ -11,7 +17,7 @@ pub(super) struct Reads {
     /// Requests that carried the query, those that carried others too included. A fetch of SQS
     /// queues is a request for each of them.
     pub(super) requests: u64,
-    /// `CloudWatch` metrics requested; none of other upstreams.
+    /// `CloudWatch` metrics requested, at least (see the module); none of other upstreams.
     pub(super) metrics: Option<u64>,
 }
 
