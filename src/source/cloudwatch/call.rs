@@ -53,14 +53,6 @@ impl From<FetchError> for Refusal {
     }
 }
 
-impl From<Refusal> for FetchError {
-    fn from(refusal: Refusal) -> Self {
-        match refusal {
-            Refusal::Rejected { error, .. } | Refusal::Failed(error) => error,
-        }
-    }
-}
-
 impl Outcome for Refusal {
     fn outcome(&self) -> &'static str {
         match self {
