@@ -4,86 +4,15 @@
 //! expressions too. What cannot be renamed without a doubt about its meaning is said so, and the
 //! group then goes out alone and unchanged.
 //!
+//! Not responsible for: the words of an expression ([`crate::model::query::expression`]).
+//!
 //! Source of the rules: Amazon `CloudWatch` User Guide, "Using math expressions with `CloudWatch`
 //! metrics". Functions are in upper case and ids start in lower case, so the two cannot be confused.
 //! `METRICS()` stands for all metrics of the *request* (not for expressions), `METRICS("text")` for
 //! those with the text in their id; in a shared call that would be those of strangers, so it becomes
 //! an array of the group's own.
 
-/// What a piece of an expression is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
-    /// A name: of a query, a function or a keyword.
-    Word,
-    /// A string with its quotes, single or double.
-    Text,
-    /// White space.
-    Space,
-    /// Anything else: a number, or one character.
-    Other,
-}
-
-/// A piece of an expression.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Token<'a> {
-    /// What it is.
-    pub kind: Kind,
-    /// As written.
-    pub text: &'a str,
-}
-
-/// Cuts an expression into pieces that together are the expression. A string that does not end is
-/// a piece up to the end.
-pub(super) fn tokens(expression: &str) -> Vec<Token<'_>> {
-    let mut found = Vec::new();
-    let mut rest = expression;
-    while let Some(first) = rest.chars().next() {
-        let (kind, length) = match first {
-            'a'..='z' | 'A'..='Z' | '_' => (Kind::Word, prefix(rest, is_word)),
-            '\'' | '"' => (Kind::Text, string(rest, first)),
-            '0'..='9' | '.' => (Kind::Other, number(rest)),
-            c if c.is_whitespace() => (Kind::Space, prefix(rest, char::is_whitespace)),
-            c => (Kind::Other, c.len_utf8()),
-        };
-        let (text, after) = rest.split_at(length);
-        found.push(Token { kind, text });
-        rest = after;
-    }
-    found
-}
-
-fn is_word(c: char) -> bool {
-    c.is_ascii_alphanumeric() || c == '_'
-}
-
-fn prefix(text: &str, belongs: impl Fn(char) -> bool) -> usize {
-    text.find(|c| !belongs(c)).unwrap_or(text.len())
-}
-
-/// Length of the string at the start of `text`; a backslash takes the next character with it.
-fn string(text: &str, quote: char) -> usize {
-    let mut escaped = false;
-    for (at, c) in text.char_indices().skip(1) {
-        match c {
-            _ if escaped => escaped = false,
-            '\\' => escaped = true,
-            c if c == quote => return at + c.len_utf8(),
-            _ => {}
-        }
-    }
-    text.len()
-}
-
-/// Length of the number at the start of `text`. The `e` of `1e3` is not an id.
-fn number(text: &str) -> usize {
-    let digits = prefix(text, |c| c.is_ascii_digit() || c == '.');
-    let Some(exponent) = text[digits..].strip_prefix(['e', 'E']) else { return digits };
-    let sign = usize::from(exponent.starts_with(['+', '-']));
-    match prefix(&exponent[sign..], |c| c.is_ascii_digit()) {
-        0 => digits,
-        length => digits + 1 + sign + length,
-    }
-}
+use crate::model::query::expression::{Spanned, Token, tokens};
 
 /// A query of a group, under both its names.
 #[derive(Clone, Debug)]
@@ -96,62 +25,69 @@ pub(super) struct Name<'a> {
     pub metric: bool,
 }
 
-/// The expression with all ids replaced. `None` when it cannot be said in a shared call: it names a
-/// query that the group has not, or uses `METRICS()` where an array would not mean the same.
+/// The expression with all ids replaced. `None` when it cannot be said in a shared call: it has a
+/// quote that is never closed, names a query that the group has not, or uses `METRICS()` where an
+/// array would not mean the same.
 pub(super) fn rewrite(expression: &str, names: &[Name<'_>]) -> Option<String> {
-    let tokens = tokens(expression);
+    let tokens = tokens(expression).ok()?;
     let mut out = String::with_capacity(expression.len() + 16);
     let (mut brackets, mut called) = (Vec::new(), false);
+    // What is copied up to here; white space goes along with the word after it.
+    let mut done = 0;
     let mut at = 0;
-    while let Some(token) = tokens.get(at) {
+    while let Some(Spanned { token, span }) = tokens.get(at) {
         at += 1;
-        match (token.kind, token.text) {
-            (Kind::Word, word) if is_call(&tokens[at..]) => {
-                if word == "METRICS" {
-                    // An array inside an array is not in the documented grammar.
-                    let nested = brackets.iter().rfind(|open| **open != "(") == Some(&"[");
-                    let (needle, length) = argument(&tokens[at..]).filter(|_| !nested)?;
-                    out.push_str(&array(names, needle)?);
-                    at += length;
-                } else {
-                    called = true;
-                    out.push_str(word);
-                }
+        let written = done..span.end;
+        done = span.end;
+        match *token {
+            Token::Word("METRICS") if is_call(&tokens[at..]) => {
+                // An array inside an array is not in the documented grammar.
+                let nested = brackets.iter().rfind(|open| **open != "(") == Some(&"[");
+                let (needle, length) = argument(&tokens[at..]).filter(|_| !nested)?;
+                out.push_str(&expression[written.start..span.start]);
+                out.push_str(&array(names, needle)?);
+                at += length;
+                done = tokens[at - 1].span.end;
+                continue;
             }
-            (Kind::Word, word) if word.starts_with(|c: char| c.is_ascii_lowercase()) => {
+            Token::Word(word) if is_id(word) && !is_call(&tokens[at..]) => {
+                out.push_str(&expression[written.start..span.start]);
                 out.push_str(&names.iter().find(|name| name.author == word)?.wire);
+                continue;
             }
-            (_, text) => {
-                match text {
-                    "(" if std::mem::take(&mut called) => brackets.push("f("),
-                    "(" | "[" => brackets.push(text),
-                    ")" | "]" => drop(brackets.pop()),
-                    _ => {}
-                }
-                out.push_str(text);
-            }
+            Token::Word(_) => called = is_call(&tokens[at..]),
+            Token::Sign("(") if std::mem::take(&mut called) => brackets.push("f("),
+            Token::Sign(open @ ("(" | "[")) => brackets.push(open),
+            Token::Sign(")" | "]") => drop(brackets.pop()),
+            _ => {}
         }
+        out.push_str(&expression[written]);
     }
+    out.push_str(&expression[done..]);
     Some(out)
 }
 
-/// Whether the pieces after a word make it a function.
-fn is_call(after: &[Token<'_>]) -> bool {
-    after.iter().find(|token| token.kind != Kind::Space).is_some_and(|token| token.text == "(")
+/// Whether a word can be the id of a query.
+pub(super) fn is_id(word: &str) -> bool {
+    word.starts_with(|c: char| c.is_ascii_lowercase())
 }
 
-/// The argument of `METRICS` and the number of pieces up to its closing parenthesis.
-fn argument<'a>(after: &[Token<'a>]) -> Option<(&'a str, usize)> {
-    let mut solid = after.iter().enumerate().filter(|(_, token)| token.kind != Kind::Space);
-    solid.next().filter(|(_, token)| token.text == "(")?;
-    let (at, token) = solid.next()?;
-    if token.text == ")" {
-        return Some(("", at + 1));
+/// Whether what comes after a word makes it a function.
+pub(super) fn is_call(after: &[Spanned<'_>]) -> bool {
+    after.first().is_some_and(|next| next.token == Token::Sign("("))
+}
+
+/// The argument of `METRICS` and the number of words up to its closing parenthesis.
+fn argument<'a>(after: &[Spanned<'a>]) -> Option<(&'a str, usize)> {
+    let mut words = after.iter().map(|spanned| spanned.token);
+    words.next().filter(|word| *word == Token::Sign("("))?;
+    match (words.next()?, words.next()) {
+        (Token::Sign(")"), _) => Some(("", 2)),
+        (Token::Text(needle), Some(Token::Sign(")"))) if !needle.contains('\\') => {
+            Some((needle, 3))
+        }
+        _ => None,
     }
-    let quote = token.text.chars().next().filter(|_| token.kind == Kind::Text)?;
-    let needle = token.text.strip_prefix(quote)?.strip_suffix(quote)?;
-    let (end, _) = solid.next().filter(|(_, token)| token.text == ")")?;
-    (!needle.contains('\\')).then_some((needle, end + 1))
 }
 
 /// The array that `METRICS` stands for. The service says nowhere what an array of one is, or what
@@ -164,13 +100,6 @@ fn array(names: &[Name<'_>], needle: &str) -> Option<String> {
         .collect();
     let distinct = (1..found.len()).all(|i| !found[..i].contains(&found[i]));
     (found.len() >= 2 && distinct).then(|| format!("[{}]", found.join(",")))
-}
-
-/// The pieces without white space.
-pub(super) fn solid(expression: &str) -> Vec<Token<'_>> {
-    let mut all = tokens(expression);
-    all.retain(|token| token.kind != Kind::Space);
-    all
 }
 
 #[cfg(test)]
@@ -238,13 +167,15 @@ mod tests {
     #[test]
     fn a_stranger_is_not_renamed() {
         assert_eq!(rewrite("total + g3_other", &names()), None);
+        // The service is to say so.
+        assert_eq!(rewrite("total + 'x", &names()), None);
     }
 
     proptest! {
         #[test]
-        fn tokens_are_the_whole_expression(text in any::<String>()) {
-            let all: String = tokens(&text).iter().map(|token| token.text).collect();
-            prop_assert_eq!(all, text);
+        fn what_names_nothing_stays_as_it_is(text in r#"([A-Z]{1,3}|[0-9.]{1,3}|'[a-z]*'|[-+*/(),\[\] é]|  ){0,20}"#) {
+            let expected = tokens(&text).ok().map(|_| text.clone());
+            prop_assert_eq!(rewrite(&text, &names()), expected);
         }
 
         #[test]
@@ -252,13 +183,12 @@ mod tests {
             text in r#"(METRICS\((|"e"|'x'|"total")\)|total|rate|e3|SUM|other|[0-9]e?[0-9]*|[-+*/(),\[\] '"\\.]){0,20}"#
         ) {
             if let Some(rewritten) = rewrite(&text, &names()) {
-                let all = solid(&rewritten);
-                for (i, token) in all.iter().enumerate() {
-                    let called = all.get(i + 1).is_some_and(|next| next.text == "(");
-                    if token.kind == Kind::Word && !called && token.text.starts_with(|c: char| c.is_ascii_lowercase()) {
-                        prop_assert!(token.text.starts_with("g7_"), "{} -> {}", text, rewritten);
-                    }
-                    prop_assert!(!(token.text == "METRICS" && called), "{} -> {}", text, rewritten);
+                let all = tokens(&rewritten).unwrap();
+                for (i, spanned) in all.iter().enumerate() {
+                    let Token::Word(word) = spanned.token else { continue };
+                    let called = is_call(&all[i + 1..]);
+                    prop_assert!(!is_id(word) || called || word.starts_with("g7_"), "{} -> {}", text, rewritten);
+                    prop_assert!(!(word == "METRICS" && called), "{} -> {}", text, rewritten);
                 }
             }
         }

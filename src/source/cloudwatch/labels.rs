@@ -20,8 +20,8 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
+use crate::model::query::expression::{Token, tokens};
 use crate::model::{CloudWatchQuery, Labels, MetricDataQuery, MetricQuestion};
-use crate::source::cloudwatch::expression::{Kind, Token, solid};
 
 /// The label that holds the service's text where its parts are not known.
 const LABEL: &str = "label";
@@ -72,20 +72,28 @@ fn keys(query: &MetricDataQuery, text: &str) -> Option<Vec<Arc<str>>> {
     if query.is_insights() { group_by(text) } else { search(text) }
 }
 
+/// The words of an expression without their places; none if a quote is never closed.
+fn words(text: &str) -> Vec<Token<'_>> {
+    tokens(text).unwrap_or_default().into_iter().map(|spanned| spanned.token).collect()
+}
+
 /// The keys of a Metrics Insights query's `GROUP BY`.
 fn group_by(text: &str) -> Option<Vec<Arc<str>>> {
-    let tokens = solid(text);
-    let is = |token: &Token<'_>, word: &str| {
-        token.kind == Kind::Word && token.text.eq_ignore_ascii_case(word)
-    };
-    let at = tokens.windows(2).position(|two| is(&two[0], "GROUP") && is(&two[1], "BY"))?;
-    let clause = tokens[at + 2..].iter();
+    let words = words(text);
+    let is = |token: &Token<'_>, name: &str| matches!(token, Token::Word(word) if word.eq_ignore_ascii_case(name));
+    let at = words.windows(2).position(|two| is(&two[0], "GROUP") && is(&two[1], "BY"))?;
+    let clause = words[at + 2..].iter();
     let clause = clause.take_while(|token| !is(token, "ORDER") && !is(token, "LIMIT"));
     let mut keys = vec![String::new()];
     for token in clause {
-        match (token.text, keys.last_mut()) {
-            (",", _) => keys.push(String::new()),
-            (text, Some(key)) => key.push_str(&unquoted(text)),
+        match (token, keys.last_mut()) {
+            (Token::Sign(","), _) => keys.push(String::new()),
+            (Token::Text(text), Some(key)) => {
+                key.push_str(&text.replace("\\\"", "\"").replace("\\'", "'"));
+            }
+            (Token::Word(text) | Token::Number(text) | Token::Sign(text), Some(key)) => {
+                key.push_str(text);
+            }
             (_, None) => {}
         }
     }
@@ -93,30 +101,21 @@ fn group_by(text: &str) -> Option<Vec<Arc<str>>> {
     Some(keys.into_iter().map(Arc::from).collect())
 }
 
-fn unquoted(text: &str) -> String {
-    let inner = text.strip_prefix('"').and_then(|text| text.strip_suffix('"'));
-    inner.map_or_else(|| text.to_owned(), |inner| inner.replace("\\\"", "\"").replace("\\'", "'"))
-}
-
 /// The dimensions in the schema of a `SEARCH` whose series are the answer.
 fn search(text: &str) -> Option<Vec<Arc<str>>> {
-    let tokens = solid(text);
-    let inner = match tokens.as_slice() {
-        [name, open, inner @ .., close]
-            if name.text == "REMOVE_EMPTY" && open.text == "(" && close.text == ")" =>
-        {
-            inner
-        }
+    use Token::{Sign, Text, Word};
+    let words = words(text);
+    let inner = match words.as_slice() {
+        [Word("REMOVE_EMPTY"), Sign("("), inner @ .., Sign(")")] => inner,
         all => all,
     };
-    let [name, open, arguments @ .., close] = inner else { return None };
+    let [Word("SEARCH"), Sign("("), arguments @ .., Sign(")")] = inner else { return None };
     // A parenthesis among the arguments: something follows the search.
-    let plain = arguments.iter().all(|token| !matches!(token.text, "(" | ")"));
-    if !(name.text == "SEARCH" && open.text == "(" && close.text == ")" && plain) {
+    if arguments.iter().any(|token| matches!(token, Sign("(" | ")"))) {
         return None;
     }
-    let term = arguments.first().filter(|token| token.kind == Kind::Text)?;
-    Some(schema(term.text.trim_matches('\'')).unwrap_or_default())
+    let Some(Text(term)) = arguments.first() else { return None };
+    Some(schema(term).unwrap_or_default())
 }
 
 /// The dimensions of `{Namespace,A,"B C"}` at the start of a search term.

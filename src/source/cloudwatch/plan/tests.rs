@@ -2,7 +2,8 @@ use proptest::prelude::*;
 use proptest::sample::select;
 
 use super::*;
-use crate::source::cloudwatch::expression::{Kind, solid};
+use crate::model::query::expression::{Token, tokens};
+use crate::source::cloudwatch::expression::{is_call, is_id};
 
 fn at(text: &str) -> Timestamp {
     text.parse().unwrap()
@@ -230,13 +231,14 @@ fn is_closed(call: &Call<'_>, member: &Member<'_>) -> bool {
     member.items.iter().all(|&item| match &call.items[item].asked {
         Asked::Metric(_) => true,
         Asked::Expression { text, .. } => {
-            let all = solid(text);
-            all.iter().enumerate().all(|(i, token)| {
-                let called = all.get(i + 1).is_some_and(|next| next.text == "(");
-                let is_id = token.kind == Kind::Word
-                    && !called
-                    && token.text.starts_with(|c: char| c.is_ascii_lowercase());
-                if called { token.text != "METRICS" } else { !is_id || own.contains(token.text) }
+            let all = tokens(text).unwrap();
+            all.iter().enumerate().all(|(i, spanned)| {
+                let Token::Word(word) = spanned.token else { return true };
+                if is_call(&all[i + 1..]) {
+                    word != "METRICS"
+                } else {
+                    !is_id(word) || own.contains(word)
+                }
             })
         }
     })
