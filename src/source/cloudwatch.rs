@@ -24,8 +24,8 @@ mod labels;
 pub mod plan;
 
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::FutureExt;
@@ -41,7 +41,7 @@ use crate::model::{
 use crate::source::Metrics;
 use crate::source::aws::clients::Clients;
 use crate::source::aws::upstream::{Gates, Service, Upstream};
-use crate::source::recorder::NOT_SENT;
+use crate::source::recorder::Recorder;
 use call::{Caller, Refusal, object};
 use decode::{Answer, Moment};
 use plan::Call;
@@ -127,10 +127,10 @@ impl CloudWatch {
 
     /// Asks one query and tells how the answer came about.
     pub(super) async fn explain(&self, access: Access<'_>, query: &CloudWatchQuery) -> Explanation {
-        let exchanges = Mutex::default();
+        let recorder = Recorder::live();
         let queries = [query];
         let plan = plan::plan(&queries, access.clock.now());
-        let round = self.round(access, &queries, Some(&exchanges));
+        let round = self.round(access, &queries, Some(&recorder));
         let (choice, outcome) = if let Some(call) = plan.calls.first() {
             match round.ask(call).await {
                 Ok(answer) => explain::choice(call, &answer, round.moment()),
@@ -140,7 +140,7 @@ impl CloudWatch {
             let cause = Cause::new("no query of the group is returned");
             (Vec::new(), Err(FetchError::Invalid(cause)))
         };
-        let mut exchanges = exchanges.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let mut exchanges = recorder.take();
         if exchanges.is_empty() {
             // It did not get as far: there are no credentials.
             exchanges = Self::preview(access, query);
@@ -151,22 +151,23 @@ impl CloudWatch {
     /// The call that a query takes now, without making it.
     pub(super) fn preview(access: Access<'_>, query: &CloudWatchQuery) -> Vec<Exchange> {
         let plan = plan::plan(&[query], access.clock.now());
-        let not_sent = || Err(NOT_SENT.to_owned());
-        let identity = |call: &Call<'_>| access.clients.who(call.role.map(|role| &**role));
-        let shown =
-            |call| explain::exchange(call, &identity(call), None, not_sent(), Duration::ZERO);
-        plan.calls.iter().map(shown).collect()
+        let recorder = Recorder::dry();
+        for call in &plan.calls {
+            let identity = access.clients.who(call.role.map(|role| &**role));
+            explain::begin(&recorder, call, &identity, None);
+        }
+        recorder.take()
     }
 
     fn round<'a>(
         &'a self,
         access: Access<'a>,
         queries: &'a [&'a CloudWatchQuery],
-        trace: Option<&'a Mutex<Vec<Exchange>>>,
+        recorder: Option<&'a Recorder>,
     ) -> Round<'a> {
         let deadline = access.gates.deadline();
         let extra = AtomicUsize::new(MAX_EXTRA_CALLS);
-        Round { shared: self, access, queries, deadline, extra, trace }
+        Round { shared: self, access, queries, deadline, extra, recorder }
     }
 }
 
@@ -178,7 +179,7 @@ struct Round<'a> {
     deadline: Instant,
     /// Further calls that are left.
     extra: AtomicUsize,
-    trace: Option<&'a Mutex<Vec<Exchange>>>,
+    recorder: Option<&'a Recorder>,
 }
 
 impl<'a> Round<'a> {
@@ -200,9 +201,16 @@ impl<'a> Round<'a> {
         })?;
         let requested = &self.shared.requested;
         let identity = self.access.clients.who(call.role.map(|role| &**role));
-        Caller { client, gate, identity, deadline: self.deadline, requested, trace: self.trace }
-            .ask(call)
-            .await
+        Caller {
+            client,
+            gate,
+            identity,
+            deadline: self.deadline,
+            requested,
+            recorder: self.recorder,
+        }
+        .ask(call)
+        .await
     }
 
     /// Sends a call and answers all its members, with further calls if it is refused.

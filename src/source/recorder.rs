@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use crate::model::{Cause, Exchange, FetchError};
 
 /// The answer of a call that was not made.
-pub(super) const NOT_SENT: &str = "not sent";
+const NOT_SENT: &str = "not sent";
 
 /// The answer of a call whose end nobody saw.
 const UNANSWERED: &str = "no answer by the time the query had ended";

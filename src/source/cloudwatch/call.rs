@@ -1,7 +1,5 @@
 //! One call: its HTTP requests, page after page, through the gate.
 
-use std::sync::Mutex;
-
 use aws_sdk_cloudwatch::Client;
 use aws_sdk_cloudwatch::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_cloudwatch::operation::get_metric_data::GetMetricDataOutput;
@@ -13,13 +11,14 @@ use aws_sdk_cloudwatch::types::{
 use prometheus_client::metrics::counter::Counter;
 use tokio::time::Instant;
 
-use crate::model::{Cause, Exchange, FetchError, MetricStat};
+use crate::model::{Cause, FetchError, MetricStat};
 use crate::source::aws::failure::{Operation, POLICY};
 use crate::source::aws::identity::Who;
 use crate::source::cloudwatch::decode::Answer;
 use crate::source::cloudwatch::explain;
 use crate::source::cloudwatch::plan::{Asked, Call, Item, seconds};
 use crate::source::gate::{Gate, Outcome};
+use crate::source::recorder::Recorder;
 
 /// The IAM action.
 const ACTION: &str = "cloudwatch:GetMetricData";
@@ -73,8 +72,8 @@ pub(super) struct Caller<'a> {
     pub deadline: Instant,
     /// Counts metrics as the service bills them.
     pub requested: &'a Counter,
-    /// Where exchanges are told, if somebody wants to know.
-    pub trace: Option<&'a Mutex<Vec<Exchange>>>,
+    /// Who takes notes, if somebody wants to know.
+    pub recorder: Option<&'a Recorder>,
 }
 
 impl Caller<'_> {
@@ -117,8 +116,10 @@ impl Caller<'_> {
         object: &str,
         token: Option<String>,
     ) -> Result<GetMetricDataOutput, Refusal> {
-        let started = Instant::now();
-        let request = request(&self.client, call).set_next_token(token.clone());
+        let note = self
+            .recorder
+            .map(|notes| (notes, explain::begin(notes, call, &self.identity, token.as_deref())));
+        let request = request(&self.client, call).set_next_token(token);
         // Boxed: the SDK's futures are tens of kilobytes.
         let request = Box::pin(request.send());
         let sent = async {
@@ -133,21 +134,16 @@ impl Caller<'_> {
             })
         };
         let result = self.gate.call(self.deadline, &format!("{object}: "), sent).await;
-        if let Some(trace) = self.trace {
-            let answer = match &result {
-                Ok(page) => Ok(explain::answer(page)),
-                Err(Refusal::Rejected { error, .. } | Refusal::Failed(error)) => {
-                    Err(error.to_string())
-                }
-            };
-            let exchange = explain::exchange(
-                call,
-                &self.identity,
-                token.as_deref(),
-                answer,
-                started.elapsed(),
+        if let Some((notes, number)) = note {
+            notes.end(
+                number,
+                match &result {
+                    Ok(page) => Ok(explain::answer(page)),
+                    Err(Refusal::Rejected { error, .. } | Refusal::Failed(error)) => {
+                        Err(error.to_string())
+                    }
+                },
             );
-            trace.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(exchange);
         }
         result
     }

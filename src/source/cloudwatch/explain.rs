@@ -1,29 +1,27 @@
 //! A call in words and JSON, for people.
 
-use std::time::Duration;
-
 use aws_sdk_cloudwatch::operation::get_metric_data::GetMetricDataOutput;
 use aws_sdk_cloudwatch::types::{MessageData, MetricDataResult};
 use serde_json::{Map, Value, json};
 
-use crate::model::{Exchange, FetchError, Sample};
+use crate::model::{FetchError, Sample};
 use crate::source::aws::identity::Who;
 use crate::source::cloudwatch::decode::{Answer, Choice, Moment, by_id, choose};
 use crate::source::cloudwatch::plan::{Asked, Call, Item, moment, seconds};
+use crate::source::recorder::Recorder;
 
 /// Series, datapoints of a series and messages shown of an answer.
 const MAX_SERIES: usize = 20;
 const MAX_DATAPOINTS: usize = 20;
 const MAX_MESSAGES: usize = 10;
 
-/// One HTTP request as it went out, and what came back.
-pub(super) fn exchange(
+/// Takes note of one HTTP request; gives its number.
+pub(super) fn begin(
+    notes: &Recorder,
     call: &Call<'_>,
     identity: &Who,
     token: Option<&str>,
-    answer: Result<Value, String>,
-    took: Duration,
-) -> Exchange {
+) -> usize {
     let target = format!("CloudWatch in {} as {identity}", call.region);
     let mut request = Map::new();
     let queries: Vec<Value> = call.items.iter().map(query).collect();
@@ -34,13 +32,7 @@ pub(super) fn exchange(
     if let Some(token) = token {
         request.insert("NextToken".into(), token.into());
     }
-    Exchange {
-        operation: "GetMetricData".to_owned(),
-        target,
-        request: request.into(),
-        answer,
-        took,
-    }
+    notes.begin("GetMetricData".to_owned(), target, request.into())
 }
 
 fn query(item: &Item<'_>) -> Value {
