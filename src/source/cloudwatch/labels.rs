@@ -7,35 +7,59 @@
 //! | the returned query is | `Label` sent | labels of a series |
 //! |---|---|---|
 //! | a metric | none | none |
-//! | `SEARCH('{Namespace,A,B} ..')`, in `REMOVE_EMPTY` or not | `${PROP('Dim.A')}`, line break, `${PROP('Dim.B')}` | `A`, `B` |
+//! | `SEARCH('{Namespace,A,B} ..')`, in `REMOVE_EMPTY` or not | <code>${PROP('Dim.A')}&#124;${PROP('Dim.B')}</code> | `A`, `B` |
 //! | `SELECT .. GROUP BY A, B` | none: the service writes the values, with a space between | `A`, `B` |
 //! | one of these two with the author's own label, or `SEARCH` without a schema | the author's | `label`: the text |
-//! | any other expression | the author's | none for one series, `label` for several |
+//! | any other expression that gives an array | the author's | `label`: the text |
+//! | any other expression | the author's | none |
 //!
-//! A line break cannot be part of a dimension's value (API reference, `Dimension`: control characters
-//! are not supported), so the parts of a `SEARCH` label are unambiguous. Values of `GROUP BY` may
-//! contain spaces; when one does and there are several keys, all series of the answer have `label`
-//! alone: labels that are right for most series would let a selector drop the rest.
+//! Whether there is a `label` follows from the expression, not from how many series it finds today: a
+//! selector that fits must not stop fitting when a second one appears.
+//!
+//! # What no document proves
+//!
+//! * What the service writes between the values of several `GROUP BY` keys: taken to be one space.
+//! * That it takes a `Label` of several dynamic parts as it is, with the `|` between.
+//!
+//! So parts are used only where they cannot be mistaken, and otherwise all series of the answer have
+//! `label` alone: labels that are right for most series would let a selector drop the rest. The
+//! separator is one character. If a text has exactly as many as belong between its parts, none is
+//! part of a value, whatever the values are; a value that contains one makes the count wrong. Parts
+//! that are empty, that end like the items of a list, or that still hold a `${` do not count either.
 
 use std::borrow::Cow;
 use std::sync::Arc;
 
 use crate::model::query::expression::{Token, tokens};
 use crate::model::{CloudWatchQuery, Labels, MetricDataQuery, MetricQuestion};
+use crate::source::cloudwatch::expression::is_id;
 
 /// The label that holds the service's text where its parts are not known.
 const LABEL: &str = "label";
 
-/// Between the parts of a label that we ask for.
-const SEPARATOR: char = '\n';
+/// Between the parts of a label that we ask for: printable, and in hardly any dimension's value.
+const SEPARATOR: char = '|';
+
+/// Signs that end a part only if the service writes lists in another way than we think.
+const LIST_SIGNS: [char; 3] = [',', ';', ':'];
+
+/// Functions of metric math that find or make several series (User Guide, "Using math expressions
+/// with `CloudWatch` metrics"); of `LAMBDA` and `DB_PERF_INSIGHTS` only the answer tells.
+const ARRAYS: [&str; 5] =
+    ["METRICS", "SEARCH", "LAMBDA", "DB_PERF_INSIGHTS", "ANOMALY_DETECTION_BAND"];
+
+/// Functions that make one series, or a number, of an array (ibid.).
+const AGGREGATES: [&str; 8] =
+    ["AVG", "FIRST", "LAST", "MAX", "METRIC_COUNT", "MIN", "STDDEV", "SUM"];
 
 /// How the results of a query become labels.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Naming {
     /// One series without labels; a second is a mistake of the service.
     One,
-    /// One series has none; several have `label`.
-    Several,
+    /// None, for an expression that gives one series. Should the service give several all the
+    /// same, they have `label`.
+    Single,
     /// `label`, always.
     Whole,
     /// One label for each part of the text.
@@ -54,7 +78,10 @@ pub(super) fn naming(query: &CloudWatchQuery) -> (Option<Cow<'_, str>>, Naming) 
         return (None, Naming::One);
     };
     let own = returned.label.as_deref().map(Cow::Borrowed);
-    let Some(keys) = keys(returned, text) else { return (own, Naming::Several) };
+    let Some(keys) = keys(returned, text) else {
+        let several = gives_array(query, returned, &mut Vec::new());
+        return (own, if several { Naming::Whole } else { Naming::Single });
+    };
     if own.is_some() || keys.is_empty() {
         return (own, Naming::Whole);
     }
@@ -70,6 +97,52 @@ pub(super) fn naming(query: &CloudWatchQuery) -> (Option<Cow<'_, str>>, Naming) 
 /// known, none if this is not an expression that finds series.
 fn keys(query: &MetricDataQuery, text: &str) -> Option<Vec<Arc<str>>> {
     if query.is_insights() { group_by(text) } else { search(text) }
+}
+
+/// Whether an expression gives an array, as far as its words tell.
+fn gives_array<'a>(
+    query: &'a CloudWatchQuery,
+    part: &'a MetricDataQuery,
+    seen: &mut Vec<&'a str>,
+) -> bool {
+    let MetricQuestion::Expression { text, .. } = &part.question else { return false };
+    if part.is_insights() {
+        return group_by(text).is_some();
+    }
+    // Expressions that refer to each other in a circle are the service's to refuse.
+    seen.push(&part.id);
+    let words = words(text);
+    // For each open bracket: whether an aggregate is around it.
+    let mut aggregated = vec![false];
+    let mut function = "";
+    for (at, word) in words.iter().enumerate() {
+        let inside = aggregated.last().copied().unwrap_or_default();
+        let called = words.get(at + 1) == Some(&Token::Sign("("));
+        let gives = match *word {
+            Token::Word(name) if called => {
+                function = name;
+                ARRAYS.contains(&name)
+            }
+            Token::Word(name) if is_id(name) && !inside && !seen.contains(&name) => {
+                let operand = query.queries.iter().find(|part| *part.id == *name);
+                operand.is_some_and(|operand| gives_array(query, operand, seen))
+            }
+            Token::Sign(open @ ("(" | "[")) => {
+                let around = AGGREGATES.contains(&std::mem::take(&mut function));
+                aggregated.push(inside || around);
+                open == "["
+            }
+            Token::Sign(")" | "]") => {
+                aggregated.pop();
+                false
+            }
+            _ => false,
+        };
+        if gives && !inside {
+            return true;
+        }
+    }
+    false
 }
 
 /// The words of an expression without their places; none if a quote is never closed.
@@ -144,11 +217,11 @@ fn is_simple(name: &str) -> bool {
 
 /// The labels of all series of one answer, from their texts.
 pub(super) fn labels(naming: &Naming, texts: &[&str]) -> Vec<Labels> {
-    let whole = || texts.iter().map(|text| Labels::new([(LABEL, text.replace(SEPARATOR, " "))]));
+    let whole = || texts.iter().map(|text| Labels::new([(LABEL, *text)]));
     match naming {
         Naming::One => texts.iter().map(|_| Labels::empty()).collect(),
-        Naming::Several if texts.len() < 2 => texts.iter().map(|_| Labels::empty()).collect(),
-        Naming::Several | Naming::Whole => whole().collect(),
+        Naming::Single if texts.len() < 2 => texts.iter().map(|_| Labels::empty()).collect(),
+        Naming::Single | Naming::Whole => whole().collect(),
         Naming::Parts { keys, separator } => {
             let parts = |text: &&str| parts(keys, *separator, text);
             texts.iter().map(parts).collect::<Option<_>>().unwrap_or_else(|| whole().collect())
@@ -157,17 +230,25 @@ pub(super) fn labels(naming: &Naming, texts: &[&str]) -> Vec<Labels> {
 }
 
 fn parts(keys: &[Arc<str>], separator: char, text: &str) -> Option<Labels> {
+    // A dynamic label that the service did not fill in says nothing about the series.
+    if text.contains("${") {
+        return None;
+    }
     if let [key] = keys {
         return Some(Labels::new([(Arc::clone(key), text)]));
     }
     let values: Vec<&str> = text.split(separator).collect();
-    let complete = values.len() == keys.len() && values.iter().all(|value| !value.is_empty());
+    let clear = |value: &&str| !value.is_empty() && !value.ends_with(LIST_SIGNS);
+    let complete = values.len() == keys.len() && values.iter().all(clear);
     complete.then(|| Labels::new(keys.iter().cloned().zip(values)))
 }
 
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
+
+    use proptest::prelude::*;
+    use proptest::sample::select;
 
     use super::*;
 
@@ -195,13 +276,17 @@ mod tests {
     fn searches_ask_for_their_dimensions() {
         let search =
             "SEARCH(' {AWS/Kafka, \"Cluster Name\", Topic} MetricName=\"X(1)\" ', 'Sum', 60)";
-        let label = "${PROP('Dim.Cluster Name')}\n${PROP('Dim.Topic')}";
+        let label = "${PROP('Dim.Cluster Name')}|${PROP('Dim.Topic')}";
         let read = vec!["{Cluster Name=a b,Topic=t}".to_owned()];
-        assert_eq!(shown(search, None, &["a b\nt"]), (label.to_owned(), read.clone()));
+        assert_eq!(shown(search, None, &["a b|t"]), (label.to_owned(), read.clone()));
         let wrapped = format!("REMOVE_EMPTY( {search} )");
-        assert_eq!(shown(&wrapped, None, &["a b\nt"]), (label.to_owned(), read));
+        assert_eq!(shown(&wrapped, None, &["a b|t"]), (label.to_owned(), read));
         // The service did not do what was asked: no guess.
-        assert_eq!(shown(search, None, &["a b\nt", "x"]).1, ["{label=a b t}", "{label=x}"]);
+        assert_eq!(shown(search, None, &["a b|t", "x"]).1, ["{label=a b|t}", "{label=x}"]);
+        // Whose the sign is cannot be told, wherever it stands.
+        for odd in ["a|b|t", "a||t", "|a|t", "a|t|", "a|", "${PROP('Dim.Cluster Name')}|t"] {
+            assert_eq!(shown(search, None, &[odd]).1, [format!("{{label={odd}}}")]);
+        }
         // The author's label is the author's.
         let own = "${PROP('Dim.Topic')}";
         assert_eq!(shown(search, Some(own), &["t"]), (own.to_owned(), vec!["{label=t}".into()]));
@@ -229,15 +314,72 @@ mod tests {
             shown(two, None, &["blue 1", "dark red 2"]).1,
             ["{label=blue 1}", "{label=dark red 2}"]
         );
+        // Another way to write lists than the one we know.
+        assert_eq!(shown(two, None, &["blue, 1"]).1, ["{label=blue, 1}"]);
         let none = "SELECT SUM(X) FROM \"N\"";
         assert_eq!(shown(none, None, &["X"]).1, ["{}"]);
     }
 
     #[test]
-    fn other_expressions_have_labels_only_among_several() {
-        for text in ["SUM(SEARCH('{N,D} x', 'Sum'))", "SEARCH('{N,D} x', 'Sum')/SUM(m)", "m1/m2"] {
+    fn an_expression_has_a_label_if_it_can_give_several_series() {
+        for text in [
+            "SUM(SEARCH('{N,D} x', 'Sum'))",
+            "m1/m2",
+            "100 * FILL(m1, 0) / m2",
+            "SUM([m1, m2]) / m1",
+            "SUM(METRICS()/AVG(METRICS()))",
+            "FIRST(SORT(METRICS(), AVG, DESC))",
+            "METRIC_COUNT(METRICS())+m1",
+            "SELECTED",
+            "SELECT SUM(X) FROM N",
+        ] {
             assert_eq!(shown(text, Some("rate"), &["rate"]), ("rate".into(), vec!["{}".into()]));
             assert_eq!(shown(text, None, &["a", "b"]).1, ["{label=a}", "{label=b}"], "{text}");
+        }
+        for text in [
+            "SEARCH('{N,D} x', 'Sum')/SUM(m)",
+            "METRICS()*2",
+            "[m1, m2]",
+            "FILL(METRICS('m'), 0)",
+            "SUM(METRICS())/METRICS()",
+            "REMOVE_EMPTY(SORT(METRICS(), MAX, DESC))",
+            "ANOMALY_DETECTION_BAND(m1)",
+        ] {
+            for several in [&["a"][..], &["a", "b"]] {
+                let expected: Vec<_> = several.iter().map(|t| format!("{{label={t}}}")).collect();
+                assert_eq!(shown(text, None, several).1, expected, "{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_array_is_one_under_another_name_too() {
+        let with = |returned: &str, other: &str| {
+            let (mut all, mut operand) = (query(returned, None), query(other, None).queries);
+            operand[0].id = "s".into();
+            operand[0].return_data = false;
+            all.queries.extend(operand);
+            naming(&all).1
+        };
+        let search = "SEARCH('{N,D} x', 'Sum', 60)";
+        assert_eq!(with("s*2", search), Naming::Whole);
+        assert_eq!(with("SUM(s)", search), Naming::Single);
+        assert_eq!(with("s*2", "SUM(METRICS())"), Naming::Single);
+        assert_eq!(with("s*2", "SELECT SUM(X) FROM N GROUP BY D"), Naming::Whole);
+        assert_eq!(with("s*2", "e+s"), Naming::Single, "a circle");
+    }
+
+    proptest! {
+        #[test]
+        fn parts_are_never_mistaken(
+            values in proptest::collection::vec("[a |,x]{0,4}", 2..4),
+            separator in select(vec![SEPARATOR, ' ']),
+        ) {
+            let keys: Vec<Arc<str>> = (0..values.len()).map(|i| format!("k{i}").into()).collect();
+            let text = values.join(&separator.to_string());
+            if let Some(found) = parts(&keys, separator, &text) {
+                prop_assert_eq!(found, Labels::new(keys.iter().cloned().zip(values)));
+            }
         }
     }
 }
