@@ -61,12 +61,22 @@ const MAX_STRAYS_SHOWN: usize = 5;
 type Outcome = (usize, Result<Sample, FetchError>);
 
 /// How a query is to be handled: with others of one region, role and window, once per period.
+///
+/// What takes a call of its own anyway (Metrics Insights, `SEARCH`, other functions that find data,
+/// groups whose ids cannot be renamed) goes alone, so that each has a place in the lane and a
+/// deadline to itself: within one fetch of many the last of them would time out, and the slowest
+/// would hold up the plain metrics. A query that goes alone harms nobody when it is refused, so it
+/// keeps its pace then, without growing pauses.
 pub(super) fn dispatch(query: &CloudWatchQuery) -> Dispatch {
-    let mut hasher = DefaultHasher::new();
-    (&query.region, &query.role_arn, query.period, query.delay, query.lookback).hash(&mut hasher);
+    let batch = plan::is_shareable(query).then(|| {
+        let CloudWatchQuery { region, role_arn, queries: _, period, delay, lookback } = query;
+        let mut hasher = DefaultHasher::new();
+        (region, role_arn, period, delay, lookback).hash(&mut hasher);
+        Batch { key: hasher.finish(), limit: MAX_QUERIES_PER_CALL }
+    });
     Dispatch {
         upstream: upstream(query).to_string().into(),
-        batch: Some(Batch { key: hasher.finish(), limit: MAX_QUERIES_PER_CALL }),
+        batch,
         beat: Some(Beat { period: query.period, delay: query.delay.saturating_add(GUARD) }),
     }
 }

@@ -247,8 +247,8 @@ fn operand_label(query: &MetricDataQuery) -> Option<&str> {
     query.label.as_deref().filter(|_| !query.return_data)
 }
 
-/// Whether a group can be in a call with others.
-fn is_shareable(query: &CloudWatchQuery) -> bool {
+/// Whether a group can be in a call with others. One that cannot is dispatched alone, too.
+pub(super) fn is_shareable(query: &CloudWatchQuery) -> bool {
     if let [part] = query.queries.as_slice()
         && matches!(part.question, MetricQuestion::Metric(_))
     {

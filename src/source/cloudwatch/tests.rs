@@ -395,3 +395,30 @@ fn queries_of_one_window_go_together_when_a_bucket_is_done() {
         CloudWatchQuery { role_arn: Some("arn:aws:iam::1:role/x".into()), ..(**one).clone() };
     assert_eq!(&*of(&role).upstream, "cloudwatch eu-west-1 arn:aws:iam::1:role/x");
 }
+
+#[test]
+fn what_takes_a_call_of_its_own_is_dispatched_alone() {
+    let with = |text| group(&[("m1", stat("A")), ("m2", stat("B")), ("e", math(text))]);
+    for (query, alone) in [
+        (single("A"), false),
+        (with("100*FILL(m1, 0)/m2"), false),
+        (with("SUM(METRICS())"), false),
+        (with("SUM([METRICS('1'),METRICS('2')])"), true),
+        (group(&[("e", math("SEARCH('{N,D} x', 'Sum', 60)"))]), true),
+        (group(&[("s", math("SEARCH('{N,D} x', 'Sum', 60)")), ("e", math("SUM(s)"))]), true),
+        (group(&[("e", math("SELECT SUM(Orders) FROM Shop"))]), true),
+        (with("LAMBDA('f', m1)+m2"), true),
+    ] {
+        let QuerySpec::CloudWatch(spec) = &query.spec else { panic!("it is CloudWatch") };
+        let told = dispatch(spec);
+        assert_eq!(told.batch.is_none(), alone, "{query:?}");
+        // In one place in line with the others, and at the same moments.
+        let QuerySpec::CloudWatch(plain) = &single("Z").spec else { panic!("it is CloudWatch") };
+        let plain_told = dispatch(plain);
+        assert_eq!((&told.upstream, told.beat), (&plain_told.upstream, plain_told.beat));
+        // What is dispatched with others finds room in their call.
+        let now = NOW.parse().unwrap();
+        let calls = plan::plan(&[plain, spec], now).calls.len();
+        assert_eq!(calls, if alone { 2 } else { 1 }, "{query:?}");
+    }
+}
