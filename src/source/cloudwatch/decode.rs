@@ -4,12 +4,16 @@
 //!
 //! * Of each series the newest complete datapoint counts: its bucket starts and ends within the
 //!   window that was asked for, and its value is finite. A bucket without one is passed over.
-//! * A series without any is left out, and if all are, there is no data. A series whose newest
-//!   datapoint is older than that of others stays: metrics are sparse. The sample's time is that of
-//!   the oldest datapoint in it, so that its age is never under-estimated.
+//! * A series without any is left out, and if all are, there is no data.
+//! * Of several series one whose newest datapoint is more than two periods (`LATE_PERIODS`) older than the newest
+//!   of all has ended and is left out: it must not take the others down with it. One that is late by
+//!   less stays. The sample's time is that of the oldest datapoint in it, so that its age is never
+//!   under-estimated.
 //! * A result that the service does not call `Complete` after the last page is an error for every
 //!   query that needs it, never a smaller number.
 //! * Two series of one answer never have the same labels: that is an error which names them.
+//! * An answer in pages whose series are labelled by their values (`${LAST}`) cannot be put together:
+//!   that is an error, too.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt::Write as _;
@@ -24,6 +28,13 @@ use crate::model::{
 };
 use crate::source::cloudwatch::labels::labels;
 use crate::source::cloudwatch::plan::{Asked, Call, Member, Window, moment, seconds};
+
+/// By how many periods a series may be behind the newest of its answer. Metrics of one kind are
+/// published within a period of each other, and one datapoint may be missing: two. With the defaults
+/// (a delay of one period or more, `maxAge` five periods above it) the newest bucket begins one
+/// period and the delay ago, so a series of the sample is three periods and the delay old at most,
+/// and one more when it is read again: it cannot be too old on arrival.
+pub(super) const LATE_PERIODS: i64 = 2;
 
 /// Warnings kept of one answer, and characters of each.
 const MAX_WARNINGS: usize = 5;
@@ -43,12 +54,15 @@ const INCOMPLETE: [&str; 3] =
 pub struct Answer {
     results: Vec<MetricDataResult>,
     messages: Vec<MessageData>,
+    pages: usize,
 }
 
 impl Answer {
     /// Adds the next page. Datapoints of a series that is on earlier pages are added to it, and
-    /// the later status counts.
+    /// the later status counts. Series of one id are told apart by their labels; [`decode`] refuses
+    /// labels that contain a value, because these differ from page to page.
     pub fn add(&mut self, page: GetMetricDataOutput) {
+        self.pages += 1;
         self.messages.extend(page.messages.unwrap_or_default());
         let results = page.metric_data_results.unwrap_or_default();
         if self.results.is_empty() {
@@ -163,6 +177,15 @@ pub(super) struct Choice {
     pub early: usize,
     /// Of those, values that are no numbers.
     pub not_finite: usize,
+    /// Whether other series go on so much later that this one has ended; then it is not served.
+    pub ended: bool,
+}
+
+impl Choice {
+    /// What of it is served.
+    pub(super) fn served(&self) -> Option<&(i64, Decimal)> {
+        self.taken.as_ref().filter(|_| !self.ended)
+    }
 }
 
 /// What was taken of all series of one query.
@@ -187,7 +210,7 @@ impl Chosen {
         let mut series: Vec<Series> = Vec::with_capacity(self.choices.len());
         let mut seen = HashSet::new();
         for choice in &self.choices {
-            let Some((start, value)) = &choice.taken else { continue };
+            let Some((start, value)) = choice.served() else { continue };
             // Most queries have one series, and there are many of them.
             if self.choices.len() > 1 && !seen.insert(&choice.labels) {
                 let text = format!(
@@ -233,6 +256,11 @@ pub(super) fn choose(
     if results.is_empty() && !may_find_nothing(call, member) {
         return Err(about.malformed("the answer has no result for it"));
     }
+    if answer.pages > 1 && results.len() > 1 && labelled_by_values(call, member) {
+        return Err(about.malformed(
+            "the answer has several pages, and its series are labelled by their values, which differ from page to page; use ${LABEL} and ${PROP('..')} alone in the label, or shorten lookback",
+        ));
+    }
     for result in results {
         about.check(result)?;
     }
@@ -245,6 +273,7 @@ pub(super) fn choose(
     for (result, labels) in results.iter().zip(labels(&member.naming, &texts)) {
         choices.push(newest(result, labels, call.window, seconds(query.period)));
     }
+    end(&mut choices, seconds(query.period));
     let messages = results.iter().flat_map(|result| result.messages()).chain(&answer.messages);
     let nothing = if choices.iter().all(|choice| choice.taken.is_none()) {
         about.nothing(call.window, &choices)
@@ -264,6 +293,7 @@ fn newest(result: &MetricDataResult, labels: Labels, window: Window, period: i64
         unfinished: 0,
         early: 0,
         not_finite: 0,
+        ended: false,
     };
     let mut best: Option<(i64, f64)> = None;
     for (at, &value) in result.timestamps().iter().zip(result.values()) {
@@ -280,6 +310,24 @@ fn newest(result: &MetricDataResult, labels: Labels, window: Window, period: i64
     }
     choice.taken = best.and_then(|(start, value)| Some((start, Decimal::from_f64(value)?)));
     choice
+}
+
+/// Marks the series that have ended.
+fn end(choices: &mut [Choice], period: i64) {
+    let starts = choices.iter().filter_map(|choice| choice.taken.as_ref()).map(|(start, _)| *start);
+    let Some(newest) = starts.max() else { return };
+    let oldest = newest.saturating_sub(period.saturating_mul(LATE_PERIODS));
+    for choice in choices {
+        choice.ended = choice.taken.as_ref().is_some_and(|(start, _)| *start < oldest);
+    }
+}
+
+/// Whether a label has other dynamic parts than those that are a constant of their series (User
+/// Guide, "Use dynamic labels").
+fn labelled_by_values(call: &Call<'_>, member: &Member<'_>) -> bool {
+    let label = call.items.get(member.answer).and_then(|item| item.label.as_deref());
+    let mut dynamic = label.unwrap_or_default().split("${").skip(1).map(str::trim_start);
+    dynamic.any(|part| !part.starts_with("LABEL") && !part.starts_with("PROP("))
 }
 
 /// Whether an answer without a result can be a complete one: the expression gives as many series as

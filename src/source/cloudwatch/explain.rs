@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use crate::model::{FetchError, Sample};
 use crate::source::aws::identity::Who;
-use crate::source::cloudwatch::decode::{Answer, Choice, Moment, by_id, choose};
+use crate::source::cloudwatch::decode::{Answer, Choice, LATE_PERIODS, Moment, by_id, choose};
 use crate::source::cloudwatch::plan::{Asked, Call, Item, moment, seconds};
 use crate::source::recorder::Recorder;
 
@@ -150,7 +150,7 @@ pub(super) fn choice(
         sentences.push(format!("{} more series are not shown.", chosen.choices.len() - MAX_SERIES));
     }
     let taken: Vec<i64> =
-        chosen.choices.iter().filter_map(|one| one.taken.as_ref().map(|(at, _)| *at)).collect();
+        chosen.choices.iter().filter_map(|one| one.served().map(|(at, _)| *at)).collect();
     if taken.windows(2).any(|two| two[0] != two[1]) {
         sentences.push(
             "Series have their newest datapoints at different times; the sample counts as old as the oldest of them.".to_owned(),
@@ -178,6 +178,10 @@ fn sentence(choice: &Choice, period: i64) -> String {
     let series = &choice.labels;
     let all = choice.datapoints;
     match &choice.taken {
+        Some((start, value)) if choice.ended => format!(
+            "Series {series} has ended and is left out: its newest datapoint, {value} of {}, is more than {LATE_PERIODS} periods behind that of another series.",
+            moment(*start),
+        ),
         Some((start, value)) => format!(
             "Series {series}: {value} is of the newest complete bucket with a value, {} to {}, of {all} datapoints; {passed}.",
             moment(*start),

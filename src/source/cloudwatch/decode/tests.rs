@@ -229,6 +229,80 @@ fn several_series_have_labels_and_the_age_of_the_oldest() {
 }
 
 #[test]
+fn a_series_that_ended_is_left_out() {
+    let search = expression("SEARCH('{N,D} x', 'Sum', 60)");
+    for (behind, expected) in [
+        (3, "{D=a} 1; {D=b} 2 at 2026-11-21T11:57:00Z, 180 s old []"),
+        (4, "{D=a} 1; {D=b} 2 at 2026-11-21T11:56:00Z, 240 s old []"),
+        (5, "{D=a} 1 at 2026-11-21T11:58:00Z, 120 s old []"),
+    ] {
+        let (one, other) = ([(ago(2), 1.0)], [(ago(behind), 2.0)]);
+        let both = [result("m", "a", &one), result("m", "b", &other)];
+        assert_eq!(shown(&search, vec![page(both.to_vec())]), expected);
+        // Alone there is nothing to be behind of.
+        let alone = shown(&search, vec![page(both[1..].to_vec())]);
+        assert!(alone.starts_with("{D=b} 2 at "), "{alone}");
+    }
+}
+
+#[test]
+fn the_end_of_one_series_never_makes_a_sample_too_old() {
+    // The defaults of definitions: lookback and maxAge are the delay and five periods.
+    let search = expression("SEARCH('{N,D} x', 'Sum', 60)");
+    let max_age = search.delay + 5 * search.period;
+    let (start, last_of_b) = (ago(0), ago(-10));
+    let mut seen = Vec::new();
+    for minute in 5..20 {
+        let at_noon = Timestamp::from_second(start + 60 * minute).unwrap();
+        let window = crate::source::cloudwatch::plan::Window::of(&search, at_noon);
+        let buckets = || (window.start..window.end).step_by(60);
+        let points = |value: f64| buckets().map(|at| (at, value)).collect::<Vec<_>>();
+        let mut of_b = points(2.0);
+        of_b.retain(|(at, _)| *at <= last_of_b);
+        let queries = [&search];
+        let plan = plan(&queries, at_noon);
+        let mut answer = Answer::default();
+        answer.add(page(vec![result("m", "a", &points(1.0)), result("m", "b", &of_b)]));
+        let moment = Moment { now: at_noon, tick: Tick(10_000_000) };
+        let sample = decode(&plan.calls[0], &answer, moment).remove(0).1.unwrap();
+        // It has to do until the next read.
+        let age = moment.tick.since(sample.observed) + search.period;
+        assert!(age < max_age, "{age:?} at minute {minute}");
+        seen.push(sample.series.len());
+    }
+    // The last bucket of `b` is done at minute 11 and read at minute 12; it stays for two more.
+    let expected: Vec<_> = (5..20).map(|minute| if minute <= 14 { 2 } else { 1 }).collect();
+    assert_eq!(seen, expected);
+}
+
+#[test]
+fn labels_with_values_differ_from_page_to_page() {
+    let labelled = |text: &str, label: &str| {
+        let mut query = expression(text);
+        query.queries[0].label = Some(label.into());
+        query
+    };
+    let half = |label: &str, at: i64| {
+        let mut one = result("m", label, &[(ago(at), 1.0)]);
+        one.status_code = Some(StatusCode::PartialData);
+        one
+    };
+    let pages = || vec![page(vec![half("5", 2)]), page(vec![result("m", "6", &[(ago(3), 1.0)])])];
+    let refused = "malformed: CloudWatch in eu-west-1: the answer has several pages, and its series are labelled by their values, which differ from page to page; use ${LABEL} and ${PROP('..')} alone in the label, or shorten lookback";
+    assert_eq!(shown(&labelled("a/b", "${LAST}"), pages()), refused);
+    let several = || {
+        let first =
+            page(vec![result("m", "4", &[(ago(2), 1.0)]), result("m", "5", &[(ago(2), 2.0)])]);
+        vec![first, page(vec![result("m", "6", &[(ago(3), 2.0)])])]
+    };
+    let search = "SEARCH('{N,D} x', 'Sum', 60)";
+    let by_value = labelled(search, "${PROP('Dim.D')} ${ LAST }");
+    assert_eq!(shown(&by_value, several()), refused);
+    let fine = shown(&labelled(search, "${PROP('Dim.D')} ${LABEL}"), several());
+    assert!(fine.starts_with("{label=4} 1; {label=5} 2; {label=6} 2 at "), "{fine}");
+}
+
+#[test]
 fn a_clock_that_is_behind_makes_no_negative_age() {
     let query = CloudWatchQuery { delay: Duration::ZERO, ..metric() };
     let queries = [&query];
