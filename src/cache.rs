@@ -22,7 +22,9 @@
 pub mod cell;
 pub mod entry;
 pub mod on_demand;
+pub mod read_phases;
 
 pub use cell::{Admission, Demand, Hold, QueryCell};
 pub use entry::{EntryState, Failure, NoData, View};
 pub use on_demand::OnDemand;
+pub use read_phases::{PHASES, READ, ReadPhases};

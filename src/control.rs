@@ -6,6 +6,8 @@
 
 pub mod file_watch;
 pub mod hpa_watch;
+mod phase;
+mod protection;
 pub mod refresher;
 pub mod schedule;
 

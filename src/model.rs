@@ -23,6 +23,7 @@ pub mod name;
 pub mod pattern;
 pub mod policy;
 pub mod problem;
+pub mod protection;
 pub mod provider;
 pub mod quantity;
 pub mod query;
@@ -48,6 +49,7 @@ pub use name::{MetricName, SourceName};
 pub use pattern::Pattern;
 pub use policy::{Aggregate, OnNoData, Policy, Transform, TransformStep};
 pub use problem::Problem;
+pub use protection::ProtectionSettings;
 pub use provider::{
     ExternalReading, MetricItem, MetricsProvider, NamespaceDirectory, Probe, ProbeReport, Reading,
     ServerState,

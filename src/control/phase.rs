@@ -1,0 +1,185 @@
+//! Phase-locked refresh: at which moment of its interval a query is fetched best.
+//!
+//! Pure. The number of fetches stays that of the plain interval; only their phase moves.
+
+use std::time::Duration;
+
+use crate::cache::{PHASES, READ};
+use crate::model::Tick;
+
+/// Weight of reads from which on a phase is chosen: two beats of one HPA, with the fading of the
+/// older one counted in.
+const ENOUGH_READS: u32 = READ as u32 * 3 / 2;
+
+/// A phase is worth moving to when the mean age at read falls by this part of the interval. Less
+/// would chase noise.
+const WORTH: f64 = 1.0 / 16.0;
+
+/// By how much a fetch that is due at `due` is to be moved, so that the mean age at read is
+/// smallest; between minus and plus half of `refresh`. `reads` are counts by phase
+/// ([`crate::cache::ReadPhases`]), `lead` is how long before a read a fetch has to start to be
+/// done in time. None: stay.
+///
+/// Irregular readers have no phase that is much better than another, so they get the plain
+/// interval.
+pub(super) fn shift(
+    reads: &[u16; PHASES],
+    refresh: Duration,
+    due: Tick,
+    lead: Duration,
+) -> Option<Shift> {
+    let total: u32 = reads.iter().map(|count| u32::from(*count)).sum();
+    let interval = u64::try_from(refresh.as_millis()).ok().filter(|ms| *ms > 0)?;
+    if total < ENOUGH_READS || lead * 2 >= refresh {
+        return None;
+    }
+    let lead = u64::try_from(lead.as_millis()).ok()?;
+    let width = as_f64(interval) / as_f64(PHASES as u64);
+    // A fetch for the reads of part `p` is to be done when the part begins.
+    let mean_age = |ready: f64| {
+        let ages = reads.iter().enumerate().map(|(part, count)| {
+            let read = (as_f64(part as u64) + 0.5) * width;
+            f64::from(*count) * (read - ready).rem_euclid(as_f64(interval))
+        });
+        ages.sum::<f64>() / f64::from(total)
+    };
+    let (best, age) = (0..PHASES)
+        .filter(|part| reads[*part] > 0)
+        .map(|part| as_f64(part as u64) * width)
+        .map(|ready| (ready, mean_age(ready)))
+        .min_by(|a, b| a.1.total_cmp(&b.1))?;
+    let ready_now = as_f64((due.0 + lead) % interval);
+    if mean_age(ready_now) - age < as_f64(interval) * WORTH {
+        return None;
+    }
+    // The shorter way round.
+    let way = (best - ready_now).rem_euclid(as_f64(interval));
+    let half = as_f64(interval) / 2.0;
+    let millis = |ms: f64| Duration::from_secs_f64(ms / 1000.0);
+    Some(if way <= half {
+        Shift::Later(millis(way))
+    } else {
+        Shift::Earlier(millis(as_f64(interval) - way))
+    })
+}
+
+/// How a start moves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Shift {
+    /// This much earlier.
+    Earlier(Duration),
+    /// This much later.
+    Later(Duration),
+}
+
+#[expect(clippy::cast_precision_loss, reason = "milliseconds of an interval, far below 2^53")]
+fn as_f64(number: u64) -> f64 {
+    number as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::cache::ReadPhases;
+
+    const REFRESH: Duration = Duration::from_secs(15);
+    const LEAD: Duration = Duration::from_millis(500);
+
+    /// Runs a query that is fetched every `refresh` and read at the given moments; gives the mean
+    /// age at read over the second half, and the number of fetches.
+    fn run(reads: &[u64], refresh: Duration, locked: bool, end: u64, start: u64) -> (f64, usize) {
+        let phases = ReadPhases::default();
+        let (mut due, mut fetched, mut fetches) = (Tick(start), None, 0);
+        let (mut ages, mut read) = (Vec::new(), reads.iter().peekable());
+        while due.0 < end {
+            // A fetch is done a tenth of a second after its start.
+            while let Some(at) = read.next_if(|at| **at < due.0 + 100) {
+                phases.note(Tick(*at), refresh);
+                if let Some(observed) = fetched
+                    && *at > end / 2
+                {
+                    ages.push(as_f64(*at - observed));
+                }
+            }
+            fetched = Some(due.0);
+            fetches += 1;
+            let next = due.after(refresh);
+            due = match shift(&phases.take(), refresh, next, LEAD) {
+                Some(Shift::Later(by)) if locked => next.after(by),
+                Some(Shift::Earlier(by)) if locked => next.before(by),
+                _ => next,
+            };
+        }
+        (ages.iter().sum::<f64>() / as_f64(ages.len() as u64), fetches)
+    }
+
+    fn beat(period: u64, phase: u64, end: u64) -> Vec<u64> {
+        (0..).map(|k| phase + k * period).take_while(|at| *at < end).collect()
+    }
+
+    #[test]
+    fn a_steady_reader_gets_values_that_are_about_a_second_old() {
+        let end = 3_600_000;
+        let reads = beat(15_000, 9_100, end);
+        let (locked, fetches) = run(&reads, REFRESH, true, end, 1_000);
+        let (plain, plain_fetches) = run(&reads, REFRESH, false, end, 1_000);
+        assert!(locked <= 1_100.0, "{locked}");
+        assert!(plain > 7_000.0, "{plain}");
+        assert!(fetches.abs_diff(plain_fetches) <= 1, "{fetches} {plain_fetches}");
+    }
+
+    #[test]
+    fn a_reader_that_drifts_is_followed() {
+        // The HPA controller waits 15 s after each pass, so its beat is a little longer.
+        let end = 7_200_000;
+        let reads = beat(15_040, 3_000, end);
+        let (locked, _) = run(&reads, REFRESH, true, end, 1_000);
+        assert!(locked <= 2_000.0, "{locked}");
+    }
+
+    #[test]
+    fn an_irregular_reader_gets_the_plain_interval() {
+        // Every part of the interval is read alike.
+        assert_eq!(shift(&[50; PHASES], REFRESH, Tick(123_456), LEAD), None);
+        assert_eq!(shift(&[0; PHASES], REFRESH, Tick(0), LEAD), None);
+    }
+
+    #[test]
+    fn an_interval_too_short_for_a_lead_is_left_alone() {
+        let mut reads = [0; PHASES];
+        reads[20] = 100;
+        assert_eq!(shift(&reads, Duration::from_secs(1), Tick(0), LEAD), None);
+    }
+
+    proptest! {
+        /// For any steady readers: never many more fetches, and never an older value than by the
+        /// plain interval, give or take the width of a part and the lead.
+        #[test]
+        fn locking_costs_nothing_and_never_harms(
+            phases in prop::collection::vec(0..15_000_u64, 1..5),
+            start in 0..15_000_u64,
+        ) {
+            let end = 3_600_000;
+            let mut reads: Vec<u64> = phases.iter().flat_map(|p| beat(15_000, *p, end)).collect();
+            reads.sort_unstable();
+            let (locked, fetches) = run(&reads, REFRESH, true, end, start);
+            let (plain, plain_fetches) = run(&reads, REFRESH, false, end, start);
+            prop_assert!(fetches.abs_diff(plain_fetches) <= 1, "{} {}", fetches, plain_fetches);
+            prop_assert!(locked <= plain + 1_500.0, "{} {}", locked, plain);
+        }
+
+        #[test]
+        fn a_single_steady_reader_is_always_within_two_seconds(
+            phase in 0..15_000_u64,
+            start in 0..15_000_u64,
+            period_s in prop::sample::select(vec![15_u64, 30, 45]),
+        ) {
+            let end = 3_600_000;
+            let reads = beat(period_s * 1000, phase, end);
+            let (locked, _) = run(&reads, REFRESH, true, end, start);
+            prop_assert!(locked <= 2_000.0, "{}", locked);
+        }
+    }
+}
