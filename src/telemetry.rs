@@ -21,7 +21,8 @@ pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; cha
 pub struct Telemetry {
     /// What modules register: prefixed with `tidepole_`.
     own: Mutex<Registry>,
-    /// Names that every program shares (`process_*`), which dashboards know without a prefix.
+    /// Names that dashboards know without a prefix: `process_*`, and those of aggregated API
+    /// servers.
     shared: Mutex<Registry>,
 }
 
@@ -48,6 +49,11 @@ impl Telemetry {
     /// Lets a module register its metrics.
     pub fn register<T>(&self, add: impl FnOnce(&mut Registry) -> T) -> T {
         add(&mut lock(&self.own))
+    }
+
+    /// Lets a module register metrics whose names others have made known, without our prefix.
+    pub fn register_shared<T>(&self, add: impl FnOnce(&mut Registry) -> T) -> T {
+        add(&mut lock(&self.shared))
     }
 
     /// All metrics in the `OpenMetrics` text format.

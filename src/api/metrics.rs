@@ -9,6 +9,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 
+use crate::api::group::EXTERNAL_V1BETA1;
 use crate::model::{ApiError, ExternalReading};
 use crate::telemetry::Telemetry;
 
@@ -56,6 +57,11 @@ struct OutcomeLabel {
     outcome: Outcome,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct GroupLabel {
+    group: &'static str,
+}
+
 impl From<&ApiError> for Outcome {
     fn from(error: &ApiError) -> Self {
         match error {
@@ -93,8 +99,18 @@ impl ReadMetrics {
         let duration = Histogram::new([
             0.000_005, 0.000_025, 0.0001, 0.0005, 0.002, 0.01, 0.05, 0.2, 1.0, 2.5, 5.0, 10.0, 30.0,
         ]);
-        // The buckets of metrics_apiserver_metric_freshness_seconds, for one dashboard over both.
-        let age = Histogram::new(exponential_buckets(1.0, 1.364, 20));
+        // Name, label and buckets are those of custom-metrics-apiserver, on which the adapters
+        // written in Go are built: dashboards exist.
+        let ages: Family<GroupLabel, Histogram, fn() -> Histogram> =
+            Family::new_with_constructor(|| Histogram::new(exponential_buckets(1.0, 1.364, 20)));
+        let age = ages.get_or_create_owned(&GroupLabel { group: EXTERNAL_V1BETA1.group });
+        telemetry.register_shared(|registry| {
+            registry.register(
+                "metrics_apiserver_metric_freshness_seconds",
+                "Age of the samples served, by API group",
+                ages,
+            );
+        });
         telemetry.register(|registry| {
             registry.register(
                 "external_reads",
@@ -105,11 +121,6 @@ impl ReadMetrics {
                 "external_read_duration_seconds",
                 "Time from the parsed request to the complete answer of an external read",
                 duration.clone(),
-            );
-            registry.register(
-                "external_sample_age_seconds",
-                "Age of every sample answered by external reads",
-                age.clone(),
             );
         });
         Self { outcomes, duration, age }

@@ -630,8 +630,8 @@ async fn metrics_are_openmetrics_and_reads_are_counted() {
         "tidepole_external_reads_total{outcome=\"error\"} 1",
         "tidepole_external_reads_total{outcome=\"refused\"} 1",
         "tidepole_external_read_duration_seconds_count 8",
-        "tidepole_external_sample_age_seconds_sum 30.0",
-        "tidepole_external_sample_age_seconds_count 3",
+        "metrics_apiserver_metric_freshness_seconds_sum{group=\"external.metrics.k8s.io\"} 30.0",
+        "metrics_apiserver_metric_freshness_seconds_count{group=\"external.metrics.k8s.io\"} 3",
     ] {
         assert!(text.lines().any(|l| l == line), "{line} in\n{text}");
     }
