@@ -55,7 +55,7 @@ use std::sync::Arc;
 pub use aws::AwsSettings;
 pub use metrics::Metrics;
 pub use prometheus::PrometheusSettings;
-pub use settings::{Settings, SettingsProblem};
+pub use settings::{BreakerSettings, Settings, SettingsProblem};
 
 use crate::model::{self, Clock, FetchError, Query, Source, SourceKind, SourceName};
 

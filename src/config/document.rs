@@ -98,6 +98,8 @@ pub(super) struct Prometheus {
     pub(super) tls: Option<ClientTls>,
     pub(super) timeout: Option<GoDuration>,
     pub(super) max_concurrent: Option<Number>,
+    pub(super) max_requests_per_second: Option<Number>,
+    pub(super) breaker: Breaker,
     pub(super) max_response_bytes: Option<Number>,
     pub(super) max_series: Option<Number>,
 }
@@ -157,6 +159,8 @@ pub(super) struct Aws {
     pub(super) allowed_regions: Option<Vec<String>>,
     pub(super) timeout: Option<GoDuration>,
     pub(super) max_concurrent: Option<Number>,
+    pub(super) max_requests_per_second: Option<Number>,
+    pub(super) breaker: Breaker,
     pub(super) fips: bool,
     pub(super) dual_stack: bool,
     pub(super) cost: Cost,
@@ -168,6 +172,14 @@ pub(super) struct Cost {
     pub(super) price_per_thousand_metrics: Option<Number>,
     pub(super) price_per_million_requests: Option<Number>,
     pub(super) max_metrics_per_minute: Option<Number>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default, expecting = "a mapping")]
+pub(super) struct Breaker {
+    pub(super) failures: Option<Number>,
+    pub(super) first_pause: Option<GoDuration>,
+    pub(super) max_pause: Option<GoDuration>,
 }
 
 #[derive(Debug, Default, Deserialize)]

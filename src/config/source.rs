@@ -20,7 +20,7 @@ use crate::model::{CostSettings, Pattern, SourceName, SourceProfile};
 use crate::source::prometheus::{
     Authentication, HeaderValues, Method, SigV4Service, SigV4Settings, TlsSettings,
 };
-use crate::source::{self, AwsSettings, PrometheusSettings, SettingsProblem};
+use crate::source::{self, AwsSettings, BreakerSettings, PrometheusSettings, SettingsProblem};
 
 /// Stands for a URL that is missing or none, so that the rest is checked, too.
 const STAND_IN: &str = "https://localhost";
@@ -209,6 +209,8 @@ fn prometheus(
         settings.timeout = timeout;
     }
     whole(&mut settings.max_concurrent, spec.max_concurrent.as_ref());
+    whole(&mut settings.max_requests_per_second, spec.max_requests_per_second.as_ref());
+    breaker(&mut settings.breaker, &spec.breaker);
     whole(&mut settings.max_response_bytes, spec.max_response_bytes.as_ref());
     whole(&mut settings.max_series, spec.max_series.as_ref());
     settings
@@ -298,9 +300,25 @@ fn aws(report: &mut Report<'_>, field: &Field, spec: &document::Aws, base: &Path
         settings.timeout = timeout;
     }
     whole(&mut settings.max_concurrent, spec.max_concurrent.as_ref());
+    settings.max_requests_per_second = spec.max_requests_per_second.as_ref().map(|given| {
+        let mut rate = 0;
+        whole(&mut rate, Some(given));
+        rate
+    });
+    breaker(&mut settings.breaker, &spec.breaker);
     settings.fips = spec.fips;
     settings.dual_stack = spec.dual_stack;
     settings
+}
+
+fn breaker(settings: &mut BreakerSettings, spec: &document::Breaker) {
+    whole(&mut settings.failures, spec.failures.as_ref());
+    if let Some(GoDuration(pause)) = spec.first_pause {
+        settings.first_pause = pause;
+    }
+    if let Some(GoDuration(pause)) = spec.max_pause {
+        settings.max_pause = pause;
+    }
 }
 
 fn cost(settings: &mut CostSettings, spec: &document::Cost) {

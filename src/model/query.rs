@@ -35,6 +35,16 @@ pub enum QuerySpec {
 }
 
 impl QuerySpec {
+    /// How many upstream calls one fetch of this query alone takes: one for each of several SQS
+    /// queues, one otherwise.
+    #[must_use]
+    pub fn calls(&self) -> u32 {
+        match self {
+            Self::Sqs(asked) => u32::try_from(asked.queues.len()).unwrap_or(u32::MAX).max(1),
+            Self::CloudWatch(_) | Self::Prometheus(_) | Self::Simulated(_) => 1,
+        }
+    }
+
     /// A fixed word for metrics labels and the status page.
     #[must_use]
     pub fn kind(&self) -> &'static str {

@@ -9,7 +9,8 @@ use futures::future::BoxFuture;
 use jiff::Timestamp;
 
 use crate::model::{
-    CostSettings, Exchange, Explanation, FetchError, Pattern, Query, Sample, SourceName,
+    CostSettings, Exchange, Explanation, FetchError, Pattern, ProtectionSettings, Query, Sample,
+    SourceName,
 };
 
 /// The kinds of source that the server config can hold.
@@ -151,6 +152,12 @@ pub trait Source: Send + Sync + 'static {
     /// How a query is to be handled.
     fn dispatch(&self, _query: &Query) -> Dispatch {
         Dispatch { upstream: "".into(), batch: None, beat: None }
+    }
+
+    /// How the upstream of a query is protected from too many calls; none: not at all. A constant
+    /// of the upstream.
+    fn protection(&self, _query: &Query) -> Option<ProtectionSettings> {
+        None
     }
 
     /// Asks one query as [`Source::fetch`] would, and tells how the answer came about.

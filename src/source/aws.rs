@@ -24,18 +24,28 @@ use futures::FutureExt;
 use futures::future::{BoxFuture, join_all};
 
 use crate::model::{
-    Clock, CloudWatchQuery, Dispatch, Exchange, Explanation, FetchError, Query, QuerySpec, Sample,
-    Source, SourceKind, SourceName,
+    Clock, CloudWatchQuery, Dispatch, Exchange, Explanation, FetchError, ProtectionSettings, Query,
+    QuerySpec, Sample, Source, SourceKind, SourceName,
 };
 use crate::source::cloudwatch::{self, CloudWatch};
 use crate::source::sqs::Queues;
-use crate::source::{BuildError, Metrics, sqs, tls, wrong_kind};
+use crate::source::{BreakerSettings, BuildError, Metrics, sqs, tls, wrong_kind};
 use clients::Clients;
 use identity::Identities;
 use upstream::Gates;
 
 pub use settings::AwsSettings;
 pub(super) use settings::CHAIN;
+
+/// `GetMetricData` calls per second. The default quota is 50 per account and region ("CloudWatch
+/// service quotas"), which dashboards and other clients share; a call takes 500 metrics, so that
+/// this is 10,000 metrics a second.
+const CLOUDWATCH_RATE: usize = 20;
+
+/// `GetQueueAttributes` calls per second. "Amazon SQS quotas" names none for it; the lowest that it
+/// names, for messages of one FIFO queue without batching, is 300 calls per second and action. At
+/// this rate 4,500 queues are read every 15 s.
+const SQS_RATE: usize = 300;
 
 /// One AWS identity.
 #[derive(Debug)]
@@ -44,6 +54,8 @@ pub struct AwsSource {
     gates: Gates,
     queues: Queues,
     cloudwatch: CloudWatch,
+    rate: Option<usize>,
+    breaker: BreakerSettings,
     clock: Arc<dyn Clock>,
 }
 
@@ -68,7 +80,15 @@ impl AwsSource {
             Identities::open(name, identities, Arc::clone(&clock), metrics, credentials)?;
         let clients = Clients::new(name, settings.clone(), identities, metrics);
         let cloudwatch = CloudWatch::new(name, metrics);
-        Ok(Self { clients, gates, queues: Queues::default(), cloudwatch, clock })
+        Ok(Self {
+            clients,
+            gates,
+            queues: Queues::default(),
+            cloudwatch,
+            rate: settings.max_requests_per_second,
+            breaker: settings.breaker.clone(),
+            clock,
+        })
     }
 
     fn access(&self) -> cloudwatch::Access<'_> {
@@ -129,6 +149,16 @@ impl Source for AwsSource {
             QuerySpec::Prometheus(_) | QuerySpec::Simulated(_) => "".into(),
         };
         Dispatch { upstream, batch: None, beat: None }
+    }
+
+    fn protection(&self, query: &Query) -> Option<ProtectionSettings> {
+        let default = match &query.spec {
+            QuerySpec::CloudWatch(_) => CLOUDWATCH_RATE,
+            QuerySpec::Sqs(_) => SQS_RATE,
+            QuerySpec::Prometheus(_) | QuerySpec::Simulated(_) => return None,
+        };
+        let rate = self.rate.unwrap_or(default);
+        Some(self.breaker.protection(rate, self.gates.timeout()))
     }
 
     fn fetch<'a>(

@@ -25,8 +25,8 @@ use futures::future::BoxFuture;
 use prometheus_http_query::Client;
 
 use crate::model::{
-    Cause, Clock, Exchange, Explanation, FetchError, PrometheusQuery, Query, QuerySpec, Sample,
-    Source, SourceKind, SourceName,
+    Cause, Clock, Exchange, Explanation, FetchError, PrometheusQuery, ProtectionSettings, Query,
+    QuerySpec, Sample, Source, SourceKind, SourceName,
 };
 use crate::source::gate::Gate;
 use crate::source::recorder::Recorder;
@@ -60,6 +60,7 @@ pub struct PrometheusSource {
     method: Method,
     limits: decode::Limits,
     gate: Gate,
+    protection: ProtectionSettings,
     clock: Arc<dyn Clock>,
 }
 
@@ -112,6 +113,9 @@ impl PrometheusSource {
                 settings.timeout,
                 metrics.for_calls(name, KIND),
             ),
+            protection: settings
+                .breaker
+                .protection(settings.max_requests_per_second, settings.timeout),
             clock,
         })
     }
@@ -242,6 +246,10 @@ impl Source for PrometheusSource {
         queries: &'a [Arc<Query>],
     ) -> BoxFuture<'a, Vec<Result<Sample, FetchError>>> {
         futures::future::join_all(queries.iter().map(|query| self.answer(query))).boxed()
+    }
+
+    fn protection(&self, _query: &Query) -> Option<ProtectionSettings> {
+        Some(self.protection.clone())
     }
 
     fn explain<'a>(&'a self, query: &'a Arc<Query>) -> BoxFuture<'a, Explanation> {

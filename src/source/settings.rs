@@ -3,11 +3,12 @@
 //! The server config makes these settings and places their problems; every rule about a setting is
 //! here or beside the kind's own settings.
 
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use url::Url;
 
-use crate::model::SourceKind;
+use crate::model::{ProtectionSettings, SourceKind};
 use crate::source::{AwsSettings, PrometheusSettings};
 
 /// How long one answer is waited for, when nothing else is said: a third of the default refresh.
@@ -19,6 +20,52 @@ const MAX_TIMEOUT: Duration = Duration::from_mins(1);
 pub(super) const DEFAULT_CONCURRENT: usize = 16;
 /// Sockets and memory are finite: 1024 answers of the default size are 8 GiB.
 const MAX_CONCURRENT: usize = 1024;
+
+/// Faster than any quota that we know of; more is a typing error.
+const MAX_RATE: usize = 10_000;
+/// A breaker that takes more failures than this in a row protects nobody.
+const MAX_FAILURES: usize = 1000;
+/// The refresher forgets what nobody has read for this long; a pause must not outlast that.
+const MAX_PAUSE: Duration = Duration::from_mins(5);
+
+/// When an upstream that fails is left alone, and for how long.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BreakerSettings {
+    /// Failed or throttled requests in a row that open it.
+    pub failures: usize,
+    /// The longest pause before the first probe; it doubles with each probe that fails.
+    pub first_pause: Duration,
+    /// The longest pause between two probes.
+    pub max_pause: Duration,
+}
+
+impl Default for BreakerSettings {
+    fn default() -> Self {
+        Self {
+            failures: 5,
+            first_pause: Duration::from_secs(1),
+            // Two default refresh intervals: no longer than recovery may take.
+            max_pause: Duration::from_secs(30),
+        }
+    }
+}
+
+impl BreakerSettings {
+    /// What the refresher needs to know. Values that [`check_protection`] refuses become the
+    /// nearest that can be used.
+    pub(super) fn protection(&self, rate: usize, timeout: Duration) -> ProtectionSettings {
+        let whole = |number: usize| {
+            NonZeroU32::new(u32::try_from(number).unwrap_or(u32::MAX)).unwrap_or(NonZeroU32::MIN)
+        };
+        ProtectionSettings {
+            calls_per_second: whole(rate),
+            failures_to_open: whole(self.failures).get(),
+            first_pause: self.first_pause,
+            max_pause: self.max_pause.max(self.first_pause),
+            call_timeout: timeout,
+        }
+    }
+}
 
 /// What one source needs to connect, by kind. `Debug` shows no secret.
 #[derive(Clone, Debug, PartialEq)]
@@ -95,6 +142,41 @@ pub(super) fn check_calls(
         found.push(SettingsProblem::value(&["timeout"], "a timeout is above zero and at most 1m"));
     }
     check_range(found, "maxConcurrent", max_concurrent, (1, MAX_CONCURRENT));
+}
+
+/// Checks how an upstream is protected.
+pub(super) fn check_protection(
+    found: &mut Vec<SettingsProblem>,
+    rate: Option<usize>,
+    breaker: &BreakerSettings,
+) {
+    if rate.is_some_and(|rate| !(1..=MAX_RATE).contains(&rate)) {
+        let message =
+            format!("expected a whole number from 1 to {MAX_RATE}; at 0 the source is never asked");
+        found.push(SettingsProblem::value(&["maxRequestsPerSecond"], message));
+    }
+    if !(1..=MAX_FAILURES).contains(&breaker.failures) {
+        let message = format!(
+            "expected a whole number from 1 to {MAX_FAILURES}; after 0 failures the breaker would \
+             be open from the start"
+        );
+        found.push(SettingsProblem::value(&["breaker", "failures"], message));
+    }
+    let (first, longest) = (breaker.first_pause, breaker.max_pause);
+    if first.is_zero() {
+        let message = "a pause is above zero; without one an upstream that fails is asked at once";
+        found.push(SettingsProblem::value(&["breaker", "firstPause"], message));
+    } else if longest < first {
+        let message =
+            format!("maxPause {longest:?} is below firstPause {first:?}: no pause is that short");
+        found.push(SettingsProblem::value(&["breaker", "maxPause"], message));
+    } else if longest > MAX_PAUSE {
+        let message = format!(
+            "maxPause {longest:?} is above {MAX_PAUSE:?}: what nobody has read for {MAX_PAUSE:?} is \
+             forgotten, so the breaker could stay open for ever"
+        );
+        found.push(SettingsProblem::value(&["breaker", "maxPause"], message));
+    }
 }
 
 /// Checks a number against its bounds, both included.

@@ -11,7 +11,10 @@ use crate::model::region::check_region;
 use crate::model::{CostSettings, Decimal};
 use crate::source::SettingsProblem;
 use crate::source::aws::identity::IdentitySettings;
-use crate::source::settings::{DEFAULT_CONCURRENT, DEFAULT_TIMEOUT, check_calls, url_problem};
+use crate::source::settings::{
+    BreakerSettings, DEFAULT_CONCURRENT, DEFAULT_TIMEOUT, check_calls, check_protection,
+    url_problem,
+};
 
 /// Where credentials belong, for URLs with a password in them.
 pub(in crate::source) const CHAIN: &str = "credentials come from the AWS SDK's default chain";
@@ -41,6 +44,10 @@ pub struct AwsSettings {
     pub timeout: Duration,
     /// Calls to one upstream (service, region and role) at one time.
     pub max_concurrent: usize,
+    /// Requests to one upstream per second; none: the service's own default.
+    pub max_requests_per_second: Option<usize>,
+    /// When an upstream that fails is left alone.
+    pub breaker: BreakerSettings,
     /// Use FIPS endpoints, where no endpoint is named.
     pub fips: bool,
     /// Use dual-stack endpoints, where no endpoint is named.
@@ -62,6 +69,8 @@ impl AwsSettings {
             cost: CostSettings::default(),
             timeout: DEFAULT_TIMEOUT,
             max_concurrent: DEFAULT_CONCURRENT,
+            max_requests_per_second: None,
+            breaker: BreakerSettings::default(),
             fips: false,
             dual_stack: false,
         }
@@ -96,6 +105,7 @@ impl AwsSettings {
         }
         self.check_cost(&mut found);
         check_calls(&mut found, self.timeout, self.max_concurrent);
+        check_protection(&mut found, self.max_requests_per_second, &self.breaker);
         found
     }
 
@@ -152,6 +162,8 @@ impl fmt::Debug for AwsSettings {
             .field("cost", &self.cost)
             .field("timeout", &self.timeout)
             .field("max_concurrent", &self.max_concurrent)
+            .field("max_requests_per_second", &self.max_requests_per_second)
+            .field("breaker", &self.breaker)
             .field("fips", &self.fips)
             .field("dual_stack", &self.dual_stack)
             .finish()

@@ -96,6 +96,11 @@ impl Gates {
         Instant::now() + self.timeout
     }
 
+    /// How long one fetch may take.
+    pub(in crate::source) fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
     /// How many calls to one upstream may run at once.
     pub(in crate::source) fn width(&self) -> usize {
         self.limit.max(1)

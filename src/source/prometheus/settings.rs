@@ -12,7 +12,8 @@ use url::Url;
 use crate::source::SettingsProblem;
 use crate::source::prometheus::sigv4::SigV4Settings;
 use crate::source::settings::{
-    DEFAULT_CONCURRENT, DEFAULT_TIMEOUT, check_calls, check_range, url_problem,
+    BreakerSettings, DEFAULT_CONCURRENT, DEFAULT_TIMEOUT, check_calls, check_protection,
+    check_range, url_problem,
 };
 
 /// Headers that belong to the HTTP client; a custom value would break requests.
@@ -38,6 +39,9 @@ const MAX_RESPONSE_BYTES: usize = 256 << 20;
 /// More is nearly always a forgotten `sum`.
 const DEFAULT_SERIES: usize = 1000;
 const MAX_SERIES: usize = 1_000_000;
+/// Far above what HPAs need (1,500 metrics at the default refresh), and little work for a server
+/// that evaluates each in milliseconds. Prometheus documents no bound of its own on rates.
+const DEFAULT_RATE: usize = 100;
 
 /// The HTTP method of queries.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -123,6 +127,10 @@ pub struct PrometheusSettings {
     pub timeout: Duration,
     /// Calls at one time.
     pub max_concurrent: usize,
+    /// Queries per second.
+    pub max_requests_per_second: usize,
+    /// When the server is left alone because it fails.
+    pub breaker: BreakerSettings,
     /// Largest answer taken, in bytes after decompression.
     pub max_response_bytes: usize,
     /// Most series taken in one answer.
@@ -141,6 +149,8 @@ impl PrometheusSettings {
             tls: TlsSettings::default(),
             timeout: DEFAULT_TIMEOUT,
             max_concurrent: DEFAULT_CONCURRENT,
+            max_requests_per_second: DEFAULT_RATE,
+            breaker: BreakerSettings::default(),
             max_response_bytes: DEFAULT_RESPONSE_BYTES,
             max_series: DEFAULT_SERIES,
         }
@@ -162,6 +172,7 @@ impl PrometheusSettings {
         self.check_authentication(&mut found);
         self.tls.check(&mut found);
         check_calls(&mut found, self.timeout, self.max_concurrent);
+        check_protection(&mut found, Some(self.max_requests_per_second), &self.breaker);
         let bytes = (MIN_RESPONSE_BYTES, MAX_RESPONSE_BYTES);
         check_range(&mut found, "maxResponseBytes", self.max_response_bytes, bytes);
         check_range(&mut found, "maxSeries", self.max_series, (1, MAX_SERIES));
@@ -255,6 +266,8 @@ impl fmt::Debug for PrometheusSettings {
             .field("tls", &self.tls)
             .field("timeout", &self.timeout)
             .field("max_concurrent", &self.max_concurrent)
+            .field("max_requests_per_second", &self.max_requests_per_second)
+            .field("breaker", &self.breaker)
             .field("max_response_bytes", &self.max_response_bytes)
             .field("max_series", &self.max_series)
             .finish()
