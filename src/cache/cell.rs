@@ -37,6 +37,10 @@ pub struct QueryCell {
     claimants: AtomicU32,
     /// Whether the refresher has the query in its schedule, or has been asked to take it.
     scheduled: AtomicBool,
+    /// A hash of the namespace of its definition; see [`QueryCell::owner`].
+    owner: AtomicU32,
+    /// Where the refresher has it in its schedule; of no meaning to others.
+    place: AtomicU32,
     /// Set when the definition went away or the store evicted the cell: the refresher drops it.
     retired: AtomicBool,
     /// Refresh although nobody reads.
@@ -64,6 +68,8 @@ impl QueryCell {
             claim: AtomicU64::new(NEVER),
             claimants: AtomicU32::new(0),
             scheduled: AtomicBool::new(false),
+            owner: AtomicU32::new(0),
+            place: AtomicU32::new(0),
             retired: AtomicBool::new(false),
             keep_warm: AtomicBool::new(keep_warm),
             refresh_ms: AtomicU64::new(millis(refresh)),
@@ -189,6 +195,33 @@ impl QueryCell {
         self.scheduled.store(false, Ordering::SeqCst);
     }
 
+    /// Whose query it is when there is not enough for all: owners take turns. A hash of the
+    /// namespace of its definition; all cluster-wide definitions are one owner, 0.
+    #[must_use]
+    pub fn owner(&self) -> u32 {
+        self.owner.load(Ordering::Relaxed)
+    }
+
+    /// Notes whose query it is: a definition of this namespace, or a cluster-wide one.
+    pub fn set_owner(&self, namespace: Option<&str>) {
+        // Fixed seeds: the same in every process. Two that clash share a turn, which does no harm.
+        let hasher = ahash::RandomState::with_seeds(5, 6, 7, 8);
+        let hash = namespace.map_or(0, |namespace| hasher.hash_one(namespace).max(1));
+        let [a, b, c, d, ..] = hash.to_le_bytes();
+        self.owner.store(u32::from_le_bytes([a, b, c, d]), Ordering::Relaxed);
+    }
+
+    /// Notes where the refresher has it in its schedule.
+    pub fn set_place(&self, place: u32) {
+        self.place.store(place, Ordering::Relaxed);
+    }
+
+    /// Where the refresher had it in its schedule when it last entered.
+    #[must_use]
+    pub fn place(&self) -> u32 {
+        self.place.load(Ordering::Relaxed)
+    }
+
     /// Notes that a fetch that carries the query starts.
     pub fn note_fetch(&self) {
         self.fetches.fetch_add(1, Ordering::Relaxed);
@@ -218,8 +251,8 @@ impl QueryCell {
     /// Forgets everything that was fetched: the next read is a first read again, and its wait
     /// counts from now. What was counted stays.
     pub fn reset(&self, now: Tick) {
-        self.awaited.store(false, Ordering::SeqCst);
         self.set_apart(None);
+        self.awaited.store(false, Ordering::SeqCst);
         self.wanted_since.store(now.0, Ordering::SeqCst);
         self.state.store(Arc::new(EntryState::default()));
     }

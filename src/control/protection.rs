@@ -5,6 +5,9 @@
 //! by a probe that succeeds), and the pause between two probes (exponential, with full jitter).
 //! Not responsible for: which query goes next, how many run at once, what a reader is told.
 //!
+//! There are no retries to budget: a fetch is tried once, the query's next refresh is its retry,
+//! and while the breaker is open the probe is the only one.
+//!
 //! Pure apart from the clock: the refresher asks and tells, nothing waits here.
 //!
 //! Invariants: while the breaker is open nothing starts; while it is half open exactly one probe
@@ -19,26 +22,45 @@ use std::sync::Arc;
 use crate::model::{Cause, Clock, FetchError, ProtectionSettings, Tick};
 
 use breaker::Breaker;
-pub(super) use breaker::Phase;
+pub(super) use breaker::Refusal;
 use rate::Rate;
+
+/// Where a breaker is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Phase {
+    /// Calls go through.
+    Closed,
+    /// Nothing goes through.
+    Open,
+    /// One probe goes through, or may.
+    HalfOpen,
+}
+
+impl Phase {
+    /// A fixed word for metrics labels and the status page.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Closed => "closed",
+            Self::Open => "open",
+            Self::HalfOpen => "half-open",
+        }
+    }
+}
 
 /// Whether a fetch may start.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Permit {
     /// It may.
     Granted,
-    /// It may, as the probe of a breaker that is half open: nothing else may until it ends.
-    Probe,
-    /// Not before this tick: the rate is used up, or a probe is under way (then the end of the
-    /// probe counts, this tick is only the latest).
+    /// Not before this tick: the rate is used up, the breaker is open, or a probe is under way
+    /// (then the end of the probe counts, this tick is only the latest).
     NotBefore(Tick),
-    /// The breaker is open until this tick, because of this.
-    Open(Tick, Cause),
 }
 
 /// What the end of a fetch says about the upstream, rather than about one query.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(super) enum Health {
     /// It answers: with data, without, or with a refusal of this very question.
     Healthy,
     /// It asks us to slow down.
@@ -47,8 +69,8 @@ pub(super) enum Verdict {
     Down(Cause),
 }
 
-impl Verdict {
-    /// The verdict of one fetch's answers. One answer that came is proof of life.
+impl Health {
+    /// What one fetch's answers say. One answer that came is proof of life.
     pub(super) fn of<'a, T: 'a>(
         answers: impl IntoIterator<Item = &'a Result<T, FetchError>>,
     ) -> Self {
@@ -74,6 +96,15 @@ impl Verdict {
     }
 }
 
+/// How a breaker changed with the end of a fetch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Change {
+    /// It was closed and is open now.
+    Opened,
+    /// It was not closed and is now.
+    Closed,
+}
+
 /// The protection of one upstream.
 pub(super) struct Protection {
     rate: Rate,
@@ -95,29 +126,39 @@ impl Protection {
         }
     }
 
-    /// May a fetch start? A grant is to be followed by [`Protection::ended`].
-    pub(super) fn admit(&mut self) -> Permit {
+    /// May a fetch start? A grant holds until [`Protection::started`], which need not follow.
+    pub(super) fn check(&mut self) -> Permit {
         let now = self.clock.tick();
-        match self.breaker.admit(now) {
-            breaker::Admit::Open(until, cause) => return Permit::Open(until, cause),
-            breaker::Admit::Probing(latest) => return Permit::NotBefore(latest),
-            breaker::Admit::Closed | breaker::Admit::Probe => {}
+        if let Err(until) = self.breaker.check(now) {
+            return Permit::NotBefore(until);
         }
-        if let Err(wait) = self.rate.take() {
-            return Permit::NotBefore(now.after(wait));
+        match self.rate.take() {
+            Ok(()) => Permit::Granted,
+            Err(wait) => Permit::NotBefore(now.after(wait)),
         }
-        if self.breaker.started(now) { Permit::Probe } else { Permit::Granted }
     }
 
-    /// A fetch that was granted has ended.
-    pub(super) fn ended(&mut self, verdict: &Verdict, probe: bool) {
+    /// A fetch that was granted starts, with so many calls. True when it is the probe of a breaker
+    /// that is half open: nothing else may start until it ends. [`Protection::ended`] is to follow.
+    pub(super) fn started(&mut self, calls: u32) -> bool {
+        self.rate.spend(calls);
+        self.breaker.started(self.clock.tick())
+    }
+
+    /// A fetch that was started has ended.
+    pub(super) fn ended(&mut self, health: &Health, probe: bool) -> Option<Change> {
         let now = self.clock.tick();
-        match verdict {
-            Verdict::Healthy => self.rate.healthy(now),
-            Verdict::Throttled(_) => self.rate.throttled(now),
-            Verdict::Down(_) => {}
+        match health {
+            Health::Healthy => self.rate.healthy(now),
+            Health::Throttled(_) => self.rate.throttled(now),
+            Health::Down(_) => {}
         }
-        self.breaker.ended(verdict, probe, now);
+        self.breaker.ended(health, probe, now)
+    }
+
+    /// Why a query that is due now is not asked; none when it is only a matter of its turn.
+    pub(super) fn refusal(&self) -> Option<Refusal> {
+        self.breaker.refusal(self.clock.tick())
     }
 
     /// Where the breaker is.

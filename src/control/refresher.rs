@@ -1,22 +1,28 @@
 //! The refresher: keeps wanted queries fresh, and only those.
 //!
 //! A query is wanted when it was read within the last minutes, when HPAs refer to it, or when it is
-//! marked `keepWarm`. One task owns the schedule; fetches are jobs beside it. Each upstream of a source has a lane ([`lanes`]):
-//! as many fetches as the source allows at once, the rest waits in line ([`line`]), so that waiting
-//! never counts into a call's timeout and a slow upstream delays no other. Queries that can share a
-//! call wait together and go together; one that the upstream refuses goes alone ([`apart`]).
+//! marked `keepWarm`. One task owns the schedule; fetches are jobs beside it. Each upstream of a
+//! source has a lane ([`lanes`]): as many fetches as the source allows at once and per second, none
+//! while the upstream's breaker is open; the rest waits in line ([`line`]), so that waiting never
+//! counts into a call's timeout and a slow upstream delays no other. Queries that can share a call
+//! wait together and go together. One that keeps failing while its upstream answers others goes
+//! behind them, and one that the upstream refuses goes alone ([`apart`]).
 //!
-//! When a query is due is one function, [`schedule::following`]; whether an upstream gets another
+//! When a query is due is one function, [`Engine::next_start`]; whether an upstream gets another
 //! fetch is decided in one place, [`lanes`]; what an answer changes about either in another,
 //! [`Engine::note_end`].
+//!
+//! Nothing is retried: the next refresh is a query's retry, and while its upstream's breaker is open
+//! the probe is the only one. A query that is due meanwhile is told at once that it is not asked,
+//! keeps its place in line, and goes when the breaker closes.
 //!
 //! Invariants: at most one fetch of a query is queued or under way; every fetch that starts ends
 //! in its cell; a query nobody wants any more leaves the schedule and forgets its value, so that
 //! a later reader gets a fresh first fetch instead of a leftover.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::fmt;
-use std::ptr;
+use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,21 +30,27 @@ use tokio::sync::mpsc;
 
 use crate::cache::{Admission, Demand, Hold, QueryCell};
 use crate::catalog::Catalog;
+use crate::control::protection::Change;
 use crate::control::schedule::moment::{Moment, Moments};
-use crate::control::schedule::{self, Id, RouteId, Schedule, Slot, Stage, spread};
-use crate::model::{Cause, Clock, FetchError, Source, SourceName, Tick};
+use crate::control::schedule::{self, Id, RouteId, Schedule, Slot, Stage, Standing, spread};
+use crate::model::{Beat, Cause, Clock, FetchError, Source, SourceName, Tick};
 use crate::task::TaskSet;
 use crate::telemetry::Telemetry;
 
 mod apart;
+mod board;
 mod job;
+mod lane;
 mod lanes;
 mod line;
 mod metrics;
 
+pub use board::{Phase, Upstream};
+
+use board::{Board, Gauges};
 use job::{Ended, Verdict};
-use lanes::Lanes;
-use line::Class;
+use lanes::{LaneId, Lanes, Waiting};
+use line::{Bid, Class};
 use metrics::RefreshMetrics;
 
 /// How many queries may wait to enter the schedule. Ten times the scale we are built for; at
@@ -69,10 +81,14 @@ const LAST_READS: Duration = Duration::from_secs(5);
 /// once: 10,000 of them are twenty calls.
 const WARM_UP_PACE: Duration = Duration::from_millis(1);
 
+/// How often what the refresher shows is made anew while anything changes.
+const SHOW_EVERY: Duration = Duration::from_secs(1);
+
 /// The refresher's front: what readers ask for.
 pub struct Refresher {
     queue: mpsc::Sender<Arc<QueryCell>>,
     hurried: mpsc::Sender<Arc<QueryCell>>,
+    board: Arc<Board>,
     clock: Arc<dyn Clock>,
 }
 
@@ -89,9 +105,14 @@ impl Refresher {
         let (hurried, hurry) = mpsc::channel(HURRY_QUEUE);
         let (ended_sender, ended) = mpsc::unbounded_channel();
         let metrics = RefreshMetrics::register(telemetry);
+        let board = Arc::new(Board::default());
+        let gauges = Gauges { board: Arc::clone(&board), clock: Arc::clone(&clock) };
+        telemetry.register(|registry| registry.register_collector(Box::new(gauges)));
         let engine = Engine {
             schedule: Schedule::default(),
-            lanes: Lanes::new(sources, &metrics),
+            lanes: Lanes::new(sources, Arc::clone(&clock), &metrics),
+            board: Arc::clone(&board),
+            shown: None,
             moments: Moments::default(),
             clock: Arc::clone(&clock),
             ended_sender,
@@ -105,7 +126,14 @@ impl Refresher {
                 () = engine.run(admissions, hurry, ended, catalog) => {}
             }
         });
-        Arc::new(Self { queue, hurried, clock })
+        Arc::new(Self { queue, hurried, board, clock })
+    }
+
+    /// How the upstreams of scheduled queries are doing, by source and name; at most a second old
+    /// where anything happens.
+    #[must_use]
+    pub fn upstreams(&self) -> Arc<Vec<Upstream>> {
+        self.board.get()
     }
 }
 
@@ -136,6 +164,9 @@ impl Demand for Refresher {
 struct Engine {
     schedule: Schedule,
     lanes: Lanes,
+    board: Arc<Board>,
+    /// When the board was written, and whether anything has happened since.
+    shown: Option<(Tick, bool)>,
     moments: Moments,
     clock: Arc<dyn Clock>,
     /// Bounded by the number of running fetches.
@@ -160,15 +191,18 @@ impl Engine {
             self.start_fetches();
             self.metrics.scheduled.set(self.schedule.len().try_into().unwrap_or(i64::MAX));
             let now = self.clock.tick();
+            let show = self.show(now);
             // Without anything due the sleep only bounds the loop; the other events wake it.
-            let pause = self.schedule.next_due().map_or(LAPSE, |due| due.since(now));
+            let next =
+                [self.schedule.next_due(), self.lanes.next_wake(), show].into_iter().flatten();
+            let pause = next.min().map_or(LAPSE, |next| next.since(now));
             tokio::select! {
                 admitted = admissions.recv() => match admitted {
                     Some(cell) => self.enter(cell, self.clock.tick()),
                     // Every front is gone: the process is going down.
                     None => return,
                 },
-                Some(cell) = hurried.recv() => self.hurry(&cell, &mut hurried),
+                Some(cell) = hurried.recv() => self.hurry(&cell),
                 Some(end) = ended.recv() => self.note_end(end),
                 Ok(()) = changed.changed() => self.take_over(&catalog),
                 () = tokio::time::sleep(pause) => {}
@@ -202,74 +236,93 @@ impl Engine {
         route
     }
 
+    /// Writes the board; gives when to do so again.
+    fn show(&mut self, now: Tick) -> Option<Tick> {
+        match self.shown {
+            Some((_, false)) => None,
+            Some((at, true)) if now.since(at) < SHOW_EVERY => Some(at.after(SHOW_EVERY)),
+            _ => {
+                self.board.put(self.lanes.upstreams());
+                self.shown = Some((now, false));
+                None
+            }
+        }
+    }
+
+    fn note_change(&mut self) {
+        if let Some((_, changed)) = &mut self.shown {
+            *changed = true;
+        }
+    }
+
     /// Puts every query whose start is due into its lane, or lets it go.
     fn start_due(&mut self) {
         let now = self.moments.look(&*self.clock);
         while let Some((id, due)) = self.schedule.pop_due(now.tick) {
+            self.note_change();
             let Some(slot) = self.schedule.get_mut(id) else { continue };
-            let idle = slot.stage == Stage::Idle;
             // A fetch under way would put its answer into a cell that was just emptied, so an
             // unwanted query leaves at a start at which none is.
-            if idle && is_unwanted(&slot.cell, now.tick) {
+            if slot.stage != Stage::Running && is_unwanted(&slot.cell, now.tick) {
                 self.let_go(id, now.tick);
                 continue;
             }
-            let beat = self.lanes.route(slot.route).beat;
-            let tried = slot.cell.state().is_tried();
-            let next = schedule::following(due, now, beat, &slot.cell, idle && !tried);
+            let (route, beat) = (slot.route, self.lanes.route(slot.route).beat);
+            let next = Self::next_start(slot, due, now, beat);
+            slot.begun = true;
             match slot.stage {
                 Stage::Idle => {
                     slot.stage = Stage::Waiting;
                     slot.since = due;
-                    let awaited = slot.cell.is_awaited();
-                    let class = if awaited { Class::First } else { Class::Regular };
-                    self.lanes.push(id, slot.route, class, slot.refusals > 0);
+                    let bid = bid(id, slot, &self.lanes, due);
+                    slot.ticket = self.lanes.push(route, bid, due);
                 }
                 Stage::Running if beat.is_some() && !slot.missed && slot.refusals == 0 => {
                     slot.missed = true;
                     slot.since = due;
                 }
                 Stage::Waiting | Stage::Running => {
-                    self.lanes.metrics(slot.route).skipped.inc();
+                    self.lanes.metrics(route).skipped.inc();
                 }
+            }
+            if slot.stage == Stage::Waiting {
+                self.refuse(id);
             }
             self.schedule.set_due(id, next);
         }
     }
 
-    /// Readers came for queries that were wanted before, and wait for their first fetch: those that
-    /// wait in line go before the ones that nobody waits for, and those that are due later start now.
-    fn hurry(&mut self, first: &QueryCell, others: &mut mpsc::Receiver<Arc<QueryCell>>) {
-        let mut kept = Vec::new();
-        while let Ok(cell) = others.try_recv() {
-            kept.push(cell);
-        }
-        // One look at the schedule for all of them, by address.
-        let cells: HashSet<*const QueryCell> =
-            kept.iter().map(Arc::as_ptr).chain([ptr::from_ref(first)]).collect();
-        let now = self.clock.tick();
-        for id in self.schedule.find(|slot| cells.contains(&Arc::as_ptr(&slot.cell))) {
-            let Some(slot) = self.schedule.get_mut(id) else { continue };
-            match slot.stage {
-                Stage::Waiting => self.lanes.hurry(id, slot.route, slot.refusals > 0),
-                Stage::Idle if !slot.cell.state().is_tried() && slot.due > now => {
-                    self.schedule.set_due(id, now);
-                }
-                Stage::Idle | Stage::Running => {}
-            }
+    /// When a query is started next whose start was due at `due`.
+    fn next_start(slot: &Slot, due: Tick, now: Moment, beat: Option<Beat>) -> Tick {
+        schedule::following(slot, due, now, beat)
+    }
+
+    /// Tells a query that waits that it is not asked, if its upstream's breaker is open.
+    fn refuse(&self, id: Id) {
+        let Some(slot) = self.schedule.get(id) else { return };
+        let lane = self.lanes.route(slot.route).lane;
+        if let Some((refusal, upstream)) = self.lanes.refusal(lane) {
+            job::not_asked(&slot.cell, refusal.error(upstream), &*self.clock);
+            self.lanes.metrics(slot.route).refreshed("not_asked", 1);
         }
     }
 
     /// Starts fetches while the upstreams have places.
     fn start_fetches(&mut self) {
-        let now = self.clock.tick();
-        while let Some(departure) = self.lanes.depart() {
+        loop {
+            let schedule = &self.schedule;
+            let departure = self.lanes.depart(|id, ticket| {
+                let slot = schedule.waiting(id, ticket)?;
+                Some(Waiting { since: slot.since, calls: slot.cell.query().spec.calls() })
+            });
+            let Some(departure) = departure else { return };
+            self.note_change();
             let mut cells = Vec::with_capacity(departure.ids.len());
             for id in &departure.ids {
-                let slot = self.schedule.get_mut(*id).expect("a query that waits is not removed");
+                let slot = self.schedule.get_mut(*id).expect("only those are taken that wait");
                 slot.stage = Stage::Running;
                 slot.cell.note_fetch();
-                self.metrics.lag.observe(now.since(slot.since).as_secs_f64());
+                self.metrics.lag.observe(departure.started.since(slot.since).as_secs_f64());
                 cells.push(Arc::clone(&slot.cell));
             }
             departure.metrics.fetches.inc();
@@ -278,16 +331,97 @@ impl Engine {
         }
     }
 
-    fn note_end(&mut self, end: Ended) {
-        self.lanes.free(end.lane);
+    /// A reader came for a query that was wanted before, and waits for its first fetch: if that
+    /// waits in line it goes before the ones that nobody waits for, and if it is due later it starts
+    /// now.
+    fn hurry(&mut self, cell: &Arc<QueryCell>) {
         let now = self.clock.tick();
+        let Some(id) = self.schedule.find(cell) else { return };
+        let Some(slot) = self.schedule.get_mut(id) else { return };
+        match slot.stage {
+            Stage::Waiting => {
+                let bid = bid(id, slot, &self.lanes, slot.since);
+                slot.ticket = self.lanes.replace(slot.route, bid);
+                self.refuse(id);
+            }
+            Stage::Idle if !cell.state().is_tried() && slot.due > now => {
+                self.schedule.set_due(id, now);
+            }
+            Stage::Idle | Stage::Running => {}
+        }
+    }
+
+    fn note_end(&mut self, end: Ended) {
+        self.note_change();
+        let ran = (end.failing, end.probe);
+        let meaning = self.lanes.ended(end.lane, ran, end.started, &end.health);
+        let now = self.moments.look(&*self.clock);
         for (id, verdict) in end.verdicts {
             let Some(slot) = self.schedule.get_mut(id) else { continue };
             slot.stage = Stage::Idle;
             let missed = std::mem::take(&mut slot.missed).then_some(slot.since);
-            let again = self.try_again(id, verdict, now);
-            if let Some(start) = self.next_apart(id, verdict, now).or(missed).or(again) {
+            let again = self.try_again(id, verdict, now.tick);
+            let Some(slot) = self.schedule.get_mut(id) else { continue };
+            if missed.is_none() && verdict == Verdict::Answered {
+                slot.note_duration(now.tick.since(slot.since));
+            }
+            if let Some(start) = self.judge(id, verdict, meaning.own, now).or(missed).or(again) {
                 self.schedule.set_due(id, start);
+            }
+        }
+        match meaning.change {
+            Some(Change::Opened) => self.note_opened(end.lane),
+            Some(Change::Closed) => self.note_closed(end.lane, now.tick),
+            None => {}
+        }
+    }
+
+    /// Sets a query apart, or takes it back among the others. Gives its next start where that
+    /// changes. `own`: a failure is the query's, not its upstream's.
+    fn judge(&mut self, id: Id, verdict: Verdict, own: bool, now: Moment) -> Option<Tick> {
+        let slot = self.schedule.get_mut(id)?;
+        let route = self.lanes.route(slot.route);
+        let before = slot.standing();
+        match verdict {
+            Verdict::Answered => (slot.refusals, slot.failures) = (0, 0),
+            Verdict::Refused if route.shares_calls() => {
+                slot.refusals = slot.refusals.saturating_add(1);
+            }
+            Verdict::Refused | Verdict::Failed if own => {
+                slot.failures = slot.failures.saturating_add(1);
+            }
+            Verdict::Refused | Verdict::Failed | Verdict::Throttled => {}
+        }
+        let after = slot.standing();
+        if before != after {
+            self.lanes.metrics(slot.route).stands(before, after);
+        }
+        let query = slot.cell.query();
+        let (source, kind) = (query.source.as_str(), query.spec.kind());
+        match (before, after) {
+            (Standing::Fine, Standing::Fine) => None,
+            (_, Standing::Refused) => {
+                let refresh = slot.cell.refresh();
+                let start = apart::retry_at(now.tick, query, refresh, slot.refusals);
+                if before != Standing::Refused {
+                    let pause = apart::pause(refresh, slot.refusals);
+                    tracing::info!(source, kind, query = %query.spec, ?pause, "a refused query is set apart");
+                }
+                slot.cell.set_apart(Some(start));
+                Some(start)
+            }
+            (_, Standing::Failing) => {
+                if before != Standing::Failing {
+                    let pace = slot.pace();
+                    tracing::info!(source, kind, query = %query.spec, ?pace, "a query keeps failing and goes behind others");
+                }
+                slot.cell.set_apart(Some(slot.due));
+                None
+            }
+            (_, Standing::Fine) => {
+                slot.cell.set_apart(None);
+                let next = schedule::following(slot, slot.since, now, route.beat);
+                (next < slot.due).then_some(next)
             }
         }
     }
@@ -298,42 +432,53 @@ impl Engine {
     fn try_again(&mut self, id: Id, verdict: Verdict, now: Tick) -> Option<Tick> {
         let slot = self.schedule.get_mut(id)?;
         let on_beat = self.lanes.route(slot.route).beat.is_some();
-        let start = now.after(apart::after_failures(slot.cell.state().failures()));
-        (verdict == Verdict::Failed && on_beat && start < slot.due).then_some(start)
+        let throttled = verdict == Verdict::Throttled;
+        let start = now.after(apart::after_failures(slot.cell.state().failures(), throttled));
+        let failed = throttled || verdict == Verdict::Failed;
+        (failed && on_beat && start < slot.due).then_some(start)
     }
 
-    /// Sets a query apart, or takes it back among the others. Gives its next start while it is
-    /// apart.
-    fn next_apart(&mut self, id: Id, verdict: Verdict, now: Tick) -> Option<Tick> {
-        let slot = self.schedule.get_mut(id)?;
-        let apart = slot.refusals > 0;
-        match verdict {
-            Verdict::Refused if self.lanes.route(slot.route).shares_calls() => {
-                slot.refusals = slot.refusals.saturating_add(1);
-            }
-            Verdict::Answered => slot.refusals = 0,
-            Verdict::Refused | Verdict::Failed => {}
+    /// An upstream's breaker has opened: whoever waits for it is told.
+    fn note_opened(&mut self, lane: LaneId) {
+        if let Some((refusal, upstream)) = self.lanes.refusal(lane)
+            && let Some((source, _)) = self.lanes.names(lane)
+        {
+            let (source, cause) = (source.as_str(), refusal.error(""));
+            tracing::warn!(
+                source,
+                upstream,
+                %cause,
+                detail = cause.cause().detail(),
+                "an upstream keeps failing and is left alone but for probes"
+            );
         }
-        let gauge = &self.lanes.metrics(slot.route).apart;
-        let (query, refresh) = (slot.cell.query(), slot.cell.refresh());
-        match (apart, slot.refusals > 0) {
-            (false, true) => {
-                gauge.inc();
-                let (source, kind) = (query.source.as_str(), query.spec.kind());
-                let pause = apart::pause(refresh, slot.refusals);
-                tracing::info!(source, kind, query = %query.spec, ?pause, "a refused query is set apart");
+        for (id, ticket) in self.lanes.in_line(lane) {
+            if self.schedule.waiting(id, ticket).is_some() {
+                self.refuse(id);
             }
-            (true, false) => {
-                gauge.dec();
-                slot.cell.set_apart(None);
-            }
-            _ => {}
         }
-        (slot.refusals > 0).then(|| {
-            let start = apart::retry_at(now, query, refresh, slot.refusals);
-            slot.cell.set_apart(Some(start));
-            start
-        })
+    }
+
+    /// An upstream's breaker has closed: whoever waits for it goes, the most recently read first.
+    fn note_closed(&mut self, lane: LaneId, now: Tick) {
+        if let Some((source, upstream)) = self.lanes.names(lane) {
+            let source = source.as_str();
+            tracing::info!(source, upstream, "an upstream answers again");
+        }
+        self.line_up(lane, Some(now));
+    }
+
+    /// Gives all who wait in a lane a new place in its line; as if they had come at `now`, if that
+    /// is given.
+    fn line_up(&mut self, lane: LaneId, now: Option<Tick>) {
+        for (id, ticket) in self.lanes.take_line(lane) {
+            if self.schedule.waiting(id, ticket).is_none() {
+                continue;
+            }
+            let Some(slot) = self.schedule.get_mut(id) else { continue };
+            let bid = bid(id, slot, &self.lanes, now.unwrap_or(slot.since));
+            slot.ticket = self.lanes.replace(slot.route, bid);
+        }
     }
 
     /// Takes in `keepWarm` queries and new paces after definitions changed.
@@ -363,8 +508,11 @@ impl Engine {
     /// is looked at once more after the claim is given back.
     fn let_go(&mut self, id: Id, now: Tick) {
         let Some(slot) = self.schedule.remove(id) else { return };
-        if slot.refusals > 0 {
-            self.lanes.metrics(slot.route).apart.dec();
+        self.lanes.metrics(slot.route).stands(slot.standing(), Standing::Fine);
+        if slot.stage == Stage::Waiting
+            && let Some(lane) = self.lanes.withdraw(slot.route, slot.since)
+        {
+            self.line_up(lane, None);
         }
         self.lanes.leave(slot.route);
         let cell = slot.cell;
@@ -381,12 +529,35 @@ impl Engine {
 /// refresh interval or, apart, its pause, and what nobody can reach any more leaves at once.
 fn latest(slot: &Slot, lanes: &Lanes, now: Moment) -> Tick {
     let cell = &slot.cell;
-    if cell.is_retired() && slot.stage == Stage::Idle {
+    if cell.is_retired() && slot.stage != Stage::Running {
         now.tick
     } else if slot.refusals > 0 {
         apart::retry_at(now.tick, cell.query(), cell.refresh(), slot.refusals)
     } else {
-        schedule::latest(now, lanes.route(slot.route).beat, cell)
+        schedule::latest(slot, now, lanes.route(slot.route).beat)
+    }
+}
+
+/// A query's place in line, for a start at `at`.
+fn bid(id: Id, slot: &Slot, lanes: &Lanes, at: Tick) -> Bid {
+    let cell = &slot.cell;
+    let (class, rank) = match slot.standing() {
+        // Somebody waits: in the order of arrival.
+        _ if cell.is_awaited() => (Class::First, at.0),
+        Standing::Fine => (Class::Regular, line::rank(at, cell.last_read())),
+        Standing::Failing | Standing::Refused => (Class::Failing, line::rank(at, cell.last_read())),
+    };
+    let batch = lanes.route(slot.route).batch.filter(|_| slot.standing() != Standing::Refused);
+    Bid { id, class, batch, owner: cell.owner(), rank }
+}
+
+/// Numbers from 0 to 1 that nobody can guess, other replicas least.
+fn jitter() -> impl FnMut() -> f64 + Send {
+    let (random, mut count) = (RandomState::new(), 0_u32);
+    move || {
+        count = count.wrapping_add(1);
+        let [a, b, c, d, ..] = random.hash_one(count).to_le_bytes();
+        f64::from(u32::from_le_bytes([a, b, c, d])) / f64::from(u32::MAX)
     }
 }
 

@@ -22,6 +22,11 @@ use moment::Moment;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct Id(u32);
 
+/// Tells a query's places in its lane's line apart: only the latest counts. Unique among all that
+/// can be left in lines.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Ticket(pub(super) u32);
+
 /// How a scheduled query is fetched: an index into what the refresher knows about that. Queries
 /// have it in common.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -50,8 +55,64 @@ pub(super) struct Slot {
     /// A start on the grid fell due while an earlier fetch ran, whose answer cannot have what
     /// there was to ask for.
     pub(super) missed: bool,
-    /// How often in a row the upstream refused it; above zero it is set apart.
+    /// How often in a row the upstream refused it although it could share calls; above zero it
+    /// goes alone.
     pub(super) refusals: u8,
+    /// How often in a row it failed while its upstream answered others.
+    pub(super) failures: u8,
+    /// Whether a start has been due.
+    pub(super) begun: bool,
+    /// Milliseconds from a start to its answer, smoothed; 0 is unknown.
+    pub(super) takes_ms: u16,
+    /// Its place in line while it waits.
+    pub(super) ticket: Ticket,
+}
+
+/// How a query stands with its upstream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// Like others.
+    Fine,
+    /// It keeps failing.
+    Failing,
+    /// It was refused, and goes alone at growing pauses.
+    Refused,
+}
+
+/// Failures in a row that are the query's own and make it one that keeps failing. One can be bad
+/// luck.
+const FAILING: u8 = 2;
+
+/// The pace of a query that keeps failing, in refresh intervals: it recovers within two.
+const FAILING_PACE: u32 = 2;
+
+impl Slot {
+    pub(super) fn standing(&self) -> Standing {
+        match (self.refusals, self.failures) {
+            (1.., _) => Standing::Refused,
+            (0, FAILING..) => Standing::Failing,
+            (0, _) => Standing::Fine,
+        }
+    }
+
+    /// How often it is started at present.
+    pub(super) fn pace(&self) -> Duration {
+        let refresh = self.cell.refresh();
+        match self.standing() {
+            Standing::Failing => refresh.saturating_mul(FAILING_PACE),
+            Standing::Fine | Standing::Refused => refresh,
+        }
+    }
+
+    /// Notes how long an answer took from its start on.
+    pub(super) fn note_duration(&mut self, took: Duration) {
+        let took = u16::try_from(took.as_millis()).unwrap_or(u16::MAX).max(1);
+        // An eighth of what is new: one slow answer does not move starts by its length.
+        self.takes_ms = match self.takes_ms {
+            0 => took,
+            known => known - known / 8 + took / 8,
+        };
+    }
 }
 
 /// All scheduled queries, by the time of their next start.
@@ -66,9 +127,23 @@ pub(super) struct Schedule {
 impl Schedule {
     /// Adds a query whose first start is due at `due`.
     pub(super) fn add(&mut self, cell: Arc<QueryCell>, route: RouteId, due: Tick) -> Id {
-        let slot =
-            Slot { cell, route, due, since: due, stage: Stage::Idle, missed: false, refusals: 0 };
-        let id = id_of(self.slots.insert(slot));
+        let slot = Slot {
+            cell,
+            route,
+            due,
+            since: due,
+            stage: Stage::Idle,
+            missed: false,
+            refusals: 0,
+            failures: 0,
+            begun: false,
+            takes_ms: 0,
+            ticket: Ticket::default(),
+        };
+        let entry = self.slots.vacant_entry();
+        let id = id_of(entry.key());
+        slot.cell.set_place(id.0);
+        entry.insert(slot);
         self.heap.push(Reverse((due, id)));
         id
     }
@@ -103,13 +178,25 @@ impl Schedule {
     }
 
     /// A query by id.
+    pub(super) fn get(&self, id: Id) -> Option<&Slot> {
+        self.slots.get(id.0 as usize)
+    }
+
+    /// The query that waits with this ticket.
+    pub(super) fn waiting(&self, id: Id, ticket: Ticket) -> Option<&Slot> {
+        self.get(id).filter(|slot| slot.stage == Stage::Waiting && slot.ticket == ticket)
+    }
+
+    /// A query by id.
     pub(super) fn get_mut(&mut self, id: Id) -> Option<&mut Slot> {
         self.slots.get_mut(id.0 as usize)
     }
 
-    /// The queries for which this holds. Looks at all.
-    pub(super) fn find(&self, holds: impl Fn(&Slot) -> bool) -> Vec<Id> {
-        self.slots.iter().filter(|(_, slot)| holds(slot)).map(|(index, _)| id_of(index)).collect()
+    /// The query of a cell, if it is scheduled.
+    pub(super) fn find(&self, cell: &Arc<QueryCell>) -> Option<Id> {
+        let id = Id(cell.place());
+        let slot = self.slots.get(id.0 as usize)?;
+        Arc::ptr_eq(&slot.cell, cell).then_some(id)
     }
 
     /// Removes a query.
@@ -148,27 +235,25 @@ fn id_of(index: usize) -> Id {
 }
 
 /// The start after the one that was due at `due`, at `now`: on the grid of the upstream's
-/// datapoints, if it has one, and at a fixed rate otherwise. `first`: the query's very first start.
-pub(super) fn following(
-    due: Tick,
-    now: Moment,
-    beat: Option<Beat>,
-    cell: &QueryCell,
-    first: bool,
-) -> Tick {
-    let refresh = cell.refresh();
+/// datapoints, if it has one, and at a fixed rate otherwise. The query's very first start is
+/// followed sooner.
+pub(super) fn following(slot: &Slot, due: Tick, now: Moment, beat: Option<Beat>) -> Tick {
+    let pace = slot.pace();
     match beat {
-        Some(beat) => now.next(beat, refresh),
-        None if first => drifting(due.max(now.tick), refresh, cell.query()),
-        None => at_rate(due, refresh, now.tick),
+        Some(beat) => now.next(beat, pace),
+        None if !slot.begun => drifting(due.max(now.tick), pace, slot.cell.query()),
+        None => at_rate(due, pace, now.tick),
     }
 }
 
 /// The latest start of a query whose pace may have changed.
-pub(super) fn latest(now: Moment, beat: Option<Beat>, cell: &QueryCell) -> Tick {
+pub(super) fn latest(slot: &Slot, now: Moment, beat: Option<Beat>) -> Tick {
+    let pace = slot.pace();
     match beat {
-        Some(beat) => now.next(beat, cell.refresh()),
-        None => now.tick.after(spread(cell.query(), cell.refresh())),
+        Some(beat) => now.next(beat, pace),
+        // A start can be moved by half an interval; what is further away had a longer one.
+        None if slot.due <= now.tick.after(pace + pace / 2) => slot.due,
+        None => now.tick.after(spread(slot.cell.query(), pace)),
     }
 }
 
@@ -215,6 +300,36 @@ mod tests {
         Arc::new(QueryCell::new(Arc::new(query), Duration::from_secs(refresh_s), false))
     }
 
+    fn slot(cell: Arc<QueryCell>) -> Slot {
+        let mut schedule = Schedule::default();
+        let id = schedule.add(cell, ROUTE, start());
+        schedule.remove(id).unwrap()
+    }
+
+    #[test]
+    fn a_query_that_keeps_failing_is_started_half_as_often() {
+        let mut slot = slot(cell(1, 10));
+        (slot.begun, slot.failures) = (true, 1);
+        let tick = |s| start().after(Duration::from_secs(s));
+        assert_eq!((slot.standing(), slot.pace()), (Standing::Fine, Duration::from_secs(10)));
+        slot.failures = 2;
+        assert_eq!((slot.standing(), slot.pace()), (Standing::Failing, Duration::from_secs(20)));
+        assert_eq!(following(&slot, start(), at(0), None), tick(20));
+        slot.refusals = 1;
+        assert_eq!((slot.standing(), slot.pace()), (Standing::Refused, Duration::from_secs(10)));
+    }
+
+    #[test]
+    fn only_a_shorter_interval_brings_a_start_forward() {
+        let mut slot = slot(cell(1, 10));
+        let tick = |s| start().after(Duration::from_secs(s));
+        // Moved by half an interval, as phases do.
+        slot.due = tick(14);
+        assert_eq!(latest(&slot, at(0), None), tick(14));
+        slot.due = tick(100);
+        assert!(latest(&slot, at(0), None) < tick(10));
+    }
+
     /// The clocks at so many milliseconds after their start.
     fn at(millis: u64) -> Moment {
         let clock = ManualClock::default();
@@ -234,7 +349,9 @@ mod tests {
         let mut step = |now: u64| {
             let (due_id, due) = schedule.pop_due(tick(now))?;
             assert_eq!(due_id, id);
-            let next = following(due, at(now), None, &cell(1, 10), false);
+            let slot = schedule.get_mut(id).unwrap();
+            slot.begun = true;
+            let next = following(slot, due, at(now), None);
             schedule.set_due(id, next);
             Some(due)
         };
@@ -250,7 +367,7 @@ mod tests {
     fn queries_wanted_together_drift_apart() {
         let mut in_window = [0; 10];
         for i in 0..1000 {
-            let next = following(start(), at(0), None, &cell(i, 10), true);
+            let next = following(&slot(cell(i, 10)), start(), at(0), None);
             let after = u64::try_from(next.since(start()).as_millis()).unwrap();
             assert!((5000..10_000).contains(&after), "{after}");
             in_window[usize::try_from((after - 5000) / 500).unwrap()] += 1;
@@ -269,7 +386,8 @@ mod tests {
             (10, false, 75_000, 90_000),
             (300, false, 75_000, 330_000),
         ] {
-            let due = following(start(), at(now), Some(beat), &cell(1, refresh_s), first);
+            let slot = Slot { begun: !first, ..slot(cell(1, refresh_s)) };
+            let due = following(&slot, start(), at(now), Some(beat));
             let grid = start().after(Duration::from_millis(next) + moment::GRID_MARGIN);
             assert_eq!(due, grid, "{refresh_s} s at {now} ms");
         }

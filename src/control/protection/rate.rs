@@ -42,6 +42,10 @@ pub(super) struct Rate {
     limiter: Limiter,
     clock: Ticks,
     full: NonZeroU32,
+    /// A token that was taken for a call that has not started.
+    in_hand: bool,
+    /// Calls that have started without a token: fetches of several calls start as one.
+    debt: u32,
     /// From [`SLOWEST`] to 1.
     factor: f64,
     changed: Option<Tick>,
@@ -52,15 +56,28 @@ impl Rate {
         let clock = Ticks(clock);
         let full = settings.calls_per_second;
         let limiter = limiter(full, 1.0, &clock);
-        Self { limiter, clock, full, factor: 1.0, changed: None }
+        Self { limiter, clock, full, in_hand: false, debt: 0, factor: 1.0, changed: None }
     }
 
-    /// Takes a token, or says how long to wait for one.
+    /// Takes a token, or says how long to wait for one. It is kept until it is spent.
     pub(super) fn take(&mut self) -> Result<(), Duration> {
-        self.limiter.check().map_err(|not_until| {
-            // At least a tick: a wait of nothing would spin.
-            not_until.wait_time_from(self.clock.now()).max(Duration::from_millis(1))
-        })
+        while !self.in_hand {
+            self.limiter.check().map_err(|not_until| {
+                // At least a tick: a wait of nothing would spin.
+                not_until.wait_time_from(self.clock.now()).max(Duration::from_millis(1))
+            })?;
+            match self.debt.checked_sub(1) {
+                Some(less) => self.debt = less,
+                None => self.in_hand = true,
+            }
+        }
+        Ok(())
+    }
+
+    /// Spends the token, and as many more as there are calls; what is not there is owed.
+    pub(super) fn spend(&mut self, calls: u32) {
+        self.in_hand = false;
+        self.debt = self.debt.saturating_add(calls.saturating_sub(1));
     }
 
     pub(super) fn throttled(&mut self, now: Tick) {

@@ -30,11 +30,11 @@ pub(super) fn retry_at(now: Tick, query: &Query, refresh: Duration, refusals: u8
 }
 
 /// How long after failed calls in a row a query on a beat is tried again, if its next bucket does
-/// not come first: 5, 10, 20 ... seconds. Three tries in a minute, after which a minute's bucket has
-/// come; twelve in the longest hour.
-pub(super) fn after_failures(failures: u32) -> Duration {
-    const FIRST: Duration = Duration::from_secs(5);
-    FIRST.saturating_mul(1 << failures.saturating_sub(1).min(16)).min(LONGEST_PAUSE)
+/// not come first: 5, 10, 20 ... seconds, 30, 60 ... if the upstream asks for fewer calls. Three
+/// tries in a minute, after which a minute's bucket has come.
+pub(super) fn after_failures(failures: u32, throttled: bool) -> Duration {
+    let first = Duration::from_secs(if throttled { 30 } else { 5 });
+    first.saturating_mul(1 << failures.saturating_sub(1).min(16)).min(LONGEST_PAUSE)
 }
 
 #[cfg(test)]

@@ -9,8 +9,9 @@ use tokio::sync::mpsc;
 use super::lanes::{Departure, LaneId};
 use super::metrics::SourceMetrics;
 use crate::cache::QueryCell;
+use crate::control::protection::Health;
 use crate::control::schedule::Id;
-use crate::model::{Cause, Clock, FetchError, Query, Sample};
+use crate::model::{Cause, Clock, FetchError, Query, Sample, Tick};
 
 /// What an answer says about its query.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,7 +20,9 @@ pub(super) enum Verdict {
     Answered,
     /// The question is wrong.
     Refused,
-    /// Nothing: the call failed.
+    /// Nothing: the upstream is too busy.
+    Throttled,
+    /// The call failed.
     Failed,
 }
 
@@ -28,9 +31,9 @@ impl Verdict {
         match answer {
             Ok(_) | Err(FetchError::NoData(_)) => Self::Answered,
             Err(FetchError::Invalid(_)) => Self::Refused,
+            Err(FetchError::Throttled(_)) => Self::Throttled,
             Err(
                 FetchError::Denied(_)
-                | FetchError::Throttled(_)
                 | FetchError::Timeout(_)
                 | FetchError::Unavailable(_)
                 | FetchError::Malformed(_),
@@ -42,22 +45,27 @@ impl Verdict {
 /// A fetch that ended: whose lane it ran in, and the queries it carried.
 pub(super) struct Ended {
     pub(super) lane: LaneId,
+    /// As in [`Departure`].
+    pub(super) failing: bool,
+    pub(super) probe: bool,
+    pub(super) started: Tick,
+    pub(super) health: Health,
     pub(super) verdicts: Vec<(Id, Verdict)>,
 }
 
 /// Tells of the end of a fetch however it ends: a place that is never given back would close its
 /// lane bit by bit.
 struct Report {
-    lane: LaneId,
-    verdicts: Vec<(Id, Verdict)>,
+    ended: Option<Ended>,
     sender: mpsc::UnboundedSender<Ended>,
 }
 
 impl Drop for Report {
     fn drop(&mut self) {
-        let verdicts = std::mem::take(&mut self.verdicts);
-        // Fails only when the refresher is gone, and then nobody counts.
-        let _ = self.sender.send(Ended { lane: self.lane, verdicts });
+        if let Some(ended) = self.ended.take() {
+            // Fails only when the refresher is gone, and then nobody counts.
+            let _ = self.sender.send(ended);
+        }
     }
 }
 
@@ -69,10 +77,12 @@ pub(super) fn run(
     clock: Arc<dyn Clock>,
     sender: mpsc::UnboundedSender<Ended>,
 ) -> impl Future<Output = ()> + Send {
-    let Departure { lane, source, metrics, ids } = departure;
+    let Departure { lane, source, metrics, ids, failing, probe, started } = departure;
     let verdicts = ids.into_iter().map(|id| (id, Verdict::Failed)).collect();
+    let health = Health::Down(Cause::new("the fetch was given up"));
+    let ended = Ended { lane, failing, probe, started, health, verdicts };
     // Made before the task runs: one that is dropped before its first step tells of its end too.
-    let mut report = Report { lane, verdicts, sender };
+    let mut report = Report { ended: Some(ended), sender };
     async move {
         let queries: Vec<Arc<Query>> = cells.iter().map(|cell| Arc::clone(cell.query())).collect();
         // Inside of the block, because a source may panic before it gives a future, too.
@@ -83,10 +93,13 @@ pub(super) fn run(
             let cause =
                 Cause::new("reading the source failed with a defect of Tidepole; see its log");
             vec![Err(FetchError::Unavailable(cause)); cells.len()]
-        }
-        .into_iter();
+        };
+        let health = Health::of(&answers);
+        let mut answers = answers.drain(..);
+        let ended = report.ended.as_mut().expect("it is sent when the report goes");
+        ended.health = health;
         let mut tally = Tally::default();
-        for (cell, (_, verdict)) in cells.iter().zip(&mut report.verdicts) {
+        for (cell, (_, verdict)) in cells.iter().zip(&mut ended.verdicts) {
             let answer = answers.next().unwrap_or_else(|| {
                 let cause = Cause::new("the source gave fewer answers than questions");
                 Err(FetchError::Malformed(cause))
@@ -116,6 +129,15 @@ impl Tally {
             metrics.refreshed(outcome, count);
         }
     }
+}
+
+/// Puts the error of a query into its cell that was due and not asked. Its upstream's breaker is in
+/// the log already.
+pub(super) fn not_asked(cell: &QueryCell, error: FetchError, clock: &dyn Clock) {
+    let query = cell.query();
+    let (source, kind) = (query.source.as_str(), query.spec.kind());
+    tracing::debug!(source, kind, query = %query.spec, cause = %error, "not asked");
+    cell.complete(Err(error), clock.tick(), clock.now());
 }
 
 /// Puts an answer into its cell and logs it when it changes what we know.

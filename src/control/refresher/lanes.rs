@@ -1,24 +1,29 @@
 //! The upstreams that wanted queries name, and the way of each query to its own.
 //!
-//! Each upstream of a source has a lane: as many fetches as the source allows for one upstream, the
-//! rest waits in line. A lane exists while a scheduled query needs it, so their number is bounded by
-//! what definitions name. How a query is handled ([`Dispatch`]) is asked once, when it enters the
-//! schedule; queries that are handled alike share a route.
+//! Each upstream of a source has a lane: as many fetches as the source allows for one upstream, no
+//! faster than its rate, none while its breaker is open; the rest waits in line. A lane exists while
+//! a scheduled query needs it, so their number is bounded by what definitions name. How a query is
+//! handled ([`Dispatch`]) is asked once, when it enters the schedule; queries that are handled alike
+//! share a route.
 //!
-//! [`Lane::has_place`] is where it is decided whether an upstream gets another fetch.
+//! [`Lanes::depart`] is where it is decided whether an upstream gets another fetch.
 
-use std::collections::{BTreeMap, HashMap};
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap, HashMap};
 use std::sync::Arc;
 
 use slab::Slab;
 
-use super::line::{Class, Line};
+use super::board::Upstream;
+use super::line::{Bid, Class};
 use super::metrics::{RefreshMetrics, SourceMetrics};
-use crate::control::schedule::{Id, RouteId};
-use crate::model::{Batch, Beat, Dispatch, Query, Source, SourceName};
+use crate::control::protection::{Change, Health, Protection, Refusal};
+use crate::control::refresher::lane::Lane;
+use crate::control::schedule::{Id, RouteId, Ticket};
+use crate::model::{Batch, Beat, Clock, Dispatch, Query, Source, SourceName, Tick};
 
 /// Identifies a lane, while a route leads there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct LaneId(usize);
 
 /// How the queries that share it are handled.
@@ -38,27 +43,18 @@ impl Route {
     }
 }
 
-/// One upstream's line of fetches.
-pub(super) struct Lane {
-    source: usize,
-    upstream: Arc<str>,
-    line: Line,
-    running: usize,
-    width: usize,
-    routes: HashMap<(Option<Batch>, Option<Beat>), RouteId>,
-    /// Whether it is on the list of lanes to look at.
-    stirred: bool,
-}
-
-impl Lane {
-    /// Whether another fetch may start.
-    fn has_place(&self) -> bool {
-        self.running < self.width
-    }
+/// A query that waits in line.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Waiting {
+    /// When the start was due that it waits for.
+    pub(super) since: Tick,
+    /// Calls that a fetch of it alone takes.
+    pub(super) calls: u32,
 }
 
 /// A source, and its lanes by upstream.
 struct Origin {
+    name: SourceName,
     source: Arc<dyn Source>,
     lanes: HashMap<Arc<str>, LaneId>,
     queued: usize,
@@ -71,6 +67,20 @@ pub(super) struct Departure {
     pub(super) source: Arc<dyn Source>,
     pub(super) metrics: SourceMetrics,
     pub(super) ids: Vec<Id>,
+    /// Whether these are queries that keep failing.
+    pub(super) failing: bool,
+    /// Whether this decides if the breaker closes.
+    pub(super) probe: bool,
+    pub(super) started: Tick,
+}
+
+/// What the end of a fetch means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Meaning {
+    /// A failure is that of the queries: the upstream answers others.
+    pub(super) own: bool,
+    /// How the breaker changed.
+    pub(super) change: Option<Change>,
 }
 
 /// All lanes and routes.
@@ -81,11 +91,17 @@ pub(super) struct Lanes {
     routes: Slab<Route>,
     /// Lanes in which something changed.
     stirred: Vec<LaneId>,
+    /// When to look at lanes again that wait for their rate or breaker. What is left over from lanes
+    /// that went does no harm.
+    wakes: BinaryHeap<Reverse<(Tick, LaneId)>>,
+    tickets: u32,
+    clock: Arc<dyn Clock>,
 }
 
 impl Lanes {
     pub(super) fn new(
         sources: BTreeMap<SourceName, Arc<dyn Source>>,
+        clock: Arc<dyn Clock>,
         metrics: &RefreshMetrics,
     ) -> Self {
         let mut lanes = Self {
@@ -94,11 +110,14 @@ impl Lanes {
             open: Slab::new(),
             routes: Slab::new(),
             stirred: Vec::new(),
+            wakes: BinaryHeap::new(),
+            tickets: 0,
+            clock,
         };
         for (name, source) in sources {
             let metrics = metrics.of_source(&name);
-            lanes.by_name.insert(name, lanes.origins.len());
-            lanes.origins.push(Origin { source, lanes: HashMap::new(), queued: 0, metrics });
+            lanes.by_name.insert(name.clone(), lanes.origins.len());
+            lanes.origins.push(Origin { name, source, lanes: HashMap::new(), queued: 0, metrics });
         }
         lanes
     }
@@ -107,7 +126,7 @@ impl Lanes {
     pub(super) fn enter(&mut self, query: &Query) -> Option<RouteId> {
         let source = *self.by_name.get(&query.source)?;
         let Dispatch { upstream, batch, beat } = self.origins[source].source.dispatch(query);
-        let lane = self.lane(source, upstream);
+        let lane = self.lane(source, upstream, query);
         let known = self.open[lane.0].routes.get(&(batch, beat)).copied();
         let route = known.unwrap_or_else(|| {
             let index = self.routes.insert(Route { lane, batch, beat, members: 0 });
@@ -121,27 +140,24 @@ impl Lanes {
         Some(route)
     }
 
-    fn lane(&mut self, source: usize, upstream: Arc<str>) -> LaneId {
+    fn lane(&mut self, source: usize, upstream: Arc<str>, query: &Query) -> LaneId {
         let origin = &mut self.origins[source];
         if let Some(lane) = origin.lanes.get(&upstream) {
             return *lane;
         }
-        let lane = LaneId(self.open.insert(Lane {
-            source,
-            upstream: Arc::clone(&upstream),
-            line: Line::default(),
-            running: 0,
-            width: origin.source.concurrency().max(1),
-            routes: HashMap::new(),
-            stirred: false,
-        }));
+        let protection = origin.source.protection(query).map(|settings| {
+            Protection::new(&settings, Arc::clone(&self.clock), Box::new(super::jitter()))
+        });
+        let width = origin.source.concurrency();
+        let lane = Lane::new(source, Arc::clone(&upstream), width, protection);
+        let lane = LaneId(self.open.insert(lane));
         origin.lanes.insert(upstream, lane);
         origin.metrics.lanes(origin.lanes.len());
         lane
     }
 
     /// Takes back the route of a query that left the schedule, and with the last query of a lane
-    /// the lane. A query leaves only while no fetch of it waits or runs.
+    /// the lane. A query leaves only while no fetch of it runs.
     pub(super) fn leave(&mut self, route: RouteId) {
         let Some(found) = self.routes.get_mut(route.0 as usize) else { return };
         found.members -= 1;
@@ -170,53 +186,147 @@ impl Lanes {
         &self.origins[self.open[self.route(route).lane.0].source].metrics
     }
 
-    /// Puts a query into its lane's line; `alone`: it shares no call, whatever its route says.
-    pub(super) fn push(&mut self, id: Id, route: RouteId, class: Class, alone: bool) {
-        let Route { lane, batch, .. } = *self.route(route);
+    /// Names of a lane's source and upstream.
+    pub(super) fn names(&self, lane: LaneId) -> Option<(&SourceName, &str)> {
+        let lane = self.open.get(lane.0)?;
+        Some((&self.origins[lane.source].name, &*lane.upstream))
+    }
+
+    /// Why a query of this lane that is due is not asked, and whom it would have asked; none when
+    /// it is only a matter of its turn.
+    pub(super) fn refusal(&self, lane: LaneId) -> Option<(Refusal, &str)> {
+        let lane = self.open.get(lane.0)?;
+        Some((lane.protection.as_ref()?.refusal()?, &*lane.upstream))
+    }
+
+    /// Puts a query into its lane's line, for a start that was due at `since`.
+    pub(super) fn push(&mut self, route: RouteId, bid: Bid, since: Tick) -> Ticket {
+        let ticket = self.ticket();
+        let lane = self.route(route).lane;
         let found = &mut self.open[lane.0];
-        found.line.push(id, class, batch.filter(|_| !alone));
+        found.line.push(bid, ticket);
+        found.note_waiting(since);
         let origin = &mut self.origins[found.source];
         origin.queued += 1;
         origin.metrics.queued(origin.queued);
         self.stir(lane);
+        ticket
     }
 
-    /// Puts a query that waits in its lane's line before those that nobody waits for.
-    pub(super) fn hurry(&mut self, id: Id, route: RouteId, alone: bool) {
-        let Route { lane, batch, .. } = *self.route(route);
-        self.open[lane.0].line.hurry(id, batch.filter(|_| !alone));
+    /// Gives a query that waits another place in line.
+    pub(super) fn replace(&mut self, route: RouteId, bid: Bid) -> Ticket {
+        let ticket = self.ticket();
+        let lane = self.route(route).lane;
+        self.open[lane.0].line.push(bid, ticket);
+        self.stir(lane);
+        ticket
     }
 
-    /// Gives back the place of a fetch that ended.
-    pub(super) fn free(&mut self, lane: LaneId) {
-        if let Some(found) = self.open.get_mut(lane.0) {
-            found.running -= 1;
-            self.stir(lane);
+    /// Takes back the place of a query that leaves while it waits. The places are to be sorted out
+    /// when most of them are of no use any more: then its lane is given.
+    pub(super) fn withdraw(&mut self, route: RouteId, since: Tick) -> Option<LaneId> {
+        let lane = self.route(route).lane;
+        let found = &mut self.open[lane.0];
+        found.note_gone(since);
+        let origin = &mut self.origins[found.source];
+        origin.queued -= 1;
+        origin.metrics.queued(origin.queued);
+        (found.line.places() > 2 * found.queued + 64).then_some(lane)
+    }
+
+    /// Empties a lane's line, to be filled anew by [`Lanes::replace`].
+    pub(super) fn take_line(&mut self, lane: LaneId) -> Vec<(Id, Ticket)> {
+        let Some(found) = self.open.get_mut(lane.0) else { return Vec::new() };
+        std::mem::take(&mut found.line).all().collect()
+    }
+
+    /// All that have a place in a lane's line, and some that have none any more.
+    pub(super) fn in_line(&self, lane: LaneId) -> Vec<(Id, Ticket)> {
+        self.open.get(lane.0).map(|lane| lane.line.all().collect()).unwrap_or_default()
+    }
+
+    fn ticket(&mut self) -> Ticket {
+        // Wraps after four billion, when no place of that age can be left.
+        self.tickets = self.tickets.wrapping_add(1);
+        Ticket(self.tickets)
+    }
+
+    /// Gives back the place of a fetch that ended, and says what its end means.
+    pub(super) fn ended(
+        &mut self,
+        lane: LaneId,
+        (failing, probe): (bool, bool),
+        started: Tick,
+        health: &Health,
+    ) -> Meaning {
+        let now = self.clock.tick();
+        let Some(found) = self.open.get_mut(lane.0) else {
+            return Meaning { own: true, change: None };
+        };
+        let meaning = found.ended((failing, probe), started, health, now);
+        self.stir(lane);
+        meaning
+    }
+
+    /// When to look again, if nothing else happens.
+    pub(super) fn next_wake(&self) -> Option<Tick> {
+        self.wakes.peek().map(|Reverse((tick, _))| *tick)
+    }
+
+    /// The next fetch that may start, in whatever lane; it has its place from now on. `look` says
+    /// who waits with which ticket.
+    pub(super) fn depart(
+        &mut self,
+        look: impl Fn(Id, Ticket) -> Option<Waiting>,
+    ) -> Option<Departure> {
+        let now = self.clock.tick();
+        while let Some(&Reverse((tick, lane))) = self.wakes.peek()
+            && tick <= now
+        {
+            self.wakes.pop();
+            if let Some(found) = self.open.get_mut(lane.0) {
+                found.parked = None;
+                self.stir(lane);
+            }
         }
-    }
-
-    /// The next fetch that may start, in whatever lane; it has its place from now on.
-    pub(super) fn depart(&mut self) -> Option<Departure> {
         while let Some(&lane) = self.stirred.last() {
             let found = &mut self.open[lane.0];
-            if found.has_place()
-                && let Some(ids) = found.line.take()
-            {
-                found.running += 1;
-                let origin = &mut self.origins[found.source];
-                origin.queued -= ids.len();
-                origin.metrics.queued(origin.queued);
-                return Some(Departure {
-                    lane,
-                    source: Arc::clone(&origin.source),
-                    metrics: origin.metrics.clone(),
-                    ids,
-                });
+            match found.take(&look) {
+                Err(Some(until)) if found.parked.is_none_or(|parked| until < parked) => {
+                    found.parked = Some(until);
+                    self.wakes.push(Reverse((until, lane)));
+                }
+                Err(_) => {}
+                Ok((class, ids, probe)) => {
+                    let origin = &mut self.origins[found.source];
+                    origin.queued -= ids.len();
+                    origin.metrics.queued(origin.queued);
+                    return Some(Departure {
+                        lane,
+                        source: Arc::clone(&origin.source),
+                        metrics: origin.metrics.clone(),
+                        ids,
+                        failing: class == Class::Failing,
+                        probe,
+                        started: now,
+                    });
+                }
             }
-            found.stirred = false;
+            self.open[lane.0].stirred = false;
             self.stirred.pop();
         }
         None
+    }
+
+    /// How the upstreams are doing, by source and name.
+    pub(super) fn upstreams(&self) -> Vec<Upstream> {
+        let now = self.clock.tick();
+        let lanes = self.open.iter();
+        let mut rows: Vec<_> = lanes
+            .map(|(_, lane)| lane.shown(self.origins[lane.source].name.clone(), now))
+            .collect();
+        rows.sort_unstable_by(|a, b| (&a.source, &a.upstream).cmp(&(&b.source, &b.upstream)));
+        rows
     }
 
     fn stir(&mut self, lane: LaneId) {
@@ -275,7 +385,7 @@ mod tests {
         let metrics = RefreshMetrics::register(&telemetry);
         let source = Arc::new(Named) as Arc<dyn Source>;
         let sources = BTreeMap::from([(SourceName::new("aws"), source)]);
-        (Lanes::new(sources, &metrics), telemetry)
+        (Lanes::new(sources, Arc::new(crate::model::ManualClock::default()), &metrics), telemetry)
     }
 
     #[test]
@@ -314,19 +424,25 @@ mod tests {
             let cell =
                 crate::cache::QueryCell::new(Arc::new(unused), Duration::from_secs(1), false);
             let id = schedule.add(Arc::new(cell), route, Tick(0));
-            lanes.push(id, route, Class::Regular, false);
+            let batch = lanes.route(route).batch;
+            let bid = Bid { id, class: Class::Regular, batch, owner: 0, rank: 0 };
+            lanes.push(route, bid, Tick(0));
         }
-        let mut started: Vec<_> = std::iter::from_fn(|| lanes.depart())
+        let all = |_, _| Some(Waiting { since: Tick(0), calls: 1 });
+        let healthy = |lanes: &mut Lanes, lane| {
+            lanes.ended(lane, (false, false), Tick(0), &Health::Healthy);
+        };
+        let mut started: Vec<_> = std::iter::from_fn(|| lanes.depart(all))
             .map(|departure| (departure.lane, departure.ids.len()))
             .collect();
         started.sort_by_key(|(lane, _)| lane.0);
         let (a, b) = (LaneId(0), LaneId(1));
         assert_eq!(started, [(a, 1), (a, 1), (b, 2)]);
         assert!(telemetry.encode().contains("tidepole_refresh_queued{source=\"aws\"} 6\n"));
-        lanes.free(b);
-        assert!(lanes.depart().is_none());
-        lanes.free(a);
-        assert_eq!(lanes.depart().map(|departure| departure.lane), Some(a));
-        assert!(lanes.depart().is_none());
+        healthy(&mut lanes, b);
+        assert!(lanes.depart(all).is_none());
+        healthy(&mut lanes, a);
+        assert_eq!(lanes.depart(all).map(|departure| departure.lane), Some(a));
+        assert!(lanes.depart(all).is_none());
     }
 }

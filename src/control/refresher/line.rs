@@ -1,279 +1,266 @@
 //! The queries that wait for a place in one lane, and which go next.
 //!
-//! Pure. Queries with the same [`Batch`] go together, up to its limit; the others go alone. First
-//! reads, for which somebody waits, go before all others; within a class the query that has waited
-//! longest goes next, alone or with those it can share a call with. A batch that starts for a first
-//! read takes along whatever else of it waits.
+//! Pure. First reads, for which somebody waits, go before all others; queries that keep failing go
+//! after all others. Within a class the owners of queries take turns, one fetch each, so that one
+//! with thousands does not starve one with five; of one owner's queries the one with the lowest
+//! rank goes next ([`rank`]).
 //!
-//! Adding costs constant time; starting a batch costs its length and a look into a tree of the
-//! batches that wait.
+//! Queries with the same [`Batch`] go together, up to its limit; a batch has a turn of its own
+//! beside the owners, and within it owners take turns again. A batch that starts for a first read
+//! takes along whatever else of it waits, but nothing that keeps failing.
+//!
+//! A query that left, or that was put in another class, is not searched for: its place carries a
+//! ticket, and whoever takes says which tickets are good.
+//!
+//! Adding and taking cost the logarithm of what an owner has in line.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::time::Duration;
 
-use crate::control::schedule::Id;
-use crate::model::Batch;
+use crate::control::schedule::{Id, Ticket};
+use crate::model::{Batch, Tick};
 
 /// How pressing a fetch is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Class {
     /// The first read of a query: somebody waits for the answer.
     First = 0,
     /// A refresh.
     Regular = 1,
+    /// Another try of a query that keeps failing while its upstream answers others.
+    Failing = 2,
 }
 
-const CLASSES: [Class; 2] = [Class::First, Class::Regular];
+const CLASSES: [Class; 3] = [Class::First, Class::Regular, Class::Failing];
 
-/// Place in the order of arrival.
-type Turn = u64;
+/// Who owns a query: a hash of the namespace of its definition.
+pub(super) type Owner = u32;
 
-type Members = [VecDeque<(Turn, Id)>; CLASSES.len()];
+/// A read counts as recent by this much at most: so much longer does the least recently read
+/// query wait, and nothing waits for ever.
+const MAX_UNREAD: Duration = Duration::from_mins(1);
+
+/// The order among one owner's queries: that of their starts, with the least recently read put off.
+pub(super) fn rank(since: Tick, last_read: Option<Tick>) -> u64 {
+    let unread = last_read.map_or(MAX_UNREAD, |read| since.since(read).min(MAX_UNREAD));
+    since.after(unread).0
+}
+
+/// A place in line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Place {
+    rank: u64,
+    ticket: Ticket,
+    id: Id,
+}
+
+/// One owner's, lowest rank first.
+type Queue = BinaryHeap<Reverse<Place>>;
+
+/// Takes the first place of a queue whose ticket is good.
+fn pop(queue: &mut Queue, good: &mut dyn FnMut(Id, Ticket) -> bool) -> Option<Id> {
+    while let Some(Reverse(place)) = queue.pop() {
+        if good(place.id, place.ticket) {
+            return Some(place.id);
+        }
+    }
+    None
+}
+
+/// Members of one batch and class, whose owners take turns.
+#[derive(Default)]
+struct Members {
+    turns: VecDeque<Owner>,
+    owners: HashMap<Owner, Queue, ahash::RandomState>,
+    /// Whether the batch has a turn in the class.
+    seated: bool,
+}
+
+impl Members {
+    fn push(&mut self, owner: Owner, place: Place) {
+        let turns = &mut self.turns;
+        self.owners
+            .entry(owner)
+            .or_insert_with(|| {
+                turns.push_back(owner);
+                Queue::new()
+            })
+            .push(Reverse(place));
+    }
+
+    fn take(&mut self, limit: usize, ids: &mut Vec<Id>, good: &mut dyn FnMut(Id, Ticket) -> bool) {
+        while ids.len() < limit
+            && let Some(owner) = self.turns.pop_front()
+        {
+            let queue = self.owners.get_mut(&owner);
+            match queue.and_then(|queue| pop(queue, good)) {
+                Some(id) => {
+                    ids.push(id);
+                    self.turns.push_back(owner);
+                }
+                None => {
+                    self.owners.remove(&owner);
+                }
+            }
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.owners.values().all(BinaryHeap::is_empty)
+    }
+}
+
+/// Whose turn it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Seat {
+    Alone(Owner),
+    Together(Batch),
+}
+
+/// Those of one class.
+#[derive(Default)]
+struct Rank {
+    turns: VecDeque<Seat>,
+    /// Those that go alone. An owner has a turn exactly while it is here.
+    alone: HashMap<Owner, Queue, ahash::RandomState>,
+}
 
 /// Queries that wait.
 #[derive(Default)]
 pub(super) struct Line {
-    /// Those that go alone.
-    alone: Members,
-    /// Those that go together. Never empty ones.
-    batches: HashMap<Batch, Members, ahash::RandomState>,
-    /// The batches with a member of the class, by the arrival of the oldest. A batch with members
-    /// of both classes is in the first one's tree only.
-    turns: [BTreeMap<Turn, Batch>; CLASSES.len()],
-    next: Turn,
+    ranks: [Rank; CLASSES.len()],
+    /// Those that go together.
+    batches: HashMap<Batch, [Members; CLASSES.len()], ahash::RandomState>,
+    /// Places, those whose ticket is no good any more included.
+    places: usize,
+}
+
+/// A query that gets in line.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Bid {
+    pub(super) id: Id,
+    pub(super) class: Class,
+    /// Which others it can go with; none: it goes alone.
+    pub(super) batch: Option<Batch>,
+    pub(super) owner: Owner,
+    /// See [`rank`].
+    pub(super) rank: u64,
 }
 
 impl Line {
-    /// Adds a query at the end of its class.
-    pub(super) fn push(&mut self, id: Id, class: Class, batch: Option<Batch>) {
-        let turn = self.next;
-        self.next += 1;
-        let Some(batch) = batch else {
-            self.alone[class as usize].push_back((turn, id));
-            return;
-        };
-        let members = self.batches.entry(batch).or_default();
-        let before = place(members);
-        members[class as usize].push_back((turn, id));
-        if place(members) != before {
-            self.leave(before);
-            self.enter(batch);
-        }
-    }
-
-    /// Makes a refresh that waits a first read. Costs a search among those it waits with.
-    pub(super) fn hurry(&mut self, id: Id, batch: Option<Batch>) {
-        let members = match batch {
-            None => Some(&mut self.alone),
-            Some(batch) => self.batches.get_mut(&batch),
-        };
-        let Some(members) = members else { return };
-        let before = place(members);
-        let waiting = &mut members[Class::Regular as usize];
-        let Some(found) = waiting.iter().position(|(_, waiting)| *waiting == id) else { return };
-        waiting.remove(found);
+    /// Adds a query. Earlier tickets of it are to be no good from now on.
+    pub(super) fn push(&mut self, bid: Bid, ticket: Ticket) {
+        let Bid { id, class, batch, owner, rank } = bid;
+        self.places += 1;
+        let place = Place { rank, ticket, id };
+        let Rank { turns, alone } = &mut self.ranks[class as usize];
         if let Some(batch) = batch {
-            self.leave(before);
-            self.enter(batch);
-        }
-        self.push(id, Class::First, batch);
-    }
-
-    /// Takes the queries of the next fetch: one, or several with one [`Batch`].
-    pub(super) fn take(&mut self) -> Option<Vec<Id>> {
-        let class = CLASSES.into_iter().find(|class| {
-            !self.alone[*class as usize].is_empty() || !self.turns[*class as usize].is_empty()
-        })?;
-        let alone = self.alone[class as usize].front().map(|(turn, _)| *turn);
-        let together = self.turns[class as usize].first_key_value();
-        match (alone, together) {
-            (alone, Some((turn, batch))) if alone.is_none_or(|alone| *turn < alone) => {
-                let (turn, batch) = (*turn, *batch);
-                Some(self.take_batch((class, turn), batch))
+            let members = &mut self.batches.entry(batch).or_default()[class as usize];
+            members.push(owner, place);
+            if !members.seated {
+                members.seated = true;
+                turns.push_back(Seat::Together(batch));
             }
-            _ => self.alone[class as usize].pop_front().map(|(_, id)| vec![id]),
+        } else {
+            let queue = alone.entry(owner).or_insert_with(|| {
+                turns.push_back(Seat::Alone(owner));
+                Queue::new()
+            });
+            queue.push(Reverse(place));
         }
     }
 
-    fn take_batch(&mut self, place: (Class, Turn), batch: Batch) -> Vec<Id> {
-        self.leave(Some(place));
-        let Some(members) = self.batches.get_mut(&batch) else { return Vec::new() };
-        let limit = batch.limit.max(1);
-        let mut ids = Vec::with_capacity(limit.min(members.iter().map(VecDeque::len).sum()));
-        for waiting in members {
-            let some = waiting.len().min(limit - ids.len());
-            ids.extend(waiting.drain(..some).map(|(_, id)| id));
+    /// Takes the queries of the next fetch: one, or several with one [`Batch`]. `failing`: those
+    /// that keep failing may go, too. `good` says which tickets count.
+    pub(super) fn take(
+        &mut self,
+        failing: bool,
+        good: &mut dyn FnMut(Id, Ticket) -> bool,
+    ) -> Option<(Class, Vec<Id>)> {
+        let (mut looked, good) = (0, good);
+        let taken = self.next(failing, &mut |id, ticket| {
+            looked += 1;
+            good(id, ticket)
+        });
+        self.places -= looked;
+        taken
+    }
+
+    fn next(
+        &mut self,
+        failing: bool,
+        good: &mut dyn FnMut(Id, Ticket) -> bool,
+    ) -> Option<(Class, Vec<Id>)> {
+        for class in CLASSES {
+            if class == Class::Failing && !failing {
+                continue;
+            }
+            while let Some(seat) = self.ranks[class as usize].turns.pop_front() {
+                let ids = match seat {
+                    Seat::Alone(owner) => self.take_alone(class, owner, good),
+                    Seat::Together(batch) => self.take_batch(class, batch, good),
+                };
+                if !ids.is_empty() {
+                    return Some((class, ids));
+                }
+            }
         }
-        self.enter(batch);
+        None
+    }
+
+    /// How many places there are, those included whose ticket is no good any more.
+    pub(super) fn places(&self) -> usize {
+        self.places
+    }
+
+    /// Every query that waits; some of the tickets may be no good any more.
+    pub(super) fn all(&self) -> impl Iterator<Item = (Id, Ticket)> {
+        let alone = self.ranks.iter().flat_map(|rank| rank.alone.values());
+        let together = self.batches.values().flatten().flat_map(|members| members.owners.values());
+        alone.chain(together).flatten().map(|Reverse(place)| (place.id, place.ticket))
+    }
+
+    fn take_alone(
+        &mut self,
+        class: Class,
+        owner: Owner,
+        good: &mut dyn FnMut(Id, Ticket) -> bool,
+    ) -> Vec<Id> {
+        let Rank { turns, alone } = &mut self.ranks[class as usize];
+        let Some(queue) = alone.get_mut(&owner) else { return Vec::new() };
+        let id = pop(queue, good);
+        if queue.is_empty() {
+            alone.remove(&owner);
+        } else {
+            turns.push_back(Seat::Alone(owner));
+        }
+        id.into_iter().collect()
+    }
+
+    fn take_batch(
+        &mut self,
+        class: Class,
+        batch: Batch,
+        good: &mut dyn FnMut(Id, Ticket) -> bool,
+    ) -> Vec<Id> {
+        let Some(members) = self.batches.get_mut(&batch) else { return Vec::new() };
+        let mut ids = Vec::new();
+        let limit = batch.limit.max(1);
+        members[class as usize].take(limit, &mut ids, good);
+        if class == Class::First && !ids.is_empty() {
+            members[Class::Regular as usize].take(limit, &mut ids, good);
+        }
+        let own = &mut members[class as usize];
+        own.seated = !own.is_empty();
+        if own.seated {
+            self.ranks[class as usize].turns.push_back(Seat::Together(batch));
+        } else if members.iter().all(|members| !members.seated && members.is_empty()) {
+            self.batches.remove(&batch);
+        }
         ids
     }
-
-    /// Takes a batch out of the order.
-    fn leave(&mut self, place: Option<(Class, Turn)>) {
-        if let Some((class, turn)) = place {
-            self.turns[class as usize].remove(&turn);
-        }
-    }
-
-    /// Puts a batch into the order, or forgets it when nobody waits for it.
-    fn enter(&mut self, batch: Batch) {
-        match self.batches.get(&batch).and_then(place) {
-            Some((class, turn)) => {
-                self.turns[class as usize].insert(turn, batch);
-            }
-            None => {
-                self.batches.remove(&batch);
-            }
-        }
-    }
-}
-
-/// A batch's place in the order: its first class that has members, and the oldest of them.
-fn place(members: &Members) -> Option<(Class, Turn)> {
-    CLASSES
-        .into_iter()
-        .find_map(|class| members[class as usize].front().map(|(turn, _)| (class, *turn)))
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-    use std::time::Duration;
-
-    use proptest::prelude::*;
-
-    use super::*;
-    use crate::cache::QueryCell;
-    use crate::control::schedule::{RouteId, Schedule};
-    use crate::model::{Decimal, Query, QuerySpec, SimulatedQuery, SourceName, Tick};
-
-    fn ids(count: usize) -> Vec<Id> {
-        let query = Arc::new(Query {
-            source: SourceName::new("x"),
-            spec: QuerySpec::Simulated(SimulatedQuery::Constant(Decimal::ONE)),
-        });
-        let mut schedule = Schedule::default();
-        let mut id = |_| {
-            let cell = QueryCell::new(Arc::clone(&query), Duration::from_secs(1), false);
-            schedule.add(Arc::new(cell), RouteId(0), Tick(0))
-        };
-        (0..count).map(&mut id).collect()
-    }
-
-    fn batch(key: u64, limit: usize) -> Batch {
-        Batch { key, limit }
-    }
-
-    fn drained(line: &mut Line) -> Vec<Vec<Id>> {
-        std::iter::from_fn(|| line.take()).collect()
-    }
-
-    #[test]
-    fn the_longest_wait_goes_first_and_takes_its_batch_along() {
-        let id = ids(9);
-        let mut line = Line::default();
-        line.push(id[0], Class::Regular, None);
-        line.push(id[1], Class::Regular, Some(batch(1, 2)));
-        line.push(id[2], Class::Regular, Some(batch(2, 10)));
-        line.push(id[3], Class::Regular, None);
-        line.push(id[4], Class::Regular, Some(batch(2, 10)));
-        line.push(id[5], Class::Regular, Some(batch(1, 2)));
-        line.push(id[6], Class::Regular, Some(batch(1, 2)));
-        assert_eq!(
-            drained(&mut line),
-            [vec![id[0]], vec![id[1], id[5]], vec![id[2], id[4]], vec![id[3]], vec![id[6]]]
-        );
-        assert!(line.batches.is_empty() && line.turns.iter().all(BTreeMap::is_empty));
-    }
-
-    #[test]
-    fn what_is_left_of_a_batch_keeps_its_turn() {
-        let id = ids(5);
-        let mut line = Line::default();
-        for id in &id[..3] {
-            line.push(*id, Class::Regular, Some(batch(1, 2)));
-        }
-        line.push(id[3], Class::Regular, None);
-        line.push(id[4], Class::Regular, Some(batch(1, 2)));
-        assert_eq!(line.take(), Some(vec![id[0], id[1]]));
-        assert_eq!(line.take(), Some(vec![id[2], id[4]]), "2 waited longer than 3");
-        assert_eq!(line.take(), Some(vec![id[3]]));
-        assert_eq!(line.take(), None);
-    }
-
-    #[test]
-    fn a_first_read_goes_before_all_and_takes_its_batch_along() {
-        let id = ids(6);
-        let mut line = Line::default();
-        line.push(id[0], Class::Regular, None);
-        line.push(id[1], Class::Regular, Some(batch(1, 3)));
-        line.push(id[2], Class::Regular, Some(batch(2, 3)));
-        line.push(id[3], Class::Regular, Some(batch(2, 3)));
-        line.push(id[4], Class::First, None);
-        line.push(id[5], Class::First, Some(batch(2, 2)));
-        line.push(id[5], Class::First, Some(batch(2, 3)));
-        assert_eq!(
-            drained(&mut line),
-            [vec![id[4]], vec![id[5]], vec![id[5], id[2], id[3]], vec![id[0]], vec![id[1]]],
-            "another limit is another batch"
-        );
-    }
-
-    #[test]
-    fn a_refresh_that_somebody_waits_for_becomes_a_first_read() {
-        let id = ids(6);
-        let mut line = Line::default();
-        line.push(id[0], Class::Regular, None);
-        line.push(id[1], Class::Regular, Some(batch(1, 2)));
-        line.push(id[2], Class::Regular, Some(batch(1, 2)));
-        line.push(id[3], Class::Regular, Some(batch(1, 2)));
-        line.push(id[4], Class::Regular, None);
-        line.push(id[5], Class::Regular, Some(batch(2, 2)));
-        for (id, batch) in [
-            (id[3], Some(batch(1, 2))),
-            (id[4], None),
-            (id[5], Some(batch(2, 2))),
-            (id[5], Some(batch(2, 2))),
-            (id[5], Some(batch(3, 2))),
-        ] {
-            line.hurry(id, batch);
-        }
-        assert_eq!(
-            drained(&mut line),
-            [vec![id[3], id[1]], vec![id[4]], vec![id[5]], vec![id[0]], vec![id[2]]]
-        );
-        assert!(line.batches.is_empty() && line.turns.iter().all(BTreeMap::is_empty));
-    }
-
-    proptest! {
-        /// Against a list that is searched: each take is the oldest of the first class, with the
-        /// oldest of its batch, first reads before others.
-        #[test]
-        fn it_does_what_a_search_would(steps in proptest::collection::vec(
-            (0_u8..4, any::<bool>(), 0_u64..4), 0..200
-        )) {
-            let id = ids(steps.len());
-            let mut line = Line::default();
-            let mut list: Vec<(bool, Id, Option<Batch>)> = Vec::new();
-            for (i, (step, regular, key)) in steps.into_iter().enumerate() {
-                if step > 0 {
-                    let class = if regular { Class::Regular } else { Class::First };
-                    let shared = (key > 0).then_some(Batch { key, limit: 2 });
-                    line.push(id[i], class, shared);
-                    list.push((regular, id[i], shared));
-                } else {
-                    let mut order: Vec<_> = list.clone();
-                    order.sort_by_key(|(regular, ..)| *regular);
-                    let expected = order.first().map(|head| match head.2 {
-                        None => vec![head.1],
-                        shared => order.iter().filter(|o| o.2 == shared).take(2).map(|o| o.1).collect(),
-                    });
-                    if let Some(taken) = &expected {
-                        list.retain(|(_, id, _)| !taken.contains(id));
-                    }
-                    prop_assert_eq!(line.take(), expected);
-                }
-            }
-            prop_assert_eq!(drained(&mut line).concat().len(), list.len());
-        }
-    }
-}
+mod tests;

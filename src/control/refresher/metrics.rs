@@ -8,6 +8,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 
+use crate::control::schedule::Standing;
 use crate::model::SourceName;
 use crate::telemetry::Telemetry;
 
@@ -31,6 +32,7 @@ pub(super) struct RefreshMetrics {
     queued: Family<BySource, Gauge>,
     lanes: Family<BySource, Gauge>,
     apart: Family<BySource, Gauge>,
+    failing: Family<BySource, Gauge>,
     skipped: Family<BySource, Counter>,
     fetches: Family<BySource, Counter>,
     refreshed: Family<ByOutcome, Counter>,
@@ -42,7 +44,8 @@ pub(super) struct SourceMetrics {
     name: Arc<str>,
     queued: Gauge,
     lanes: Gauge,
-    pub(super) apart: Gauge,
+    apart: Gauge,
+    failing: Gauge,
     pub(super) skipped: Counter,
     pub(super) fetches: Counter,
     refreshed: Family<ByOutcome, Counter>,
@@ -58,6 +61,7 @@ impl RefreshMetrics {
             queued: Family::default(),
             lanes: Family::default(),
             apart: Family::default(),
+            failing: Family::default(),
             skipped: Family::default(),
             fetches: Family::default(),
             refreshed: Family::default(),
@@ -94,6 +98,11 @@ impl RefreshMetrics {
                 metrics.apart.clone(),
             );
             registry.register(
+                "refresh_failing",
+                "Queries that keep failing while their upstream answers others: they go behind these, half as often",
+                metrics.failing.clone(),
+            );
+            registry.register(
                 "refresh_skipped",
                 "Refreshes that were skipped because the previous one was still under way",
                 metrics.skipped.clone(),
@@ -120,6 +129,7 @@ impl RefreshMetrics {
             queued: self.queued.get_or_create_owned(&label),
             lanes: self.lanes.get_or_create_owned(&label),
             apart: self.apart.get_or_create_owned(&label),
+            failing: self.failing.get_or_create_owned(&label),
             skipped: self.skipped.get_or_create_owned(&label),
             fetches: self.fetches.get_or_create_owned(&label),
             refreshed: self.refreshed.clone(),
@@ -134,6 +144,17 @@ impl SourceMetrics {
 
     pub(super) fn lanes(&self, count: usize) {
         self.lanes.set(count.try_into().unwrap_or(i64::MAX));
+    }
+
+    /// Notes that a query's standing changed.
+    pub(super) fn stands(&self, before: Standing, after: Standing) {
+        let gauge = |standing| match standing {
+            Standing::Fine => None,
+            Standing::Failing => Some(&self.failing),
+            Standing::Refused => Some(&self.apart),
+        };
+        gauge(before).map(Gauge::dec);
+        gauge(after).map(Gauge::inc);
     }
 
     /// Counts refreshes that ended alike.

@@ -225,6 +225,7 @@ impl Sky {
             cell.await_first(self.clock.tick());
         }
         if !cell.is_scheduled() {
+            cell.await_first(self.clock.tick());
             assert_eq!(self.refresher.want(cell), Admission::Accepted);
         }
     }
@@ -427,7 +428,7 @@ async fn a_call_on_a_beat_that_failed_is_tried_again_before_the_next_bucket() {
         cloud.beat = Some(Beat { period: hourly, delay: Duration::from_mins(30) });
     });
     let pair = ["eu/1/a", "eu/1/b"].map(|text| of(text, hourly));
-    let down = FetchError::Throttled("slow down".into());
+    let down = FetchError::Timeout("no answer".into());
     for name in ["a", "b"] {
         sky.cloud.errors.lock().unwrap().insert(name.into(), down.clone());
     }
@@ -577,25 +578,58 @@ async fn queries_refused_together_are_not_tried_again_together() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn only_refusals_of_queries_with_company_set_apart() {
+async fn whoever_keeps_failing_goes_behind_others_and_less_often() {
     let cause = || Cause::new("x");
-    for error in [
-        FetchError::Denied(cause()),
-        FetchError::Throttled(cause()),
-        FetchError::Timeout(cause()),
-        FetchError::Unavailable(cause()),
-        FetchError::Malformed(cause()),
-        FetchError::NoData(cause()),
+    for (error, is_own) in [
+        (FetchError::Denied(cause()), true),
+        (FetchError::Timeout(cause()), true),
+        (FetchError::Unavailable(cause()), true),
+        (FetchError::Malformed(cause()), true),
+        (FetchError::Throttled(cause()), false),
+        (FetchError::NoData(cause()), false),
     ] {
+        // Silence in calls of its own may be the upstream's, until that answers somebody else.
+        let doubted = matches!(error, FetchError::Timeout(_) | FetchError::Unavailable(_));
+        let throttled = matches!(error, FetchError::Throttled(_));
         let sky = sky(minutely);
-        // 5, 10 and 20 seconds after the first failures; later ones wait for the next bucket.
-        let tries = if matches!(error, FetchError::NoData(_)) { 0 } else { 3 };
         sky.fail("m1", error);
         sky.refuse("alone");
         sky.define(["eu/1/m1", "eu/1/m2", "eu/0/alone"], MINUTE);
         sleep(Duration::from_mins(5)).await;
         sky.expect("tidepole_refresh_apart{source=\"aws\"} 0");
-        assert_eq!(sky.calls().len(), 12 + tries);
+        let failing = if is_own { 2 } else { 1 };
+        sky.expect(&format!("tidepole_refresh_failing{{source=\"aws\"}} {failing}"));
+        let calls = sky.calls();
+        let of = |name: &str| -> Vec<(&str, usize)> {
+            let mine = calls.iter().filter(|call| call.names.iter().any(|n| n == name));
+            mine.map(|call| (&call.at[..5], call.names.len())).collect()
+        };
+        let minutes = ["12:00", "12:01", "12:02", "12:03", "12:04", "12:05"];
+        assert_eq!(of("alone"), [("12:00", 1), ("12:01", 1), ("12:02", 1), ("12:04", 1)]);
+        if is_own {
+            // 5, 10 and 20 seconds after the first failures, then with every second bucket.
+            let first = [("12:00", 2), ("12:00", 1), ("12:00", 1), ("12:00", 1)];
+            let company = 1 + usize::from(doubted);
+            let later = [("12:01", company), ("12:02", 1), ("12:04", 1)];
+            assert_eq!(of("m1"), [&first[..], &later].concat());
+            assert_eq!(of("m2")[2..], minutes.map(|at| (at, 1))[2..]);
+            assert!(sky.cell("eu/1/m1").apart_until().is_some());
+        } else {
+            // An upstream that asks for fewer calls is asked once more, half a minute later.
+            let again = [("12:00", 1)].repeat(usize::from(throttled));
+            assert_eq!(
+                of("m1"),
+                [&[("12:00", 2)], &again[..], &minutes.map(|at| (at, 2))[1..]].concat()
+            );
+        }
+        // It is back with its first answer.
+        sky.heal("m1");
+        sleep(Duration::from_secs(110)).await;
+        sky.expect("tidepole_refresh_failing{source=\"aws\"} 1");
+        assert_eq!(sky.cell("eu/1/m1").apart_until(), None);
+        sky.calls();
+        sleep(MINUTE).await;
+        assert!(sky.calls().iter().any(|call| call.names.len() == 2), "{is_own}");
     }
 }
 

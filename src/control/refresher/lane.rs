@@ -1,0 +1,159 @@
+//! One upstream's line of fetches, and what bounds them.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::board::Upstream;
+use super::lanes::{Meaning, Waiting};
+use super::line::{Class, Line};
+use crate::control::protection::{Health, Permit, Protection};
+use crate::control::schedule::{Id, RouteId, Ticket};
+use crate::model::{Batch, Beat, SourceName, Tick};
+
+/// The part of a lane's places that queries may hold that keep failing: mostly they hang, and a
+/// place that hangs serves nobody.
+const FAILING_SHARE: usize = 4;
+
+/// A query that waits for its fetch longer than this is overdue: shorter waits are the order of a
+/// burst.
+const OVERDUE: Duration = Duration::from_secs(1);
+
+/// One upstream's line of fetches.
+pub(super) struct Lane {
+    /// The source's position among the origins.
+    pub(super) source: usize,
+    pub(super) upstream: Arc<str>,
+    pub(super) line: Line,
+    pub(super) routes: HashMap<(Option<Batch>, Option<Beat>), RouteId>,
+    pub(super) protection: Option<Protection>,
+    /// Queries in line.
+    pub(super) queued: usize,
+    /// The same by when their start was due.
+    waiting: BTreeMap<Tick, usize>,
+    running: usize,
+    /// Those of them that carry queries that keep failing.
+    failing: usize,
+    width: usize,
+    /// When a fetch last ended that showed the upstream alive.
+    alive: Option<Tick>,
+    /// Whether it is on the list of lanes to look at.
+    pub(super) stirred: bool,
+    /// When it is looked at again, waiting for its rate or breaker.
+    pub(super) parked: Option<Tick>,
+}
+
+impl Lane {
+    pub(super) fn new(
+        source: usize,
+        upstream: Arc<str>,
+        width: usize,
+        protection: Option<Protection>,
+    ) -> Self {
+        Self {
+            source,
+            upstream,
+            line: Line::default(),
+            routes: HashMap::new(),
+            protection,
+            queued: 0,
+            waiting: BTreeMap::new(),
+            running: 0,
+            failing: 0,
+            width: width.max(1),
+            alive: None,
+            stirred: false,
+            parked: None,
+        }
+    }
+
+    /// Takes the queries of the next fetch, and whether it is a probe. None: nothing can start
+    /// before something ends or gets in line, or before a moment.
+    pub(super) fn take(
+        &mut self,
+        look: impl Fn(Id, Ticket) -> Option<Waiting>,
+    ) -> Result<(Class, Vec<Id>, bool), Option<Tick>> {
+        if self.queued == 0 || self.running >= self.width {
+            return Err(None);
+        }
+        if let Some(Permit::NotBefore(until)) = self.protection.as_mut().map(Protection::check) {
+            return Err(Some(until));
+        }
+        let may_fail = self.failing < (self.width / FAILING_SHARE).max(1);
+        let mut calls = 1;
+        let waiting = &mut self.waiting;
+        let taken = self.line.take(may_fail, &mut |id, ticket| {
+            let Some(found) = look(id, ticket) else { return false };
+            count_out(waiting, found.since);
+            calls = calls.max(found.calls);
+            true
+        });
+        let Some((class, ids)) = taken else { return Err(None) };
+        self.queued -= ids.len();
+        self.running += 1;
+        self.failing += usize::from(class == Class::Failing);
+        let probe = self.protection.as_mut().is_some_and(|protection| protection.started(calls));
+        Ok((class, ids, probe))
+    }
+
+    /// Takes in the end of a fetch.
+    ///
+    /// A failed fetch is held against the upstream, unless that has answered another one meanwhile:
+    /// then it is held against its own queries, as is one of queries that keep failing anyway.
+    pub(super) fn ended(
+        &mut self,
+        (failing, probe): (bool, bool),
+        started: Tick,
+        health: &Health,
+        now: Tick,
+    ) -> Meaning {
+        self.running -= 1;
+        self.failing -= usize::from(failing);
+        let own = match health {
+            Health::Healthy => {
+                self.alive = Some(now);
+                true
+            }
+            Health::Down(_) => failing || self.alive.is_some_and(|alive| alive > started),
+            Health::Throttled(_) => false,
+        };
+        let heard = probe || !own || *health == Health::Healthy;
+        let protection = self.protection.as_mut().filter(|_| heard);
+        let change = protection.and_then(|protection| protection.ended(health, probe));
+        Meaning { own, change }
+    }
+
+    pub(super) fn note_waiting(&mut self, since: Tick) {
+        self.queued += 1;
+        *self.waiting.entry(since).or_default() += 1;
+    }
+
+    pub(super) fn note_gone(&mut self, since: Tick) {
+        self.queued -= 1;
+        count_out(&mut self.waiting, since);
+    }
+
+    /// How it is doing.
+    pub(super) fn shown(&self, source: SourceName, now: Tick) -> Upstream {
+        let overdue = self.waiting.range(..now.before(OVERDUE)).map(|(_, count)| *count).sum();
+        Upstream {
+            source,
+            upstream: Arc::clone(&self.upstream),
+            phase: self.protection.as_ref().map(Protection::phase),
+            calls_per_second: self.protection.as_ref().map(Protection::allowed_per_second),
+            running: self.running,
+            queued: self.queued,
+            overdue,
+            waiting_since: self.waiting.first_key_value().map(|(since, _)| *since),
+        }
+    }
+}
+
+fn count_out(waiting: &mut BTreeMap<Tick, usize>, since: Tick) {
+    if let Some(count) = waiting.get_mut(&since) {
+        *count -= 1;
+        if *count == 0 {
+            waiting.remove(&since);
+        }
+    }
+}

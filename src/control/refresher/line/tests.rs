@@ -1,0 +1,252 @@
+use std::collections::HashMap as Map;
+use std::sync::Arc;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::cache::QueryCell;
+use crate::control::schedule::{RouteId, Schedule};
+use crate::model::{Decimal, Query, QuerySpec, SimulatedQuery, SourceName};
+
+fn ids(count: usize) -> Vec<Id> {
+    let query = Arc::new(Query {
+        source: SourceName::new("x"),
+        spec: QuerySpec::Simulated(SimulatedQuery::Constant(Decimal::ONE)),
+    });
+    let mut schedule = Schedule::default();
+    let mut id = |_| {
+        let cell = QueryCell::new(Arc::clone(&query), Duration::from_secs(1), false);
+        schedule.add(Arc::new(cell), RouteId(0), Tick(0))
+    };
+    (0..count).map(&mut id).collect()
+}
+
+fn batch(key: u64, limit: usize) -> Option<Batch> {
+    Some(Batch { key, limit })
+}
+
+/// A line whose queries are named by their position.
+#[derive(Default)]
+struct Hall {
+    line: Line,
+    names: Vec<Id>,
+    tickets: Map<Id, Ticket>,
+    time: u64,
+}
+
+impl Hall {
+    fn new(count: usize) -> Self {
+        Self { names: ids(count), ..Self::default() }
+    }
+
+    /// Of one owner, in the order of arrival.
+    fn push(&mut self, name: usize, class: Class, batch: Option<Batch>) {
+        self.push_of(0, name, class, batch);
+    }
+
+    fn push_of(&mut self, owner: Owner, name: usize, class: Class, batch: Option<Batch>) {
+        self.time += 1;
+        let bid = Bid { id: self.names[name], class, batch, owner, rank: self.time };
+        let ticket = Ticket(u32::try_from(self.time).unwrap());
+        self.line.push(bid, ticket);
+        self.tickets.insert(self.names[name], ticket);
+    }
+
+    fn take(&mut self, failing: bool) -> Option<Vec<usize>> {
+        let tickets = &mut self.tickets;
+        let mut good = |id: Id, ticket: Ticket| {
+            let good = tickets.get(&id) == Some(&ticket);
+            if good {
+                tickets.remove(&id);
+            }
+            good
+        };
+        let (_, ids) = self.line.take(failing, &mut good)?;
+        let name = |id: &Id| self.names.iter().position(|name| name == id).unwrap();
+        Some(ids.iter().map(name).collect())
+    }
+
+    fn drain(&mut self) -> Vec<Vec<usize>> {
+        std::iter::from_fn(|| self.take(true)).collect()
+    }
+
+    fn is_bare(&self) -> bool {
+        self.line.places() == 0
+            && self.line.batches.is_empty()
+            && self.line.ranks.iter().all(|rank| rank.turns.is_empty() && rank.alone.is_empty())
+    }
+}
+
+use Class::{Failing, First, Regular};
+
+#[test]
+fn batches_and_those_that_go_alone_take_turns() {
+    let mut hall = Hall::new(9);
+    hall.push(0, Regular, None);
+    hall.push(1, Regular, batch(1, 2));
+    hall.push(2, Regular, batch(2, 10));
+    hall.push(3, Regular, None);
+    hall.push(4, Regular, batch(2, 10));
+    hall.push(5, Regular, batch(1, 2));
+    hall.push(6, Regular, batch(1, 2));
+    assert_eq!(hall.drain(), [vec![0], vec![1, 5], vec![2, 4], vec![3], vec![6]]);
+    assert!(hall.is_bare());
+}
+
+#[test]
+fn a_first_read_goes_before_all_and_takes_its_batch_along() {
+    let mut hall = Hall::new(9);
+    hall.push(8, Failing, batch(2, 3));
+    hall.push(0, Regular, None);
+    hall.push(1, Regular, batch(1, 3));
+    hall.push(2, Regular, batch(2, 3));
+    hall.push(3, Regular, batch(2, 3));
+    hall.push(4, First, None);
+    hall.push(5, First, batch(2, 2));
+    hall.push(6, First, batch(2, 3));
+    assert_eq!(hall.take(false), Some(vec![4]));
+    assert_eq!(hall.take(false), Some(vec![5]), "another limit is another batch");
+    assert_eq!(hall.take(false), Some(vec![6, 2, 3]));
+    assert_eq!(hall.take(false), Some(vec![0]));
+    assert_eq!(hall.take(false), Some(vec![1]));
+    assert_eq!(hall.take(false), None);
+    assert_eq!(hall.take(true), Some(vec![8]), "what fails goes with nobody else");
+    assert!(hall.is_bare());
+}
+
+#[test]
+fn owners_take_turns_whatever_they_have() {
+    let mut hall = Hall::new(1010);
+    for name in 0..1000 {
+        hall.push_of(1, name, Regular, None);
+    }
+    for name in 1000..1005 {
+        hall.push_of(2, name, Regular, None);
+    }
+    let first_ten: Vec<usize> = (0..10).filter_map(|_| hall.take(false)).flatten().collect();
+    assert_eq!(first_ten, [0, 1000, 1, 1001, 2, 1002, 3, 1003, 4, 1004]);
+    assert_eq!(hall.drain().len(), 995);
+    assert!(hall.is_bare());
+}
+
+#[test]
+fn owners_take_turns_within_a_batch() {
+    let mut hall = Hall::new(20);
+    for name in 0..8 {
+        hall.push_of(1, name, Regular, batch(1, 4));
+    }
+    hall.push_of(2, 8, Regular, batch(1, 4));
+    hall.push_of(2, 9, Regular, batch(1, 4));
+    assert_eq!(hall.drain(), [vec![0, 8, 1, 9], vec![2, 3, 4, 5], vec![6, 7]]);
+}
+
+#[test]
+fn a_query_that_is_hurried_or_leaves_is_not_taken_twice() {
+    let mut hall = Hall::new(4);
+    (0..4).for_each(|name| hall.push(name, Regular, None));
+    hall.push(2, First, None);
+    let gone = hall.names[1];
+    hall.tickets.remove(&gone);
+    assert_eq!(hall.drain(), [vec![2], vec![0], vec![3]]);
+    assert!(hall.is_bare());
+}
+
+#[test]
+fn the_least_recently_read_wait_longest_but_not_for_ever() {
+    let second = |s: u64| Tick(1_000_000 + s * 1000);
+    let ranks = [
+        rank(second(0), Some(second(0))),
+        rank(second(0), Some(Tick(1_000_000 - 15_000))),
+        // A start that was due a minute later and is read at once goes before one that nobody has
+        // read for longer, and after one that was read before.
+        rank(second(59), Some(second(59))),
+        rank(second(0), Some(Tick(0))),
+        rank(second(61), Some(second(61))),
+    ];
+    assert!(ranks.is_sorted(), "{ranks:?}");
+    assert_eq!(rank(second(0), Some(Tick(0))), rank(second(0), None));
+}
+
+/// One step of the model: a push, or a take when there is none.
+#[derive(Clone, Debug)]
+struct Step {
+    class: Option<Class>,
+    owner: Owner,
+    key: u64,
+    rank: u64,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let class = prop_oneof![
+        Just(None),
+        Just(Some(First)),
+        Just(Some(Regular)),
+        Just(Some(Regular)),
+        Just(Some(Failing))
+    ];
+    (class, 0..3_u32, 0..3_u64, 0..5_u64).prop_map(|(class, owner, key, rank)| Step {
+        class,
+        owner,
+        key,
+        rank,
+    })
+}
+
+proptest! {
+    /// Against a list that is searched: each take is of the first class there is, the lowest rank
+    /// of its owner, with others of its batch and no more than fit; nothing is lost or taken twice.
+    #[test]
+    fn it_does_what_a_search_would(steps in proptest::collection::vec(step(), 0..200)) {
+        let id = ids(steps.len());
+        let mut line = Line::default();
+        let mut list: Vec<(Id, Ticket, Step)> = Vec::new();
+        for (i, step) in steps.into_iter().enumerate() {
+            let shared = (step.key > 0).then_some(Batch { key: step.key, limit: 2 });
+            if let Some(class) = step.class {
+                let bid =
+                    Bid { id: id[i], class, batch: shared, owner: step.owner, rank: step.rank };
+                let ticket = Ticket(u32::try_from(i).unwrap());
+                line.push(bid, ticket);
+                list.push((id[i], ticket, step));
+                continue;
+            }
+            let taken = line.take(true, &mut |id, ticket| {
+                list.iter().any(|(other, held, _)| (*other, *held) == (id, ticket))
+            });
+            let first = list.iter().map(|(_, _, step)| step.class).min().flatten();
+            prop_assert_eq!(taken.as_ref().map(|(class, _)| *class), first);
+            let Some((class, taken)) = taken else { continue };
+            let of = |id: &Id| list.iter().find(|(other, ..)| other == id).unwrap().2.clone();
+            let head = of(&taken[0]);
+            let most = if head.key > 0 { 2 } else { 1 };
+            prop_assert!(taken.len() <= most);
+            for id in &taken {
+                let step = of(id);
+                prop_assert_eq!(step.key, head.key);
+                let lower = list.iter().filter(|(other, _, s)| {
+                    (s.class, s.owner, s.key) == (step.class, step.owner, step.key)
+                        && s.rank < step.rank
+                        && !taken.contains(other)
+                });
+                prop_assert_eq!(lower.count(), 0, "the lowest rank of its owner goes first");
+            }
+            // As many of the batch as fit.
+            let company = list.iter().filter(|(_, _, s)| {
+                s.key == head.key && (s.class == Some(class)
+                    || class == First && s.class == Some(Regular))
+            });
+            if head.key > 0 {
+                prop_assert_eq!(taken.len(), company.count().min(2));
+            }
+            list.retain(|(id, ..)| !taken.contains(id));
+        }
+        let mut left: Vec<Id> = std::iter::from_fn(|| line.take(true, &mut |id, ticket| {
+            list.iter().any(|(other, held, _)| (*other, *held) == (id, ticket))
+        })).flat_map(|(_, ids)| ids).collect();
+        left.sort_unstable();
+        let mut expected: Vec<Id> = list.iter().map(|(id, ..)| *id).collect();
+        expected.sort_unstable();
+        prop_assert_eq!(left, expected);
+        prop_assert!(line.batches.is_empty());
+    }
+}
