@@ -91,19 +91,20 @@ impl fmt::Debug for Catalog {
 }
 
 /// A cell for every complete query: the one it had, or a new one. Its pace is the shortest
-/// refresh that any of its definitions asks for.
+/// refresh that any of its definitions asks for; its owner is that of the oldest.
 fn cells_for(entries: &[Arc<Entry>], before: &Snapshot) -> HashMap<Arc<Query>, Arc<QueryCell>> {
-    let mut paces: HashMap<&Arc<Query>, (std::time::Duration, bool)> = HashMap::new();
+    let mut paces: HashMap<&Arc<Query>, (std::time::Duration, bool, Option<&str>)> = HashMap::new();
     for entry in entries {
         if let QueryTemplate::Fixed(query) = &entry.query {
-            let pace = paces.entry(query).or_insert((entry.policy.refresh, false));
+            let owner = entry.id.namespace.as_deref();
+            let pace = paces.entry(query).or_insert((entry.policy.refresh, false, owner));
             pace.0 = pace.0.min(entry.policy.refresh);
             pace.1 |= entry.policy.keep_warm;
         }
     }
     paces
         .into_iter()
-        .map(|(query, (refresh, keep_warm))| {
+        .map(|(query, (refresh, keep_warm, owner))| {
             let cell = match before.cell(query) {
                 Some(cell) => {
                     cell.set_pace(refresh, keep_warm);
@@ -111,6 +112,7 @@ fn cells_for(entries: &[Arc<Entry>], before: &Snapshot) -> HashMap<Arc<Query>, A
                 }
                 None => Arc::new(QueryCell::new(Arc::clone(query), refresh, keep_warm)),
             };
+            cell.set_owner(owner);
             (Arc::clone(query), cell)
         })
         .collect()

@@ -9,7 +9,7 @@ use arc_swap::{ArcSwap, Guard};
 use jiff::Timestamp;
 use tokio::sync::Notify;
 
-use crate::cache::EntryState;
+use crate::cache::{EntryState, PHASES, ReadPhases};
 use crate::model::{CLAIM_LAPSE, Claim, FetchError, Query, Sample, Tick};
 
 /// A tick that has not come: of a cell that nobody has read, to which no HPA has referred, or that is
@@ -51,6 +51,8 @@ pub struct QueryCell {
     fetches: AtomicU64,
     /// Tick of the next attempt of a query that is set apart from those it could share calls with.
     apart_until: AtomicU64,
+    /// When in the refresh interval it is read.
+    phases: ReadPhases,
     /// Woken at the end of every fetch.
     fetched: Notify,
 }
@@ -75,6 +77,7 @@ impl QueryCell {
             refresh_ms: AtomicU64::new(millis(refresh)),
             fetches: AtomicU64::new(0),
             apart_until: AtomicU64::new(NEVER),
+            phases: ReadPhases::default(),
             fetched: Notify::new(),
         }
     }
@@ -93,10 +96,17 @@ impl QueryCell {
 
     /// Notes a read, which keeps the query wanted.
     pub fn touch(&self, now: Tick) {
+        self.phases.note(now, self.refresh());
         // Many readers within one millisecond need one store, not a fight for the cache line.
         if self.last_read.load(Ordering::Relaxed) != now.0 {
             self.last_read.store(now.0, Ordering::SeqCst);
         }
+    }
+
+    /// Reads by their phase in the refresh interval; they fade with every look.
+    #[must_use]
+    pub fn take_phases(&self) -> [u16; PHASES] {
+        self.phases.take()
     }
 
     /// When it was last read.
@@ -252,6 +262,7 @@ impl QueryCell {
     /// counts from now. What was counted stays.
     pub fn reset(&self, now: Tick) {
         self.set_apart(None);
+        self.phases.forget();
         self.awaited.store(false, Ordering::SeqCst);
         self.wanted_since.store(now.0, Ordering::SeqCst);
         self.state.store(Arc::new(EntryState::default()));
@@ -283,7 +294,9 @@ impl QueryCell {
 
     /// Takes over what the definitions that use this query now ask for.
     pub fn set_pace(&self, refresh: Duration, keep_warm: bool) {
-        self.refresh_ms.store(millis(refresh), Ordering::Relaxed);
+        if self.refresh_ms.swap(millis(refresh), Ordering::Relaxed) != millis(refresh) {
+            self.phases.forget();
+        }
         self.keep_warm.store(keep_warm, Ordering::Relaxed);
     }
 

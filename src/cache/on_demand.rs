@@ -53,11 +53,13 @@ impl OnDemand {
         Self { cells }
     }
 
-    /// The cell of a query, made when there is none.
+    /// The cell of a query, made when there is none; `owner` is the namespace of its definition.
     #[must_use]
-    pub fn get(&self, query: &Arc<Query>, policy: &Policy) -> Arc<QueryCell> {
+    pub fn get(&self, query: &Arc<Query>, policy: &Policy, owner: Option<&str>) -> Arc<QueryCell> {
         let cell = self.cells.get_with_by_ref(query, || {
-            Arc::new(QueryCell::new(Arc::clone(query), policy.refresh, false))
+            let cell = QueryCell::new(Arc::clone(query), policy.refresh, false);
+            cell.set_owner(owner);
+            Arc::new(cell)
         });
         // The definition may have changed its pace since the cell was made.
         if cell.refresh() != policy.refresh {
@@ -69,12 +71,17 @@ impl OnDemand {
     /// The same for a query that nobody has read yet: none when there is no cell and the store is
     /// mostly full. A cell that is asked for every minute is never unread for too long.
     #[must_use]
-    pub fn announced(&self, query: &Arc<Query>, policy: &Policy) -> Option<Arc<QueryCell>> {
+    pub fn announced(
+        &self,
+        query: &Arc<Query>,
+        policy: &Policy,
+        owner: Option<&str>,
+    ) -> Option<Arc<QueryCell>> {
         let (part, whole) = ANNOUNCED_SHARE;
         let capacity = self.cells.policy().max_capacity().unwrap_or(CAPACITY);
         // The count lags behind by what was made within the last moments.
         let room = self.cells.entry_count() < capacity * part / whole;
-        (room || self.cells.contains_key(query)).then(|| self.get(query, policy))
+        (room || self.cells.contains_key(query)).then(|| self.get(query, policy, owner))
     }
 
     /// The cell of a query, if there is one.
@@ -125,25 +132,25 @@ mod tests {
     #[test]
     fn equal_queries_share_a_cell() {
         let store = OnDemand::new();
-        let first = store.get(&query("up"), &policy());
-        assert!(Arc::ptr_eq(&first, &store.get(&query("up"), &policy())));
-        assert!(!Arc::ptr_eq(&first, &store.get(&query("down"), &policy())));
+        let first = store.get(&query("up"), &policy(), None);
+        assert!(Arc::ptr_eq(&first, &store.get(&query("up"), &policy(), None)));
+        assert!(!Arc::ptr_eq(&first, &store.get(&query("down"), &policy(), None)));
         let faster = Policy { refresh: Duration::from_secs(5), ..policy() };
-        assert_eq!(store.get(&query("up"), &faster).refresh(), Duration::from_secs(5));
+        assert_eq!(store.get(&query("up"), &faster, None).refresh(), Duration::from_secs(5));
         assert_eq!(first.refresh(), Duration::from_secs(5));
     }
 
     #[test]
     fn what_only_reads_tell_of_ends_with_them() {
         let warm = Policy { keep_warm: true, ..policy() };
-        assert!(!OnDemand::new().get(&query("up"), &warm).keep_warm());
+        assert!(!OnDemand::new().get(&query("up"), &warm, None).keep_warm());
     }
 
     #[test]
     fn the_store_is_bounded_and_evicted_cells_are_retired() {
         let store = OnDemand::with_capacity(10);
         let cells: Vec<_> =
-            (0..100).map(|i| store.get(&query(&format!("q{i}")), &policy())).collect();
+            (0..100).map(|i| store.get(&query(&format!("q{i}")), &policy(), None)).collect();
         store.cells.run_pending_tasks();
         assert!(store.all().len() <= 10);
         assert_eq!(cells.iter().filter(|c| !c.is_retired()).count(), store.all().len());
@@ -154,7 +161,7 @@ mod tests {
         let store = OnDemand::with_capacity(100);
         let announce = |i: u32| {
             store.cells.run_pending_tasks();
-            store.announced(&query(&format!("q{i}")), &policy())
+            store.announced(&query(&format!("q{i}")), &policy(), None)
         };
         let cells: Vec<_> = (0..200).filter_map(announce).collect();
         assert_eq!(cells.len(), 75);

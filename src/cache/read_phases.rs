@@ -40,12 +40,23 @@ impl ReadPhases {
         }
     }
 
+    /// Forgets everything: another interval has other phases.
+    pub fn forget(&self) {
+        for count in self.0.get().into_iter().flat_map(|counts| counts.iter()) {
+            count.store(0, Ordering::Relaxed);
+        }
+    }
+
     /// The weights of the parts, which fade with every look.
     pub fn take(&self) -> [u16; PHASES] {
         let Some(counts) = self.0.get() else { return [0; PHASES] };
         std::array::from_fn(|i| {
             let seen = counts[i].load(Ordering::Relaxed);
-            counts[i].fetch_sub(seen.div_ceil(FADE), Ordering::Relaxed);
+            // Most parts are never read in. Only one looks, and another may forget meanwhile.
+            if seen > 0 {
+                let fade = |now: u16| Some(now.saturating_sub(seen.div_ceil(FADE)));
+                let _ = counts[i].fetch_update(Ordering::Relaxed, Ordering::Relaxed, fade);
+            }
             seen
         })
     }

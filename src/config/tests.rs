@@ -288,7 +288,7 @@ fn every_mistake_is_named_with_its_place() {
             &[
                 "3:39: sources[0].prometheus.url: signed queries need https, except to a loopback address",
                 "3:58: sources[0].prometheus.sigV4.region: this field is missing",
-                "3:62: sources[0].prometheus.roleArn: unknown field; the fields here are url, headers, basicAuth, bearerTokenFile, sigV4, method, tls, timeout, maxConcurrent, maxResponseBytes, maxSeries",
+                "3:62: sources[0].prometheus.roleArn: unknown field; the fields here are url, headers, basicAuth, bearerTokenFile, sigV4, method, tls, timeout, maxConcurrent, maxRequestsPerSecond, breaker, maxResponseBytes, maxSeries",
             ],
         ),
         (
@@ -331,6 +331,28 @@ fn every_mistake_is_named_with_its_place() {
                 "3:128: sources[0].prometheus.maxSeries: expected a whole number from 1 to 1000000",
             ],
         ),
+        (
+            "sources: [{name: a, prometheus: {url: 'http://p', maxRequestsPerSecond: 0, breaker: {failures: 0, firstPause: 2s, maxPause: 1s}}}]",
+            &[
+                "3:73: sources[0].prometheus.maxRequestsPerSecond: expected a whole number from 1 to 10000; at 0 the source is never asked",
+                "3:96: sources[0].prometheus.breaker.failures: expected a whole number from 1 to 1000; after 0 failures the breaker would be open from the start",
+                "3:125: sources[0].prometheus.breaker.maxPause: maxPause 1s is below firstPause 2s: no pause is that short",
+            ],
+        ),
+        (
+            "sources: [{name: a, aws: {region: eu-west-1, maxRequestsPerSecond: 0.5, breaker: {firstPause: 0s, maxPause: 1h, pause: 1s}}}]",
+            &[
+                "3:68: sources[0].aws.maxRequestsPerSecond: expected a whole number from 1 to 10000; at 0 the source is never asked",
+                "3:95: sources[0].aws.breaker.firstPause: a pause is above zero; without one an upstream that fails is asked at once",
+                "3:113: sources[0].aws.breaker.pause: unknown field; the fields here are failures, firstPause, maxPause",
+            ],
+        ),
+        (
+            "sources: [{name: a, aws: {region: eu-west-1, breaker: {maxPause: 1h}}}]",
+            &[
+                "3:66: sources[0].aws.breaker.maxPause: maxPause 3600s is above 300s: what nobody has read for 300s is forgotten, so the breaker could stay open for ever",
+            ],
+        ),
         // AWS
         (
             "sources: [{name: a, aws: {region: Ireland, externalIdFile: x, timeout: 5m, fips: true, endpointUrl: 'http://l'}}]",
@@ -345,7 +367,7 @@ fn every_mistake_is_named_with_its_place() {
             "sources: [{name: a, aws: {region: eu-west-1, roleArn: r, sessionName: x, cloudwatchEndpointUrl: x}}]",
             &[
                 "3:55: sources[0].aws.roleArn: \"r\" is not a role's ARN; one looks like arn:aws:iam::111122223333:role/metrics",
-                "3:58: sources[0].aws.sessionName: unknown field; the fields here are region, endpointUrl, sqsEndpointUrl, cloudwatchEndpointUrl, stsEndpointUrl, roleArn, externalIdFile, allowedRoles, allowedRegions, timeout, maxConcurrent, fips, dualStack, cost",
+                "3:58: sources[0].aws.sessionName: unknown field; the fields here are region, endpointUrl, sqsEndpointUrl, cloudwatchEndpointUrl, stsEndpointUrl, roleArn, externalIdFile, allowedRoles, allowedRegions, timeout, maxConcurrent, maxRequestsPerSecond, breaker, fips, dualStack, cost",
                 "3:97: sources[0].aws.cloudwatchEndpointUrl: not a URL (relative URL without a base); write it like https://prometheus:9090",
             ],
         ),

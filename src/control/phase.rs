@@ -15,6 +15,18 @@ const ENOUGH_READS: u32 = READ as u32 * 3 / 2;
 /// would chase noise.
 const WORTH: f64 = 1.0 / 16.0;
 
+/// From a start to the read that it is for, beyond what fetches take: the jitter of readers and of
+/// upstreams.
+const MARGIN: Duration = Duration::from_millis(250);
+
+/// The shortest lead.
+const SHORTEST_LEAD: Duration = Duration::from_millis(300);
+
+/// How long before a read a fetch has to start to be done in time, when fetches take `takes`.
+pub(super) fn lead(takes: Duration) -> Duration {
+    (takes + MARGIN).max(SHORTEST_LEAD)
+}
+
 /// By how much a fetch that is due at `due` is to be moved, so that the mean age at read is
 /// smallest; between minus and plus half of `refresh`. `reads` are counts by phase
 /// ([`crate::cache::ReadPhases`]), `lead` is how long before a read a fetch has to start to be
@@ -34,32 +46,38 @@ pub(super) fn shift(
         return None;
     }
     let lead = u64::try_from(lead.as_millis()).ok()?;
-    let width = as_f64(interval) / as_f64(PHASES as u64);
-    // A fetch for the reads of part `p` is to be done when the part begins.
-    let mean_age = |ready: f64| {
-        let ages = reads.iter().enumerate().map(|(part, count)| {
-            let read = (as_f64(part as u64) + 0.5) * width;
-            f64::from(*count) * (read - ready).rem_euclid(as_f64(interval))
-        });
-        ages.sum::<f64>() / f64::from(total)
-    };
-    let (best, age) = (0..PHASES)
-        .filter(|part| reads[*part] > 0)
-        .map(|part| as_f64(part as u64) * width)
-        .map(|ready| (ready, mean_age(ready)))
-        .min_by(|a, b| a.1.total_cmp(&b.1))?;
-    let ready_now = as_f64((due.0 + lead) % interval);
-    if mean_age(ready_now) - age < as_f64(interval) * WORTH {
+    // Everything in parts from here on. A fetch for the reads of part `p` is to be done when the
+    // part begins, and a read is in the middle of its part.
+    let (total, parts) = (f64::from(total), as_f64(PHASES as u64));
+    let part_of = |ms: u64| as_f64(ms % interval) * parts / as_f64(interval);
+    let ready = part_of(due.0.saturating_add(lead));
+    let (mut now, mut first) = (0.0, 0.0);
+    for (part, count) in reads.iter().enumerate() {
+        let read = as_f64(part as u64) + 0.5;
+        let age = if read >= ready { read - ready } else { read - ready + parts };
+        now += f64::from(*count) * age;
+        first += f64::from(*count) * read;
+    }
+    // One part later everybody's value is one part younger, apart from those who read just before:
+    // theirs is nearly an interval old.
+    let (mut best, mut least, mut ages) = (0, first, first);
+    for (part, count) in reads.iter().enumerate().take(PHASES - 1) {
+        ages += parts * f64::from(*count) - total;
+        if ages < least {
+            (best, least) = (part + 1, ages);
+        }
+    }
+    if now - least < total * parts * WORTH {
         return None;
     }
     // The shorter way round.
-    let way = (best - ready_now).rem_euclid(as_f64(interval));
-    let half = as_f64(interval) / 2.0;
-    let millis = |ms: f64| Duration::from_secs_f64(ms / 1000.0);
-    Some(if way <= half {
-        Shift::Later(millis(way))
+    let way = as_f64(best as u64) - ready;
+    let way = if way < 0.0 { way + parts } else { way };
+    let length = |way: f64| refresh.mul_f64(way / parts);
+    Some(if way <= parts / 2.0 {
+        Shift::Later(length(way))
     } else {
-        Shift::Earlier(millis(as_f64(interval) - way))
+        Shift::Earlier(length(parts - way))
     })
 }
 

@@ -30,6 +30,7 @@ use tokio::sync::mpsc;
 
 use crate::cache::{Admission, Demand, Hold, QueryCell};
 use crate::catalog::Catalog;
+use crate::control::phase::{self, Shift};
 use crate::control::protection::Change;
 use crate::control::schedule::moment::{Moment, Moments};
 use crate::control::schedule::{self, Id, RouteId, Schedule, Slot, Stage, Standing, spread};
@@ -292,9 +293,21 @@ impl Engine {
         }
     }
 
-    /// When a query is started next whose start was due at `due`.
+    /// When a query is started next whose start was due at `due`: by the schedule, and where its
+    /// value can change at any moment shortly before it is read.
     fn next_start(slot: &Slot, due: Tick, now: Moment, beat: Option<Beat>) -> Tick {
-        schedule::following(slot, due, now, beat)
+        let next = schedule::following(slot, due, now, beat);
+        let steady = slot.begun && slot.stage == Stage::Idle && slot.standing() == Standing::Fine;
+        if beat.is_some() || !steady {
+            return next;
+        }
+        let (refresh, lead) = (slot.cell.refresh(), phase::lead(slot.takes()));
+        match phase::shift(&slot.cell.take_phases(), refresh, next, lead) {
+            None => next,
+            Some(Shift::Later(by)) => next.after(by),
+            // Less than half an interval, but the start may have been late.
+            Some(Shift::Earlier(by)) => next.before(by).max(now.tick.after(refresh / 4)),
+        }
     }
 
     /// Tells a query that waits that it is not asked, if its upstream's breaker is open.

@@ -104,6 +104,11 @@ impl Slot {
         }
     }
 
+    /// How long an answer takes from a start on; nothing while that is unknown.
+    pub(super) fn takes(&self) -> Duration {
+        Duration::from_millis(self.takes_ms.into())
+    }
+
     /// Notes how long an answer took from its start on.
     pub(super) fn note_duration(&mut self, took: Duration) {
         let took = u16::try_from(took.as_millis()).unwrap_or(u16::MAX).max(1);

@@ -245,7 +245,10 @@ impl Inner {
                 let query = served.entry.query.resolve(namespace);
                 match snapshot.cell(&query) {
                     Some(cell) => Arc::clone(cell),
-                    None => self.on_demand.get(&query, &served.entry.policy),
+                    None => {
+                        let owner = served.entry.id.namespace.as_deref();
+                        self.on_demand.get(&query, &served.entry.policy, owner)
+                    }
                 }
             }
             (None, QueryTemplate::Fixed(_)) => {
@@ -278,7 +281,11 @@ impl Inner {
                 Some(cell) => cell.state().clone(),
                 None => self
                     .on_demand
-                    .get(&template.resolve(namespace), &served.entry.policy)
+                    .get(
+                        &template.resolve(namespace),
+                        &served.entry.policy,
+                        served.entry.id.namespace.as_deref(),
+                    )
                     .state()
                     .clone(),
             },
