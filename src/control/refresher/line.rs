@@ -1,6 +1,7 @@
 //! The queries that wait for a place in one lane, and which go next.
 //!
-//! Pure. First reads, for which somebody waits, go before all others; queries that keep failing go
+//! Pure. First reads, for which somebody waits, go before all others, but for every fourth fetch: who
+//! brings thousands of new queries does not stop everybody's refreshes. Queries that keep failing go
 //! after all others. Within a class the owners of queries take turns, one fetch each, so that one
 //! with thousands does not starve one with five; of one owner's queries the one with the lowest
 //! rank goes next ([`rank`]).
@@ -33,6 +34,9 @@ pub(super) enum Class {
 }
 
 const CLASSES: [Class; 3] = [Class::First, Class::Regular, Class::Failing];
+
+/// After so many first reads in a row a refresh goes, if one waits.
+const FIRST_IN_A_ROW: u32 = 3;
 
 /// Who owns a query: a hash of the namespace of its definition.
 pub(super) type Owner = u32;
@@ -132,6 +136,8 @@ pub(super) struct Line {
     ranks: [Rank; CLASSES.len()],
     /// Those that go together.
     batches: HashMap<Batch, [Members; CLASSES.len()], ahash::RandomState>,
+    /// First reads that went since a refresh did.
+    firsts: u32,
     /// Places, those whose ticket is no good any more included.
     places: usize,
 }
@@ -192,7 +198,11 @@ impl Line {
         failing: bool,
         good: &mut dyn FnMut(Id, Ticket) -> bool,
     ) -> Option<(Class, Vec<Id>)> {
-        for class in CLASSES {
+        let mut order = CLASSES;
+        if self.firsts >= FIRST_IN_A_ROW {
+            order.swap(Class::First as usize, Class::Regular as usize);
+        }
+        for class in order {
             if class == Class::Failing && !failing {
                 continue;
             }
@@ -202,6 +212,7 @@ impl Line {
                     Seat::Together(batch) => self.take_batch(class, batch, good),
                 };
                 if !ids.is_empty() {
+                    self.firsts = if class == Class::First { self.firsts + 1 } else { 0 };
                     return Some((class, ids));
                 }
             }

@@ -13,6 +13,10 @@ use crate::model::{
     Policy, Query, QuerySpec, QueryTemplate, Sample, Scope, Series, SimulatedQuery, SystemClock,
 };
 
+/// Starts shortly before reads.
+mod phases;
+/// Rates, breakers, queries that keep failing, owners.
+mod protection;
 /// Upstreams, batches, beats, refusals.
 mod sharing;
 /// Whatever happens.

@@ -152,6 +152,14 @@ fn a_query_that_is_hurried_or_leaves_is_not_taken_twice() {
 }
 
 #[test]
+fn first_reads_do_not_stop_refreshes() {
+    let mut hall = Hall::new(10);
+    (0..7).for_each(|name| hall.push(name, First, None));
+    (7..10).for_each(|name| hall.push(name, Regular, None));
+    assert_eq!(hall.drain().concat(), [0, 1, 2, 7, 3, 4, 5, 8, 6, 9]);
+}
+
+#[test]
 fn the_least_recently_read_wait_longest_but_not_for_ever() {
     let second = |s: u64| Tick(1_000_000 + s * 1000);
     let ranks = [
@@ -200,6 +208,7 @@ proptest! {
         let id = ids(steps.len());
         let mut line = Line::default();
         let mut list: Vec<(Id, Ticket, Step)> = Vec::new();
+        let mut firsts = 0;
         for (i, step) in steps.into_iter().enumerate() {
             let shared = (step.key > 0).then_some(Batch { key: step.key, limit: 2 });
             if let Some(class) = step.class {
@@ -214,7 +223,12 @@ proptest! {
                 list.iter().any(|(other, held, _)| (*other, *held) == (id, ticket))
             });
             let first = list.iter().map(|(_, _, step)| step.class).min().flatten();
+            let refreshes = list.iter().any(|(_, _, step)| step.class == Some(Regular));
+            let first = if firsts >= FIRST_IN_A_ROW && refreshes { Some(Regular) } else { first };
             prop_assert_eq!(taken.as_ref().map(|(class, _)| *class), first);
+            if let Some(class) = first {
+                firsts = if class == First { firsts + 1 } else { 0 };
+            }
             let Some((class, taken)) = taken else { continue };
             let of = |id: &Id| list.iter().find(|(other, ..)| other == id).unwrap().2.clone();
             let head = of(&taken[0]);

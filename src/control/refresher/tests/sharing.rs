@@ -2,7 +2,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::atomic::AtomicI64;
 
 use super::*;
-use crate::model::{Batch, Beat, Dispatch, PrometheusQuery};
+use crate::model::{Batch, Beat, Dispatch, PrometheusQuery, ProtectionSettings};
 
 const MINUTE: Duration = Duration::from_mins(1);
 
@@ -60,6 +60,11 @@ pub(super) struct Cloud {
     pub(super) errors: Mutex<HashMap<String, FetchError>>,
     /// Batches that hold such a query panic, or lack the last answer.
     pub(super) poison: Mutex<HashMap<String, Poison>>,
+    /// What becomes of every query of an upstream.
+    pub(super) down: Mutex<HashMap<String, FetchError>>,
+    /// How long calls that carry a query take.
+    pub(super) hangs: Mutex<HashMap<String, Duration>>,
+    pub(super) protection: Option<ProtectionSettings>,
     pub(super) calls: Mutex<Vec<Call>>,
     flying: Mutex<HashSet<String>>,
 }
@@ -81,6 +86,9 @@ impl Cloud {
             takes: Mutex::default(),
             errors: Mutex::default(),
             poison: Mutex::default(),
+            down: Mutex::default(),
+            hangs: Mutex::default(),
+            protection: None,
             calls: Mutex::default(),
             flying: Mutex::default(),
         }
@@ -100,6 +108,10 @@ fn parts(query: &Query) -> (String, u64, String) {
     let mut parts = asked.query.splitn(3, '/');
     let mut next = || parts.next().unwrap().to_owned();
     (next(), next().parse().unwrap(), next())
+}
+
+fn names_of(queries: &[Arc<Query>]) -> Vec<String> {
+    queries.iter().map(|query| parts(query).2).collect()
 }
 
 impl Source for Cloud {
@@ -134,8 +146,15 @@ impl Source for Cloud {
         }
         async move {
             let takes = self.takes.lock().unwrap().get(&upstream).copied();
-            sleep(takes.unwrap_or(Duration::from_millis(100))).await;
+            let hang = {
+                let hangs = self.hangs.lock().unwrap();
+                names_of(queries).iter().find_map(|name| hangs.get(name).copied())
+            };
+            sleep(hang.or(takes).unwrap_or(Duration::from_millis(100))).await;
             let names = land();
+            if let Some(error) = self.down.lock().unwrap().get(&upstream) {
+                return vec![Err(error.clone()); names.len()];
+            }
             assert_ne!(poison, Some(Poison::PanicLater), "told to");
             let mut answers: Vec<_> = names.iter().map(|name| self.answer(name, tick)).collect();
             if poison == Some(Poison::Short) {
@@ -150,6 +169,10 @@ impl Source for Cloud {
         self.width
     }
 
+    fn protection(&self, _: &Query) -> Option<ProtectionSettings> {
+        self.protection.clone()
+    }
+
     fn dispatch(&self, query: &Query) -> Dispatch {
         let (upstream, key, _) = parts(query);
         let batch = (key > 0).then_some(Batch { key, limit: self.limit });
@@ -157,17 +180,17 @@ impl Source for Cloud {
     }
 }
 
-struct Sky {
-    cloud: Arc<Cloud>,
-    refresher: Arc<Refresher>,
+pub(super) struct Sky {
+    pub(super) cloud: Arc<Cloud>,
+    pub(super) refresher: Arc<Refresher>,
     catalog: Arc<Catalog>,
-    clock: Arc<Wall>,
+    pub(super) clock: Arc<Wall>,
     telemetry: Telemetry,
     _tasks: TaskSet,
 }
 
 /// A house at 12:00:07 with a cloud that is changed by `with`.
-fn sky(with: impl FnOnce(&mut Cloud)) -> Sky {
+pub(super) fn sky(with: impl FnOnce(&mut Cloud)) -> Sky {
     let clock = Wall::at("2026-11-21T12:00:07Z");
     let mut cloud = Cloud::new(clock.clone());
     with(&mut cloud);
@@ -219,7 +242,7 @@ fn warm(text: &str, refresh: Duration) -> Entry {
 }
 
 impl Sky {
-    fn read(&self, cell: &Arc<QueryCell>) {
+    pub(super) fn read(&self, cell: &Arc<QueryCell>) {
         cell.touch(self.clock.tick());
         if !cell.state().is_tried() {
             cell.await_first(self.clock.tick());
@@ -241,7 +264,7 @@ impl Sky {
     }
 
     /// The calls since the last look.
-    fn calls(&self) -> Vec<Call> {
+    pub(super) fn calls(&self) -> Vec<Call> {
         std::mem::take(&mut self.cloud.calls.lock().unwrap())
     }
 
@@ -255,16 +278,16 @@ impl Sky {
         self.fail(name, FetchError::Invalid("no such metric".into()));
     }
 
-    fn fail(&self, name: &str, error: FetchError) {
+    pub(super) fn fail(&self, name: &str, error: FetchError) {
         self.cloud.errors.lock().unwrap().insert(name.to_owned(), error);
     }
 
-    fn heal(&self, name: &str) {
+    pub(super) fn heal(&self, name: &str) {
         self.cloud.errors.lock().unwrap().remove(name);
     }
 
     #[track_caller]
-    fn expect(&self, line: &str) {
+    pub(super) fn expect(&self, line: &str) {
         let text = self.telemetry.encode();
         assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
     }
