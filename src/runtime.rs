@@ -92,14 +92,15 @@ pub async fn start(config: Config, serve: Handle, refresh: Handle) -> anyhow::Re
     let lookup = ExternalLookup::new(
         Arc::clone(&catalog),
         on_demand,
-        refresher,
+        Arc::clone(&refresher) as _,
         Arc::clone(&namespaces) as _,
         Arc::clone(&clock),
     );
 
     // The admin listener first: whatever happens next can be watched there.
-    let admin = admin::Admin::new(Arc::clone(&health) as _, Arc::new(house));
-    let admin_address = serve_admin(config.admin_listen, admin, &tasks).await?;
+    let house = house.refreshed_by(refresher);
+    let shown = admin::Admin::new(Arc::clone(&health) as _, Arc::new(house));
+    let admin_address = serve_admin(config.admin_listen, shown, &tasks).await?;
 
     let definitions = Definitions {
         catalog: Arc::clone(&catalog),
@@ -157,7 +158,7 @@ pub async fn start(config: Config, serve: Handle, refresh: Handle) -> anyhow::Re
     Ok(Running { api, admin_address, health, tasks, died, grace: config.shutdown_grace })
 }
 
-/// Starts the admin listener and gives its address.
+/// Binds the admin listener and serves it; gives its address.
 async fn serve_admin(
     listen: SocketAddr,
     admin: admin::Admin,

@@ -50,11 +50,11 @@ pub(super) fn shift(
     // part begins, and a read is in the middle of its part.
     let (total, parts) = (f64::from(total), as_f64(PHASES as u64));
     let part_of = |ms: u64| as_f64(ms % interval) * parts / as_f64(interval);
-    let ready = part_of(due.0.saturating_add(lead));
+    let done = part_of(due.0.saturating_add(lead));
     let (mut now, mut first) = (0.0, 0.0);
     for (part, count) in reads.iter().enumerate() {
         let read = as_f64(part as u64) + 0.5;
-        let age = if read >= ready { read - ready } else { read - ready + parts };
+        let age = if read >= done { read - done } else { read - done + parts };
         now += f64::from(*count) * age;
         first += f64::from(*count) * read;
     }
@@ -71,7 +71,7 @@ pub(super) fn shift(
         return None;
     }
     // The shorter way round.
-    let way = as_f64(best as u64) - ready;
+    let way = as_f64(best as u64) - done;
     let way = if way < 0.0 { way + parts } else { way };
     let length = |way: f64| refresh.mul_f64(way / parts);
     Some(if way <= parts / 2.0 {
@@ -109,19 +109,19 @@ mod tests {
     /// age at read over the second half, and the number of fetches.
     fn run(reads: &[u64], refresh: Duration, locked: bool, end: u64, start: u64) -> (f64, usize) {
         let phases = ReadPhases::default();
-        let (mut due, mut fetched, mut fetches) = (Tick(start), None, 0);
+        let (mut due, mut newest, mut fetches) = (Tick(start), None, 0);
         let (mut ages, mut read) = (Vec::new(), reads.iter().peekable());
         while due.0 < end {
             // A fetch is done a tenth of a second after its start.
             while let Some(at) = read.next_if(|at| **at < due.0 + 100) {
                 phases.note(Tick(*at), refresh);
-                if let Some(observed) = fetched
+                if let Some(observed) = newest
                     && *at > end / 2
                 {
                     ages.push(as_f64(*at - observed));
                 }
             }
-            fetched = Some(due.0);
+            newest = Some(due.0);
             fetches += 1;
             let next = due.after(refresh);
             due = match shift(&phases.take(), refresh, next, LEAD) {
@@ -134,7 +134,7 @@ mod tests {
     }
 
     fn beat(period: u64, phase: u64, end: u64) -> Vec<u64> {
-        (0..).map(|k| phase + k * period).take_while(|at| *at < end).collect()
+        (phase..end).step_by(usize::try_from(period).unwrap()).collect()
     }
 
     #[test]

@@ -256,8 +256,9 @@ pub(super) fn latest(slot: &Slot, now: Moment, beat: Option<Beat>) -> Tick {
     let pace = slot.pace();
     match beat {
         Some(beat) => now.next(beat, pace),
-        // A start can be moved by half an interval; what is further away had a longer one.
-        None if slot.due <= now.tick.after(pace + pace / 2) => slot.due,
+        // A start can be moved by half a refresh interval, and one that is further away was set when
+        // the interval was longer.
+        None if slot.due <= now.tick.after(pace.max(slot.cell.refresh() * 3 / 2)) => slot.due,
         None => now.tick.after(spread(slot.cell.query(), pace)),
     }
 }

@@ -243,12 +243,11 @@ impl Inner {
             (Some(cell), _) => Arc::clone(cell),
             (None, QueryTemplate::PerNamespace { .. }) => {
                 let query = served.entry.query.resolve(namespace);
-                match snapshot.cell(&query) {
-                    Some(cell) => Arc::clone(cell),
-                    None => {
-                        let owner = served.entry.id.namespace.as_deref();
-                        self.on_demand.get(&query, &served.entry.policy, owner)
-                    }
+                if let Some(cell) = snapshot.cell(&query) {
+                    Arc::clone(cell)
+                } else {
+                    let owner = served.entry.id.namespace.as_deref();
+                    self.on_demand.get(&query, &served.entry.policy, owner)
                 }
             }
             (None, QueryTemplate::Fixed(_)) => {

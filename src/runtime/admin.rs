@@ -33,7 +33,7 @@ use crate::api::health::{self, HealthQuery, Reasons};
 use crate::model::{Probe, ServerState};
 use crate::{status, telemetry};
 
-pub use inventory::{Inventory, MetricRow, MetricState, SourceCost};
+pub use inventory::{Inventory, MetricRow, MetricState, SourceCost, UpstreamRow};
 pub use listener::serve;
 use view::View;
 

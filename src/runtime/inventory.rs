@@ -11,12 +11,13 @@ use std::time::Duration;
 
 use crate::cache::{EntryState, Hold, OnDemand, QueryCell, View};
 use crate::catalog::{Catalog, Served};
-use crate::control::hpa_watch;
+use crate::control::refresher::{Phase, Upstream};
+use crate::control::{Refresher, hpa_watch};
 use crate::model::{
     Aggregate, Clock, Entry, Labels, Problem, Quantity, Query, QueryTemplate, Sample, Scope,
     SourceDirectory, Tick,
 };
-use crate::runtime::admin::{Inventory, MetricRow, MetricState, SourceCost};
+use crate::runtime::admin::{Inventory, MetricRow, MetricState, SourceCost, UpstreamRow};
 pub use gauges::HouseGauges;
 use usage::Reads;
 
@@ -31,6 +32,7 @@ pub struct House {
     /// None without a cluster.
     hpas: Option<Arc<hpa_watch::Standing>>,
     sources: Arc<SourceDirectory>,
+    refresher: Option<Arc<Refresher>>,
     clock: Arc<dyn Clock>,
     started: Tick,
 }
@@ -46,7 +48,21 @@ impl House {
         clock: Arc<dyn Clock>,
     ) -> Self {
         let started = clock.tick();
-        Self { catalog, on_demand, hpas, sources: Arc::new(sources), clock, started }
+        Self {
+            catalog,
+            on_demand,
+            hpas,
+            sources: Arc::new(sources),
+            refresher: None,
+            clock,
+            started,
+        }
+    }
+
+    /// The same, with the upstreams that this refresher calls.
+    #[must_use]
+    pub fn refreshed_by(self, refresher: Arc<Refresher>) -> Self {
+        Self { refresher: Some(refresher), ..self }
     }
 
     fn row(&self, entry: &Entry, scope: String, cell: Option<&QueryCell>) -> MetricRow {
@@ -168,6 +184,24 @@ impl Inventory for House {
 
     fn costs(&self) -> Vec<SourceCost> {
         cost::of(&self.catalog.snapshot(), &self.sources)
+    }
+
+    fn upstreams(&self) -> Vec<UpstreamRow> {
+        let now = self.clock.tick();
+        let row = |upstream: &Upstream| UpstreamRow {
+            source: upstream.source.to_string(),
+            upstream: upstream.upstream.to_string(),
+            breaker: upstream.phase.map(Phase::as_str),
+            calls_per_second: upstream.calls_per_second,
+            running: upstream.running,
+            queued: upstream.queued,
+            overdue: upstream.overdue,
+            lateness_seconds: upstream
+                .waiting_since
+                .map_or(0.0, |since| now.since(since).as_secs_f64()),
+        };
+        let shown = self.refresher.as_ref().map(|refresher| refresher.upstreams());
+        shown.iter().flat_map(|upstreams| upstreams.iter()).map(row).collect()
     }
 
     fn uptime(&self) -> Duration {

@@ -13,6 +13,8 @@ use crate::model::{
     Policy, Query, QuerySpec, QueryTemplate, Sample, Scope, Series, SimulatedQuery, SystemClock,
 };
 
+/// Against a naive model.
+mod model;
 /// Starts shortly before reads.
 mod phases;
 /// Rates, breakers, queries that keep failing, owners.

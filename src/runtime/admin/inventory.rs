@@ -95,7 +95,7 @@ pub struct MetricRow {
     /// How many metrics were requested, as the upstream bills them, where a search counts as one;
     /// none where it bills no metrics.
     pub metrics_requested: Option<u64>,
-    /// Time until it is tried again, alone, after the upstream refused it.
+    /// Time until it is tried again, less often than others because it keeps failing or was refused.
     pub apart: Option<Duration>,
 }
 
@@ -118,6 +118,28 @@ pub struct SourceCost {
     pub dollars_per_month: f64,
 }
 
+/// How an upstream is doing.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct UpstreamRow {
+    /// Name of the source.
+    pub source: String,
+    /// Service, region and role; empty where the source has one upstream only.
+    pub upstream: String,
+    /// Where its breaker is: `closed`, `open` or `half-open`; none without one.
+    pub breaker: Option<&'static str>,
+    /// Calls that are allowed at present.
+    pub calls_per_second: Option<f64>,
+    /// Fetches under way.
+    pub running: usize,
+    /// Metrics that are due and wait for a fetch.
+    pub queued: usize,
+    /// Those of them that have waited for more than a second.
+    pub overdue: usize,
+    /// How long the one has waited that waits longest.
+    pub lateness_seconds: f64,
+}
+
 /// Who knows all metrics and what is wrong with the definitions. Answers from memory.
 pub trait Inventory: Send + Sync + 'static {
     /// Every metric, in any order.
@@ -136,6 +158,11 @@ pub trait Inventory: Send + Sync + 'static {
 
     /// What reading costs, by source.
     fn costs(&self) -> Vec<SourceCost>;
+
+    /// How the upstreams of wanted metrics are doing, by source and name.
+    fn upstreams(&self) -> Vec<UpstreamRow> {
+        Vec::new()
+    }
 
     /// How long the process has been running.
     fn uptime(&self) -> Duration;

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::control::hpa_watch::{Report, WatchState};
 use crate::runtime::admin::view::View;
-use crate::runtime::admin::{MetricRow, MetricState, SourceCost};
+use crate::runtime::admin::{MetricRow, MetricState, SourceCost, UpstreamRow};
 
 /// `GET /api/metrics`. Durations are in seconds.
 #[derive(Serialize)]
@@ -24,6 +24,8 @@ struct Answer<'a> {
     hpa_watch: Option<HpaWatch<'a>>,
     apart: usize,
     costs: &'a [SourceCost],
+    upstreams: &'a [UpstreamRow],
+    upstreams_total: usize,
     metrics: Vec<Metric<'a>>,
     problems: Vec<String>,
     problems_total: usize,
@@ -83,6 +85,8 @@ pub(super) fn render(view: &View) -> String {
         hpa_watch: view.hpas.as_ref().map(hpa_watch),
         apart: view.apart,
         costs: &view.costs,
+        upstreams: &view.upstreams.shown,
+        upstreams_total: view.upstreams.total,
         metrics: view.rows.iter().map(metric).collect(),
         problems: view.problems.shown.iter().map(ToString::to_string).collect(),
         problems_total: view.problems.total,

@@ -70,6 +70,7 @@ pub(super) fn render(view: &View, checks: &[ProbeReport]) -> String {
                     (filter_form(view))
                     (table(view))
                     (pager(view))
+                    (upstreams(view))
                     (costs(view))
                 }
                 (footer(view))
@@ -148,8 +149,8 @@ fn apart(view: &View) -> Markup {
     html! {
         @if view.apart > 0 {
             p.facts {
-                (view.apart) " set apart: refused by the upstream, asked alone and less often "
-                "until it answers"
+                (view.apart) " set apart: refused by the upstream or failing again and again, asked "
+                "less often until it answers"
             }
         }
     }
@@ -341,6 +342,31 @@ fn costs(view: &View) -> Markup {
                 (figure(cost.metrics_per_minute)) " CloudWatch metrics and "
                 (figure(cost.requests_per_minute)) " SQS requests a minute)"
             }
+        }
+    }
+}
+
+/// One line for each upstream.
+fn upstreams(view: &View) -> Markup {
+    html! {
+        @for row in &view.upstreams.shown {
+            p.facts {
+                "source " (row.source) @if !row.upstream.is_empty() { ", " (row.upstream) }
+                ": " (row.running) " running, " (row.queued) " waiting"
+                @if row.overdue > 0 {
+                    ", " strong { (row.overdue) " overdue" } ", the oldest for "
+                    (human(Duration::try_from_secs_f64(row.lateness_seconds).unwrap_or_default()))
+                }
+                @if let Some(rate) = row.calls_per_second {
+                    "; at most " (figure(rate)) " calls a second"
+                }
+                @if let Some(phase) = row.breaker {
+                    "; breaker " @if phase == "closed" { (phase) } @else { strong { (phase) } }
+                }
+            }
+        }
+        @if view.upstreams.total > view.upstreams.shown.len() {
+            p.facts { "and " (view.upstreams.total - view.upstreams.shown.len()) " more upstreams" }
         }
     }
 }

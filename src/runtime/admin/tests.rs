@@ -70,6 +70,19 @@ impl Inventory for Rows {
         }]
     }
 
+    fn upstreams(&self) -> Vec<UpstreamRow> {
+        vec![UpstreamRow {
+            source: "aws".to_owned(),
+            upstream: "sqs eu-west-1".to_owned(),
+            breaker: Some("half-open"),
+            calls_per_second: Some(4.6875),
+            running: 1,
+            queued: 12,
+            overdue: 3,
+            lateness_seconds: 75.5,
+        }]
+    }
+
     fn uptime(&self) -> Duration {
         Duration::from_secs(90)
     }
@@ -200,6 +213,9 @@ async fn json_filters_by_text_namespace_and_state() {
     assert_eq!(failed["hpaWatch"], watch);
     let mails = &failed["metrics"][0];
     assert_eq!(mails["hpas"], 7);
+    assert_eq!(failed["upstreams"][0]["breaker"], "half-open");
+    assert_eq!(failed["upstreams"][0]["latenessSeconds"], 75.5);
+    assert_eq!(failed["upstreamsTotal"], 1);
     assert_eq!(mails["lastError"], "connection <refused>");
     assert_eq!(mails["value"], serde_json::Value::Null);
     assert_eq!(mails["maxAgeSeconds"], 120.0);
@@ -245,6 +261,7 @@ async fn the_page_shows_every_metric_and_reloads_itself() {
         "up 1m 30s",
         "12 HPAs refer to 9 metrics, 8 of which are served here",
         "7 HPAs",
+        "source aws, sqs eu-west-1: 1 running, 12 waiting, <strong>3 overdue</strong>, the oldest for 1m 15s; at most 4.69 calls a second; breaker <strong>half-open</strong>",
         "12 reads upstream, 24 metrics requested",
         "1 set apart",
         "source aws: about 4380 USD a month for what is refreshed now (10000 CloudWatch metrics and 0.25 SQS requests a minute)",

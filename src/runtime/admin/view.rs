@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::control::hpa_watch;
 use crate::model::Problem;
-use crate::runtime::admin::{Inventory, MetricRow, MetricState, SourceCost};
+use crate::runtime::admin::{Inventory, MetricRow, MetricState, SourceCost, UpstreamRow};
 
 /// Rows on a page unless `?limit=` says otherwise.
 const DEFAULT_LIMIT: usize = 100;
@@ -15,6 +15,8 @@ const MAX_LIMIT: usize = 1000;
 const MAX_REPORTS: usize = 50;
 /// Namespaces that the filter suggests.
 const MAX_NAMESPACES: usize = 200;
+/// Upstreams that are listed; the rest is counted.
+const MAX_UPSTREAMS: usize = 100;
 /// Longest text of a filter that is taken, in characters.
 const MAX_FILTER: usize = 253;
 
@@ -118,9 +120,9 @@ pub(super) struct Bounded<T> {
 }
 
 impl<T> Bounded<T> {
-    fn of(mut all: Vec<T>) -> Self {
+    fn of(mut all: Vec<T>, most: usize) -> Self {
         let total = all.len();
-        all.truncate(MAX_REPORTS);
+        all.truncate(most);
         Self { shown: all, total }
     }
 }
@@ -143,6 +145,8 @@ pub(super) struct View {
     pub(super) apart: usize,
     /// Of all metrics, whatever the filter shows.
     pub(super) costs: Vec<SourceCost>,
+    /// Of all sources.
+    pub(super) upstreams: Bounded<UpstreamRow>,
     pub(super) namespaces: Vec<String>,
     pub(super) problems: Bounded<Problem>,
     pub(super) conflicts: Bounded<String>,
@@ -188,9 +192,10 @@ impl View {
             states,
             apart,
             costs: inventory.costs(),
+            upstreams: Bounded::of(inventory.upstreams(), MAX_UPSTREAMS),
             namespaces,
-            problems: Bounded::of(inventory.problems()),
-            conflicts: Bounded::of(inventory.conflicts()),
+            problems: Bounded::of(inventory.problems(), MAX_REPORTS),
+            conflicts: Bounded::of(inventory.conflicts(), MAX_REPORTS),
             hpas: inventory.hpas(),
             version: inventory.version(),
             uptime: inventory.uptime(),

@@ -21,8 +21,8 @@ fn ids(count: usize) -> Vec<Id> {
     (0..count).map(&mut id).collect()
 }
 
-fn batch(key: u64, limit: usize) -> Option<Batch> {
-    Some(Batch { key, limit })
+fn batch(key: u64, limit: usize) -> Batch {
+    Batch { key, limit }
 }
 
 /// A line whose queries are named by their position.
@@ -83,12 +83,12 @@ use Class::{Failing, First, Regular};
 fn batches_and_those_that_go_alone_take_turns() {
     let mut hall = Hall::new(9);
     hall.push(0, Regular, None);
-    hall.push(1, Regular, batch(1, 2));
-    hall.push(2, Regular, batch(2, 10));
+    hall.push(1, Regular, Some(batch(1, 2)));
+    hall.push(2, Regular, Some(batch(2, 10)));
     hall.push(3, Regular, None);
-    hall.push(4, Regular, batch(2, 10));
-    hall.push(5, Regular, batch(1, 2));
-    hall.push(6, Regular, batch(1, 2));
+    hall.push(4, Regular, Some(batch(2, 10)));
+    hall.push(5, Regular, Some(batch(1, 2)));
+    hall.push(6, Regular, Some(batch(1, 2)));
     assert_eq!(hall.drain(), [vec![0], vec![1, 5], vec![2, 4], vec![3], vec![6]]);
     assert!(hall.is_bare());
 }
@@ -96,14 +96,14 @@ fn batches_and_those_that_go_alone_take_turns() {
 #[test]
 fn a_first_read_goes_before_all_and_takes_its_batch_along() {
     let mut hall = Hall::new(9);
-    hall.push(8, Failing, batch(2, 3));
+    hall.push(8, Failing, Some(batch(2, 3)));
     hall.push(0, Regular, None);
-    hall.push(1, Regular, batch(1, 3));
-    hall.push(2, Regular, batch(2, 3));
-    hall.push(3, Regular, batch(2, 3));
+    hall.push(1, Regular, Some(batch(1, 3)));
+    hall.push(2, Regular, Some(batch(2, 3)));
+    hall.push(3, Regular, Some(batch(2, 3)));
     hall.push(4, First, None);
-    hall.push(5, First, batch(2, 2));
-    hall.push(6, First, batch(2, 3));
+    hall.push(5, First, Some(batch(2, 2)));
+    hall.push(6, First, Some(batch(2, 3)));
     assert_eq!(hall.take(false), Some(vec![4]));
     assert_eq!(hall.take(false), Some(vec![5]), "another limit is another batch");
     assert_eq!(hall.take(false), Some(vec![6, 2, 3]));
@@ -133,10 +133,10 @@ fn owners_take_turns_whatever_they_have() {
 fn owners_take_turns_within_a_batch() {
     let mut hall = Hall::new(20);
     for name in 0..8 {
-        hall.push_of(1, name, Regular, batch(1, 4));
+        hall.push_of(1, name, Regular, Some(batch(1, 4)));
     }
-    hall.push_of(2, 8, Regular, batch(1, 4));
-    hall.push_of(2, 9, Regular, batch(1, 4));
+    hall.push_of(2, 8, Regular, Some(batch(1, 4)));
+    hall.push_of(2, 9, Regular, Some(batch(1, 4)));
     assert_eq!(hall.drain(), [vec![0, 8, 1, 9], vec![2, 3, 4, 5], vec![6, 7]]);
 }
 

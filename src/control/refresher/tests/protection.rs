@@ -37,7 +37,9 @@ impl Sky {
     async fn read_for(&self, cells: &[Arc<QueryCell>], time: Duration) {
         let end = self.clock.tick().after(time);
         while self.clock.tick() < end {
-            cells.iter().for_each(|cell| self.read(cell));
+            for cell in cells {
+                self.read(cell);
+            }
             sleep(REFRESH.min(end.since(self.clock.tick()))).await;
         }
     }
@@ -67,22 +69,22 @@ fn peak(calls: &[Call]) -> usize {
 #[tokio::test(start_paused = true)]
 async fn an_upstream_that_is_down_is_left_alone_and_found_again() {
     let sky = protected(100);
-    let cells = cells(200);
-    sky.read_for(&cells, Duration::from_mins(5)).await;
+    let house = cells(200);
+    sky.read_for(&house, Duration::from_mins(5)).await;
     sky.calls();
     sky.fall("eu", FetchError::Unavailable("connection refused".into()));
-    sky.read_for(&cells, Duration::from_mins(5)).await;
+    sky.read_for(&house, Duration::from_mins(5)).await;
     let calls = sky.calls().len();
     // Twenty that were under way, and probes half a minute apart.
     assert!((10..60).contains(&calls), "{calls} calls in five minutes");
     sky.expect("tidepole_upstream_breaker_open{source=\"aws\",upstream=\"eu\"} 1.0");
-    for cell in &cells {
+    for cell in &house {
         let state = cell.state();
         let (text, _) = state.trouble().unwrap();
         assert!(text.contains("connection refused"), "{text}");
         assert!(state.last_sample().is_some(), "the last good value is kept");
     }
-    let told = cells.iter().filter(|cell| {
+    let told = house.iter().filter(|cell| {
         let state = cell.state();
         state.trouble().unwrap().0.starts_with("not asked since ")
     });
@@ -98,14 +100,14 @@ async fn an_upstream_that_is_down_is_left_alone_and_found_again() {
         "{text}"
     );
     // An hour later it is back.
-    sky.read_for(&cells, Duration::from_hours(1)).await;
+    sky.read_for(&house, Duration::from_hours(1)).await;
     let calls = sky.calls().len();
     assert!((120..400).contains(&calls), "{calls} probes in an hour");
     sky.rise("eu");
-    sky.read_for(&cells, REFRESH * 2 + Duration::from_secs(3)).await;
+    sky.read_for(&house, REFRESH * 2 + Duration::from_secs(3)).await;
     let now = sky.clock.tick();
-    let stale = cells.iter().filter(|cell| !is_fresh(cell, now)).count();
-    assert_eq!(stale, 0, "within the longest pause, or two intervals");
+    let old = house.iter().filter(|cell| !is_fresh(cell, now)).count();
+    assert_eq!(old, 0, "within the longest pause, or two intervals");
     assert_eq!(sky.phase(), Some(Phase::Closed));
     sky.expect("tidepole_upstream_breaker_open{source=\"aws\",upstream=\"eu\"} 0.0");
 }
@@ -132,15 +134,15 @@ async fn an_upstream_that_is_down_does_not_touch_another() {
 #[tokio::test(start_paused = true)]
 async fn throttling_slows_down_and_recovers() {
     let sky = protected(20);
-    let cells = cells(200);
-    sky.read_for(&cells, Duration::from_mins(1)).await;
+    let house = cells(200);
+    sky.read_for(&house, Duration::from_mins(1)).await;
     sky.calls();
     sky.fall("eu", FetchError::Throttled("rate exceeded".into()));
-    sky.read_for(&cells, Duration::from_mins(5)).await;
+    sky.read_for(&house, Duration::from_mins(5)).await;
     let calls = sky.calls().len();
     assert!(calls < 60, "{calls} calls while it throttles");
     assert!(sky.refresher.upstreams()[0].calls_per_second.unwrap() < 1.0);
-    let state = cells[0].state();
+    let state = house[0].state();
     let policy = Policy {
         refresh: REFRESH,
         max_age: Duration::from_mins(2),
@@ -151,17 +153,17 @@ async fn throttling_slows_down_and_recovers() {
     let View::Failed(failure) = state.view(&policy, sky.clock.tick()) else { panic!("it failed") };
     assert_eq!(failure.error.kind(), "throttled");
     sky.rise("eu");
-    sky.read_for(&cells, Duration::from_mins(3)).await;
+    sky.read_for(&house, Duration::from_mins(3)).await;
     assert!(sky.refresher.upstreams()[0].calls_per_second.unwrap() > 19.9);
     let now = sky.clock.tick();
-    assert!(cells.iter().all(|cell| is_fresh(cell, now)));
+    assert!(house.iter().all(|cell| is_fresh(cell, now)));
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_rate_is_kept_and_the_deficit_is_shown() {
     let sky = protected(10);
-    let cells = cells(300);
-    sky.read_for(&cells, Duration::from_mins(5)).await;
+    let house = cells(300);
+    sky.read_for(&house, Duration::from_mins(5)).await;
     let calls = sky.calls();
     // A burst of a second's worth, and the rate from then on.
     assert!(peak(&calls) <= 20, "{}", peak(&calls));
@@ -171,7 +173,7 @@ async fn the_rate_is_kept_and_the_deficit_is_shown() {
     let late = sky.clock.tick().since(shown.waiting_since.unwrap());
     // Twice the interval for a round, and as much again for those in line.
     assert!(late > Duration::from_secs(5) && late < Duration::from_secs(35), "{late:?}");
-    let counts: Vec<u64> = cells.iter().map(|cell| cell.fetches()).collect();
+    let counts: Vec<u64> = house.iter().map(|cell| cell.fetches()).collect();
     let (least, most) = (counts.iter().min().unwrap(), counts.iter().max().unwrap());
     assert!(*least >= 9 && *most <= 12, "{counts:?}");
 }
@@ -181,8 +183,11 @@ async fn an_owner_with_five_thousand_queries_does_not_starve_one_with_five() {
     let sky = protected(50);
     let many = cells(5000);
     let few: Vec<_> = (0..5).map(|i| of(&format!("eu/0/f{i}"), REFRESH)).collect();
-    many.iter().for_each(|cell| cell.set_owner(Some("team-a")));
-    few.iter().for_each(|cell| cell.set_owner(Some("team-b")));
+    for (cells, owner) in [(&many, "team-a"), (&few, "team-b")] {
+        for cell in cells {
+            cell.set_owner(Some(owner));
+        }
+    }
     let all: Vec<_> = many.iter().chain(&few).cloned().collect();
     sky.read_for(&all, Duration::from_mins(10)).await;
     for cell in &few {
@@ -244,16 +249,16 @@ async fn queries_that_hang_hold_up_nobody() {
 #[tokio::test(start_paused = true)]
 async fn who_waits_for_an_upstream_that_is_down_can_leave() {
     let sky = protected(100);
-    let cells = cells(100);
+    let house = cells(100);
     sky.fall("eu", FetchError::Unavailable("connection refused".into()));
-    sky.read_for(&cells, Duration::from_mins(2)).await;
+    sky.read_for(&house, Duration::from_mins(2)).await;
     sky.expect("tidepole_refresh_scheduled_queries 100");
     sleep(Duration::from_mins(6)).await;
     sky.expect("tidepole_refresh_scheduled_queries 0");
     sky.expect("tidepole_refresh_queued{source=\"aws\"} 0");
     sky.expect("tidepole_refresh_lanes{source=\"aws\"} 0");
-    assert!(cells.iter().all(|cell| !cell.state().is_tried()));
+    assert!(house.iter().all(|cell| !cell.state().is_tried()));
     sky.rise("eu");
-    sky.read_for(&cells, Duration::from_secs(2)).await;
-    assert!(cells.iter().all(|cell| is_fresh(cell, sky.clock.tick())));
+    sky.read_for(&house, Duration::from_secs(2)).await;
+    assert!(house.iter().all(|cell| is_fresh(cell, sky.clock.tick())));
 }

@@ -22,7 +22,7 @@ impl Wall {
         Arc::new(Self { ticks, start, base: base.parse().unwrap(), step_ms: AtomicI64::new(0) })
     }
 
-    fn step(&self, millis: i64) {
+    pub(super) fn step(&self, millis: i64) {
         self.step_ms.fetch_add(millis, Ordering::SeqCst);
     }
 }
