@@ -41,7 +41,7 @@ fn table(f: &mut fmt::Formatter<'_>, estimate: &Estimate) -> fmt::Result {
     }
     writeln!(f)?;
     for source in &estimate.sources {
-        writeln!(f, "{}", sum(source))?;
+        sum(f, source)?;
     }
     writeln!(f)?;
     f.write_str(
@@ -82,27 +82,25 @@ fn row(line: &EstimateLine) -> [String; 6] {
 }
 
 /// A source in one line, with the prices.
-fn sum(source: &SourceEstimate) -> String {
+fn sum(f: &mut fmt::Formatter<'_>, source: &SourceEstimate) -> fmt::Result {
     let more = if source.is_open_ended { ">= " } else { "" };
-    let mut line =
-        format!("Source {}: {more}{} USD per month", source.source, dollars(&source.per_month));
+    write!(f, "Source {}: {more}{} USD per month", source.source, dollars(&source.per_month))?;
     if source.metrics > Rate::default() {
-        line += &format!(", {more}{} CloudWatch metrics per minute", source.metrics);
+        write!(f, ", {more}{} CloudWatch metrics per minute", source.metrics)?;
         if let Some(ceiling) = source.settings.max_metrics_per_minute {
             // The ceiling has room for the worst case.
             if source.is_open_ended {
-                line += &format!(", {} reserved", source.most_metrics);
+                write!(f, ", {} reserved", source.most_metrics)?;
             }
-            line += &format!(" of {ceiling} allowed");
+            write!(f, " of {ceiling} allowed")?;
         }
-        line += &format!(" at {} USD per 1,000", source.settings.price_per_thousand_metrics);
+        write!(f, " at {} USD per 1,000", source.settings.price_per_thousand_metrics)?;
     }
     if source.requests > Rate::default() {
         let price = &source.settings.price_per_million_requests;
-        line +=
-            &format!(", {} SQS requests per minute at {price} USD per 1,000,000", source.requests);
+        write!(f, ", {} SQS requests per minute at {price} USD per 1,000,000", source.requests)?;
     }
-    line + "."
+    writeln!(f, ".")
 }
 
 /// What a source may cost when every search finds as much as it can.
