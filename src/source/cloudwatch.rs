@@ -17,10 +17,12 @@
 
 mod bisect;
 mod call;
+mod choice;
 pub mod decode;
 mod explain;
 mod expression;
 mod labels;
+mod operands;
 pub mod plan;
 
 use std::hash::{DefaultHasher, Hash, Hasher};

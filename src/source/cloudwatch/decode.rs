@@ -4,6 +4,9 @@
 //!
 //! * Of each series the newest complete datapoint counts: its bucket starts and ends within the
 //!   window that was asked for, and its value is finite. A bucket without one is passed over.
+//! * Where the service would take a missing operand for zero, the bucket does not count until each
+//!   metric that the expression takes values from has a datapoint in it (`operands` says which these
+//!   are); of one with a shorter period one is enough.
 //! * A series without any is left out, and if all are, there is no data.
 //! * Of several series one whose newest datapoint is more than two periods (`LATE_PERIODS`) older than the newest
 //!   of all has ended and is left out: it must not take the others down with it. One that is late by
@@ -23,22 +26,18 @@ use aws_sdk_cloudwatch::operation::get_metric_data::GetMetricDataOutput;
 use aws_sdk_cloudwatch::types::{MessageData, MetricDataResult, StatusCode};
 use jiff::Timestamp;
 
-use crate::model::{
-    Cause, CloudWatchQuery, Decimal, FetchError, Labels, MetricQuestion, Sample, Series, Tick,
-};
+use crate::model::{Cause, CloudWatchQuery, FetchError, MetricQuestion, Sample, Series, Tick};
+use crate::source::cloudwatch::choice::{Choice, Grid, Operands, end, newest};
 use crate::source::cloudwatch::labels::labels;
+use crate::source::cloudwatch::operands::Need;
 use crate::source::cloudwatch::plan::{Asked, Call, Member, Window, moment, seconds};
-
-/// By how many periods a series may be behind the newest of its answer. Metrics of one kind are
-/// published within a period of each other, and one datapoint may be missing: two. With the defaults
-/// (a delay of one period or more, `maxAge` five periods above it) the newest bucket begins one
-/// period and the delay ago, so a series of the sample is three periods and the delay old at most,
-/// and one more when it is read again: it cannot be too old on arrival.
-pub(super) const LATE_PERIODS: i64 = 2;
 
 /// Warnings kept of one answer, and characters of each.
 const MAX_WARNINGS: usize = 5;
 const MAX_WARNING_CHARS: usize = 200;
+
+/// Operands named in an error.
+const MAX_OPERANDS_SHOWN: usize = 5;
 
 /// Characters of what was asked, in errors.
 const MAX_SUBJECT_CHARS: usize = 160;
@@ -162,32 +161,6 @@ pub(super) fn by_id(answer: &Answer) -> ById<'_> {
     by_id
 }
 
-/// What was taken of one series.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Choice {
-    /// Its labels.
-    pub labels: Labels,
-    /// The start of the bucket and the value; none if no datapoint will do.
-    pub taken: Option<(i64, Decimal)>,
-    /// Datapoints in the answer.
-    pub datapoints: usize,
-    /// Of those, buckets that end after the window.
-    pub unfinished: usize,
-    /// Of those, buckets that start before the window.
-    pub early: usize,
-    /// Of those, values that are no numbers.
-    pub not_finite: usize,
-    /// Whether other series go on so much later that this one has ended; then it is not served.
-    pub ended: bool,
-}
-
-impl Choice {
-    /// What of it is served.
-    pub(super) fn served(&self) -> Option<&(i64, Decimal)> {
-        self.taken.as_ref().filter(|_| !self.ended)
-    }
-}
-
 /// What was taken of all series of one query.
 #[derive(Clone, Debug)]
 pub(super) struct Chosen {
@@ -268,58 +241,22 @@ pub(super) fn choose(
     if one && results.len() > 1 {
         return Err(about.malformed(&format!("the answer has {} results for it", results.len())));
     }
+    let grid = Grid { window: call.window, period: seconds(query.period) };
+    let operands = about.operands(call, member, by_id, grid)?;
     let texts: Vec<_> = results.iter().map(|r| r.label.as_deref().unwrap_or_default()).collect();
     let mut choices = Vec::with_capacity(results.len());
     for (result, labels) in results.iter().zip(labels(&member.naming, &texts)) {
-        choices.push(newest(result, labels, call.window, seconds(query.period)));
+        choices.push(newest(result, labels, grid, &operands));
     }
-    end(&mut choices, seconds(query.period));
+    end(&mut choices, grid.period);
     let messages = results.iter().flat_map(|result| result.messages()).chain(&answer.messages);
     let nothing = if choices.iter().all(|choice| choice.taken.is_none()) {
-        about.nothing(call.window, &choices)
+        about.nothing(call.window, &choices, &operands)
     } else {
         String::new()
     };
     let warnings = messages.take(MAX_WARNINGS).map(warning).collect();
     Ok(Chosen { choices, warnings, nothing })
-}
-
-/// The newest complete datapoint of a series.
-fn newest(result: &MetricDataResult, labels: Labels, window: Window, period: i64) -> Choice {
-    let mut choice = Choice {
-        labels,
-        taken: None,
-        datapoints: result.values().len(),
-        unfinished: 0,
-        early: 0,
-        not_finite: 0,
-        ended: false,
-    };
-    let mut best: Option<(i64, f64)> = None;
-    for (at, &value) in result.timestamps().iter().zip(result.values()) {
-        let start = at.secs();
-        if start < window.start {
-            choice.early += 1;
-        } else if start.saturating_add(period) > window.end {
-            choice.unfinished += 1;
-        } else if !value.is_finite() {
-            choice.not_finite += 1;
-        } else if best.is_none_or(|(best, _)| start > best) {
-            best = Some((start, value));
-        }
-    }
-    choice.taken = best.and_then(|(start, value)| Some((start, Decimal::from_f64(value)?)));
-    choice
-}
-
-/// Marks the series that have ended.
-fn end(choices: &mut [Choice], period: i64) {
-    let starts = choices.iter().filter_map(|choice| choice.taken.as_ref()).map(|(start, _)| *start);
-    let Some(newest) = starts.max() else { return };
-    let oldest = newest.saturating_sub(period.saturating_mul(LATE_PERIODS));
-    for choice in choices {
-        choice.ended = choice.taken.as_ref().is_some_and(|(start, _)| *start < oldest);
-    }
 }
 
 /// Whether a label has other dynamic parts than those that are a constant of their series (User
@@ -400,6 +337,31 @@ impl About<'_> {
         Ok(())
     }
 
+    /// The operands that a value needs.
+    fn operands<'b>(
+        &self,
+        call: &Call<'_>,
+        member: &Member<'b>,
+        by_id: &ById<'_>,
+        grid: Grid,
+    ) -> Result<Operands<'b>, FetchError> {
+        let mut operands = Operands::default();
+        for &(place, need) in &member.needed {
+            let part = member.query.queries.get(place);
+            let item = member.items.get(place).and_then(|&item| call.items.get(item));
+            let (Some(part), Some(item)) = (part, item) else { continue };
+            let results = by_id.get(&*item.id).map_or(&[][..], Vec::as_slice);
+            let [result] = results else {
+                let text =
+                    format!("the answer has {} results for the operand {}", results.len(), part.id);
+                return Err(self.malformed(&text));
+            };
+            self.check(result)?;
+            operands.add(&part.id, result, grid, need == Need::IfAny);
+        }
+        Ok(operands)
+    }
+
     fn forbidden(&self, why: &str) -> FetchError {
         let accounts = self.query.queries.iter().filter_map(|part| match &part.question {
             MetricQuestion::Metric(stat) => stat.account_id.as_deref(),
@@ -416,7 +378,7 @@ impl About<'_> {
     }
 
     /// Why there is nothing, and where to look.
-    fn nothing(&self, window: Window, choices: &[Choice]) -> String {
+    fn nothing(&self, window: Window, choices: &[Choice], operands: &Operands<'_>) -> String {
         let returned = self.query.returned().map(|part| &part.question);
         let (subject, advice) = match returned {
             Some(MetricQuestion::Metric(stat)) => (
@@ -430,6 +392,12 @@ impl About<'_> {
             None => (String::new(), ""),
         };
         let subject: String = subject.chars().take(MAX_SUBJECT_CHARS).collect();
+        if let Some(text) = lacking(choices, operands) {
+            return format!(
+                "CloudWatch in {}: no datapoint of {subject} between {window} at which all its operands have one: {text}",
+                self.query.region
+            );
+        }
         let passed: usize = choices.iter().map(|choice| choice.datapoints).sum();
         let passed = if passed == 0 {
             String::new()
@@ -441,6 +409,24 @@ impl About<'_> {
             self.query.region
         )
     }
+}
+
+/// Which operands are to blame that nothing can be taken, and what to do.
+fn lacking(choices: &[Choice], operands: &Operands<'_>) -> Option<String> {
+    let absent = operands.absent();
+    let (ids, at) = if absent.is_empty() {
+        let (at, ids) = choices.iter().filter_map(|choice| choice.lacking.as_ref()).max()?;
+        (ids, format!(" at {}", moment(*at)))
+    } else {
+        (&absent, String::new())
+    };
+    let first = ids.first()?;
+    let have = if ids.len() == 1 { "has" } else { "have" };
+    let shown = ids.iter().take(MAX_OPERANDS_SHOWN).map(String::as_str).collect::<Vec<_>>();
+    Some(format!(
+        "{} {have} none{at}; wrap it in FILL({first}, 0) if no datapoint means 0",
+        shown.join(", ")
+    ))
 }
 
 #[cfg(test)]

@@ -6,7 +6,8 @@ use serde_json::{Map, Value, json};
 
 use crate::model::{FetchError, Sample};
 use crate::source::aws::identity::Who;
-use crate::source::cloudwatch::decode::{Answer, Choice, LATE_PERIODS, Moment, by_id, choose};
+use crate::source::cloudwatch::choice::{Choice, LATE_PERIODS};
+use crate::source::cloudwatch::decode::{Answer, Moment, by_id, choose};
 use crate::source::cloudwatch::plan::{Asked, Call, Item, moment, seconds};
 use crate::source::recorder::Recorder;
 
@@ -177,7 +178,14 @@ fn sentence(choice: &Choice, period: i64) -> String {
     };
     let series = &choice.labels;
     let all = choice.datapoints;
-    match &choice.taken {
+    let lacking = choice.lacking.as_ref().map(|(at, ids)| {
+        format!(
+            " The bucket of {} was passed over: {} had no datapoint in it, which metric math takes for 0.",
+            moment(*at),
+            ids.join(", ")
+        )
+    });
+    let told = match &choice.taken {
         Some((start, value)) if choice.ended => format!(
             "Series {series} has ended and is left out: its newest datapoint, {value} of {}, is more than {LATE_PERIODS} periods behind that of another series.",
             moment(*start),
@@ -188,5 +196,6 @@ fn sentence(choice: &Choice, period: i64) -> String {
             moment(start.saturating_add(period)),
         ),
         None => format!("Series {series}: none of {all} datapoints will do; {passed}."),
-    }
+    };
+    told + &lacking.unwrap_or_default()
 }

@@ -30,6 +30,8 @@ use crate::model::{
 use crate::source::cloudwatch::expression::{self, Name};
 pub use crate::source::cloudwatch::labels::Naming;
 use crate::source::cloudwatch::labels::naming;
+use crate::source::cloudwatch::operands;
+pub use crate::source::cloudwatch::operands::Need;
 
 /// For periods under a minute the service rounds the start of the window down, up to a whole minute.
 const ROUNDING: Duration = Duration::from_mins(1);
@@ -105,7 +107,7 @@ pub struct Item<'a> {
     pub asked: Asked<'a>,
     /// The `Label`.
     pub label: Option<Cow<'a, str>>,
-    /// Whether somebody wants its series.
+    /// Whether somebody wants its series, or must know its buckets.
     pub return_data: bool,
 }
 
@@ -120,6 +122,9 @@ pub struct Member<'a> {
     pub answer: usize,
     /// The items of its group, in the author's order.
     pub items: Vec<usize>,
+    /// The places in its group of metrics that must have a datapoint where its answer has one. They
+    /// are returned, too, and never become series of the answer.
+    pub needed: Vec<(usize, Need)>,
     /// How the answer's series are named.
     pub naming: Naming,
 }
@@ -350,7 +355,11 @@ pub(super) fn assemble<'a>(
                 item.label = label;
             }
         }
-        call.members.push(Member { position, query, answer, items, naming });
+        let needed: Vec<_> = operands::needed(query).into_iter().collect();
+        for (place, _) in &needed {
+            call.items[items[*place]].return_data = true;
+        }
+        call.members.push(Member { position, query, answer, items, needed, naming });
     }
     call
 }

@@ -49,13 +49,22 @@ impl House {
         self.fake.generate_all(|asked, _| asked.metric.name.strip_prefix('M')?.parse().ok());
     }
 
+    /// Makes a metric up: its values by the bucket's age in minutes, zero being the newest.
+    fn aged(&self, name: &str, value: impl Fn(i64) -> Option<f64> + Send + Sync + 'static) {
+        let of_bucket = move |at: i64| value((NEWEST - at) / 60);
+        self.fake.generate(&Metric::new("App", name), move |_, at| of_bucket(at));
+    }
+
     async fn ask(&self, queries: &[Arc<Query>]) -> Vec<String> {
         let answers = self.source.fetch(queries).await;
         let shown = answers.into_iter().map(|answer| match answer {
             Ok(sample) => {
-                assert_eq!(sample.timestamp.as_second(), NEWEST);
                 let all = sample.series.iter().map(|one| format!("{} {}", one.labels, one.value));
-                all.collect::<Vec<_>>().join("; ")
+                let shown = all.collect::<Vec<_>>().join("; ");
+                match (NEWEST - sample.timestamp.as_second()) / 60 {
+                    0 => shown,
+                    late => format!("{shown} ({late} min late)"),
+                }
             }
             Err(error) => format!("{}: {error}", error.kind()),
         });
@@ -166,7 +175,8 @@ async fn math_and_its_operands_go_together() {
     assert_eq!(call.ids(), ["m0", "m1", "g1_rate"]);
     assert_eq!(call.expressions(), ["100*m0/m1"]);
     let returned: Vec<_> = call.queries.iter().map(|query| query.return_data).collect();
-    assert_eq!(returned, [Some(true), Some(false), Some(true)]);
+    // An operand that is needed is returned, to know its buckets.
+    assert_eq!(returned, [Some(true), Some(true), Some(true)]);
 }
 
 fn math(text: &str) -> MetricQuestion {
@@ -212,6 +222,53 @@ async fn company_changes_no_answer() {
         assert_eq!(answer, *expected, "{query:?}");
         assert_eq!(house.ask(std::slice::from_ref(query)).await, [*expected], "{query:?}");
     }
+}
+
+#[tokio::test]
+async fn a_late_operand_makes_no_number() {
+    let house = House::new();
+    house.aged("Total", |_| Some(100.0));
+    house.aged("Late", |age| (age >= 1).then_some(10.0));
+    house.aged("Sparse", |age| (age == 3).then_some(1.0));
+    house.aged("Other", |age| (age != 1).then_some(5.0));
+    let with = |text| {
+        let parts = [("total", stat("Total")), ("late", stat("Late"))];
+        let parts = parts.into_iter().chain([("sparse", stat("Sparse")), ("never", stat("Never"))]);
+        let parts = parts.chain([("other", stat("Other"))]);
+        // As in definitions, none that is not used.
+        let used = parts.filter(|(id, _)| text == "SUM(METRICS())" || str::contains(text, id));
+        group(&used.chain([("e", math(text))]).collect::<Vec<_>>())
+    };
+    let none = |text: &str, id: &str| {
+        format!(
+            "no_data: CloudWatch in eu-west-1: no datapoint of {text} between 2026-11-21T11:54:00Z and 2026-11-21T11:59:00Z at which all its operands have one: {id} has none; wrap it in FILL({id}, 0) if no datapoint means 0"
+        )
+    };
+    let cases = [
+        ("total+late", "{} 110 (1 min late)".to_owned()),
+        ("total+FILL(late, REPEAT)", "{} 110".to_owned()),
+        ("total+FILL(late, 0)", "{} 100".to_owned()),
+        ("total+sparse", "{} 101 (3 min late)".to_owned()),
+        ("100 * FILL(sparse, 0) / total", "{} 0".to_owned()),
+        ("100 * FILL(sparse, 0) / late", "{} 0 (1 min late)".to_owned()),
+        ("total+late+other", "{} 115 (2 min late)".to_owned()),
+        ("total+never", none("total+never", "never")),
+        ("SUM(METRICS())", none("SUM(METRICS())", "never")),
+        ("total/PERIOD(never)*6+sparse*0", "{} 10 (3 min late)".to_owned()),
+    ];
+    let queries: Vec<_> = cases.iter().map(|(text, _)| with(text)).collect();
+    let together = house.ask(&queries).await;
+    // All of them share their operands, and each is billed once.
+    assert_eq!((house.fake.hits(), house.fake.metrics_requested()), (1, 5));
+    for ((query, (text, expected)), answer) in queries.iter().zip(&cases).zip(together) {
+        assert_eq!(answer, *expected, "{text}");
+        assert_eq!(house.ask(std::slice::from_ref(query)).await, [expected.clone()], "{text}");
+    }
+    let told = house.source.explain(&with("total+late+other")).await;
+    assert_eq!(
+        told.choice[1],
+        "Series {}: 115 is of the newest complete bucket with a value, 2026-11-21T11:56:00Z to 2026-11-21T11:57:00Z, of 5 datapoints; none was passed over. The bucket of 2026-11-21T11:58:00Z was passed over: late had no datapoint in it, which metric math takes for 0."
+    );
 }
 
 #[tokio::test]

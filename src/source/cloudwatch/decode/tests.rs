@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use proptest::sample::select;
 
 use super::*;
-use crate::model::{MetricDataQuery, MetricStat};
+use crate::model::{Decimal, MetricDataQuery, MetricStat};
 use crate::source::cloudwatch::plan::plan;
 
 const NOW: &str = "2026-11-21T12:00:00Z";
@@ -314,6 +314,81 @@ fn a_clock_that_is_behind_makes_no_negative_age() {
     assert_eq!(sample.observed, Tick(5));
     let young = Moment { now: now(), tick: Tick(5) };
     assert_eq!(decode(&plan.calls[0], &answer, young).remove(0).1.unwrap().observed, Tick(0));
+}
+
+/// Metrics of these periods in seconds, and the expression over them that is returned.
+fn math(metrics: &[(&str, u64)], text: &str) -> CloudWatchQuery {
+    let mut query = expression(text);
+    query.queries[0].id = "e".into();
+    for (id, period) in metrics {
+        let MetricQuestion::Metric(stat) = metric().queries.remove(0).question else {
+            unreachable!("it is a metric")
+        };
+        let stat = MetricStat { name: (*id).into(), period: Duration::from_secs(*period), ..stat };
+        query.queries.push(MetricDataQuery {
+            id: (*id).into(),
+            question: MetricQuestion::Metric(stat),
+            label: None,
+            return_data: false,
+        });
+    }
+    query
+}
+
+#[test]
+fn a_bucket_counts_when_its_operands_are_there() {
+    let sum = math(&[("a", 60), ("b", 60)], "a+b");
+    let answer = |of_b: &[(i64, f64)]| {
+        let e = result("e", "x", &[(ago(2), 1.0), (ago(3), 7.0), (ago(4), 8.0)]);
+        let a = result("a", "x", &[(ago(2), 1.0), (ago(3), 1.0), (ago(4), 1.0)]);
+        vec![page(vec![e, a, result("b", "x", of_b)])]
+    };
+    for (of_b, expected) in [
+        (vec![(ago(2), 0.0)], "{} 1 at 2026-11-21T11:58:00Z, 120 s old []"),
+        (vec![(ago(3), 6.0), (ago(4), 7.0)], "{} 7 at 2026-11-21T11:57:00Z, 180 s old []"),
+        (vec![(ago(4), 7.0), (ago(2), f64::NAN)], "{} 8 at 2026-11-21T11:56:00Z, 240 s old []"),
+        // A bucket that is not complete is none of the operand's either.
+        (
+            vec![(ago(1), 7.0)],
+            "no_data: CloudWatch in eu-west-1: no datapoint of a+b between 2026-11-21T11:54:00Z and 2026-11-21T11:59:00Z at which all its operands have one: b has none; wrap it in FILL(b, 0) if no datapoint means 0",
+        ),
+        (
+            vec![(ago(5), 7.0)],
+            "no_data: CloudWatch in eu-west-1: no datapoint of a+b between 2026-11-21T11:54:00Z and 2026-11-21T11:59:00Z at which all its operands have one: b has none at 2026-11-21T11:58:00Z; wrap it in FILL(b, 0) if no datapoint means 0",
+        ),
+    ] {
+        assert_eq!(shown(&sum, answer(&of_b)), expected);
+    }
+    // The service's word about an operand counts as much as that about the answer.
+    for (status, expected) in [("PartialData", "unavailable: "), ("Forbidden", "denied: ")] {
+        let mut pages = answer(&[(ago(2), 0.0)]);
+        pages[0].metric_data_results.as_mut().unwrap()[2].status_code = Some(status.into());
+        let error = shown(&sum, pages);
+        assert!(error.starts_with(expected), "{error}");
+    }
+    let mut pages = answer(&[]);
+    pages[0].metric_data_results.as_mut().unwrap().pop();
+    assert_eq!(
+        shown(&sum, pages),
+        "malformed: CloudWatch in eu-west-1: the answer has 0 results for the operand b"
+    );
+}
+
+#[test]
+fn an_operand_with_shorter_buckets_needs_one_of_them() {
+    let mut sum = math(&[("a", 60), ("b", 300)], "a+b");
+    sum.period = Duration::from_mins(5);
+    sum.lookback = Duration::from_mins(26);
+    let answer = |of_a: i64| {
+        let e = result("e", "x", &[(ago(10), 1.0), (ago(15), 7.0)]);
+        let b = result("b", "x", &[(ago(10), 1.0), (ago(15), 1.0)]);
+        vec![page(vec![e, result("a", "x", &[(ago(of_a), 1.0), (ago(13), 2.0)]), b])]
+    };
+    assert!(shown(&sum, answer(10)).starts_with("{} 1 at 2026-11-21T11:50:00Z"));
+    assert!(shown(&sum, answer(6)).starts_with("{} 1 at 2026-11-21T11:50:00Z"));
+    // In the bucket that is still being filled.
+    assert!(shown(&sum, answer(5)).starts_with("{} 7 at 2026-11-21T11:45:00Z"));
+    assert!(shown(&sum, answer(11)).starts_with("{} 7 at 2026-11-21T11:45:00Z"));
 }
 
 #[test]

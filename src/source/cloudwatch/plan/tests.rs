@@ -93,7 +93,7 @@ fn groups_share_a_call_and_their_metrics() {
     let all = [single("A"), rate("E"), single("T"), rate("F"), single("A")];
     assert_eq!(
         shown(&all),
-        [["m0! = A", "m1 = E", "m2! = T", "g1_rate! = m1/m2", "m4 = F", "g3_rate! = m4/m2",]]
+        [["m0! = A", "m1! = E", "m2! = T", "g1_rate! = m1/m2", "m4! = F", "g3_rate! = m4/m2",]]
     );
     let all: Vec<_> = all.iter().collect();
     let plan = plan(&all, at(NOW));
@@ -105,7 +105,7 @@ fn groups_share_a_call_and_their_metrics() {
 #[test]
 fn a_call_for_one_group_has_the_authors_ids() {
     let group = group(vec![metric("errors", "E", 60), metric("b", "E", 60), math("r", "errors/b")]);
-    assert_eq!(shown(&[group]), [["errors = E", "b = E", "r! = errors/b"]]);
+    assert_eq!(shown(&[group]), [["errors! = E", "b! = E", "r! = errors/b"]]);
 }
 
 #[test]
@@ -118,10 +118,10 @@ fn what_cannot_share_goes_alone() {
     assert_eq!(
         shown(&all),
         [
-            vec!["m0! = A", "m1 = B", "g1_e! = SUM([m0,m1])"],
+            vec!["m0! = A", "m1! = B", "g1_e! = SUM([m0,m1])"],
             vec!["q! = SELECT AVG(X) FROM \"N\""],
             vec!["s! = SUM(SEARCH('{N,D} x', 'Sum', 60))"],
-            vec!["a = A", "ab = B", "e! = SUM(METRICS('b'))"],
+            vec!["a = A", "ab! = B", "e! = SUM(METRICS('b'))"],
             vec!["a = A", "ab = B", "e! = c+1"],
         ]
     );
@@ -256,6 +256,9 @@ proptest! {
                 prop_assert!(call.items[member.answer].return_data);
                 prop_assert_eq!(member.items.len(), member.query.queries.len());
                 prop_assert!(member.items.contains(&member.answer));
+                for (place, _) in &member.needed {
+                    prop_assert!(matches!(call.items[member.items[*place]].asked, Asked::Metric(_)));
+                }
                 prop_assert_eq!(&*member.query.region, &**call.region);
                 prop_assert_eq!(member.query.role_arn.as_ref(), call.role);
                 prop_assert_eq!(Window::of(member.query, at(NOW)), call.window);
@@ -282,7 +285,10 @@ proptest! {
             prop_assert!(datapoints.values().sum::<u64>() <= MAX_DATAPOINTS_PER_CALL);
             prop_assert!(call.members.iter().all(|member| !member.query.is_open_ended()));
             prop_assert!(call.members.iter().all(|member| is_closed(call, member)), "{:?}", call.items);
-            let wanted: HashSet<usize> = call.members.iter().map(|member| member.answer).collect();
+            let mut wanted: HashSet<usize> = call.members.iter().map(|member| member.answer).collect();
+            for member in &call.members {
+                wanted.extend(member.needed.iter().map(|(place, _)| member.items[*place]));
+            }
             let returned: HashSet<usize> =
                 (0..call.items.len()).filter(|at| call.items[*at].return_data).collect();
             prop_assert_eq!(wanted, returned);
