@@ -1,8 +1,11 @@
+use std::sync::atomic::Ordering;
+
 use super::*;
 use crate::model::{
     ManualClock, MetricDataQuery, MetricQuestion, MetricStat, Query, QuerySpec, Source,
 };
 use crate::source::aws::{AwsSettings, AwsSource};
+use crate::source::cloudwatch::round::MAX_EXTRA_CALLS;
 use crate::source::upstream::cloudwatch::{Metric, Paging};
 use crate::source::upstream::{CloudWatch as Fake, Reply};
 use crate::telemetry::Telemetry;
@@ -344,15 +347,113 @@ async fn a_culprit_that_is_not_named_is_found_by_halves() {
 }
 
 #[tokio::test]
-async fn the_search_for_culprits_ends() {
+async fn two_culprits_in_two_halves_are_found() {
     let house = House::new();
     house.numbered();
-    house.fake.refuse_when(|_| Some("Something is wrong.".to_owned()));
-    let answers = house.ask(&numbered(500)).await;
-    assert_eq!(house.fake.hits(), 1 + MAX_EXTRA_CALLS as u64);
+    house.fake.refuse_when(|query| {
+        let bad = ["M3", "M40"].contains(&&*query.metric_name());
+        bad.then(|| "Something is wrong.".to_owned())
+    });
+    let answers = house.ask(&numbered(64)).await;
+    for (i, answer) in answers.iter().enumerate() {
+        let bad = [3, 40].contains(&i);
+        let expected =
+            if bad { format!("{REFUSED}Something is wrong.") } else { format!("{{}} {i}") };
+        assert_eq!(*answer, expected);
+    }
+    // The call, two samples, and two for each of six halvings: the first is shared.
+    assert_eq!(house.fake.hits(), 1 + 2 + 2 + 2 * 5 * 2);
+}
+
+#[tokio::test]
+async fn a_refusal_of_everything_is_nobodys_fault() {
+    let house = House::new();
+    house.fake.fault(Some(Fake::error(400, "BadRequest", "Not through this proxy.")));
+    let whole = "unavailable: CloudWatch in eu-west-1: calls are refused as a whole, in the same words for whatever is asked, so this query is not at fault; look at what stands in between, and at the account (BadRequest: Not through this proxy.)";
+    for (queries, calls) in [(500, 5), (3, 4), (2, 3)] {
+        house.fake.clear();
+        assert_eq!(house.ask(&numbered(queries)).await, vec![whole; queries]);
+        assert_eq!(house.fake.hits(), calls, "{queries}");
+    }
+    // Nothing is remembered.
+    house.fake.fault(None);
+    house.fake.clear();
+    house.numbered();
+    assert_eq!(house.ask(&numbered(2)).await, ["{} 0", "{} 1"]);
+    assert_eq!(house.fake.hits(), 1);
+}
+
+#[tokio::test]
+async fn a_search_goes_on_where_its_calls_ended() {
+    let house = House::new();
+    house.numbered();
+    let bad = |i: usize| i % 60 == 7;
+    house.fake.refuse_when(move |query| {
+        let number: usize = query.metric_name().strip_prefix('M')?.parse().ok()?;
+        bad(number).then(|| "Something is wrong.".to_owned())
+    });
+    let all = numbered(500);
+    let mut wanted: Vec<usize> = (0..500).collect();
     let undecided = "unavailable: CloudWatch in eu-west-1: a call with this query and others was refused, and 24 further calls did not tell which is at fault; the search goes on with the next refresh (ValidationError: Something is wrong.)";
-    assert!(answers.iter().all(|a| a == undecided || a.starts_with(REFUSED)), "{answers:?}");
-    assert!(answers.iter().any(|answer| answer == undecided));
+    let mut left = Vec::new();
+    let mut found = Vec::new();
+    while !wanted.is_empty() && left.len() < 12 {
+        house.fake.clear();
+        let queries: Vec<_> = wanted.iter().map(|&i| Arc::clone(&all[i])).collect();
+        let answers = house.ask(&queries).await;
+        let of_plan = if left.is_empty() { 1 } else { 1 + MAX_EXTRA_CALLS };
+        assert!(house.fake.hits() <= (of_plan + MAX_EXTRA_CALLS) as u64);
+        let mut guilty = Vec::new();
+        for (&i, answer) in wanted.iter().zip(&answers) {
+            if answer.starts_with(REFUSED) {
+                assert!(bad(i), "{i}");
+                guilty.push(i);
+            } else {
+                assert!(*answer == format!("{{}} {i}") || answer == undecided, "{i}: {answer}");
+            }
+        }
+        left.push(answers.iter().filter(|answer| *answer == undecided).count());
+        // The refresher asks those alone.
+        wanted.retain(|i| !guilty.contains(i));
+        found.extend(guilty);
+        if left.last() == Some(&0) {
+            break;
+        }
+    }
+    assert!(left[0] > 0 && left.windows(2).all(|two| two[1] < two[0]), "{left:?}");
+    assert_eq!(left.last(), Some(&0), "{left:?}");
+    found.sort_unstable();
+    assert_eq!(found, (0..500).filter(|i| bad(*i)).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn a_search_goes_on_where_its_time_ended() {
+    let house = House::with_timeout(Duration::from_millis(700));
+    house.numbered();
+    house.fake.refuse_when(|query| {
+        (query.metric_name() == "M21").then(|| "Something is wrong.".to_owned())
+    });
+    let slow = Arc::new(AtomicBool::new(true));
+    let hangs = Arc::clone(&slow);
+    house.fake.fault_when(move |call| {
+        (hangs.load(Ordering::Relaxed) && call.queries.len() < 16).then_some(Reply::Hang)
+    });
+    let answers = house.ask(&numbered(64)).await;
+    let undecided = "unavailable: CloudWatch in eu-west-1: a call with this query and others was refused, and the time was over before it was known which is at fault; the search goes on with the next refresh (ValidationError: Something is wrong.)";
+    for (i, answer) in answers.iter().enumerate() {
+        let ok = format!("{{}} {i}");
+        assert_eq!(*answer, if (16..32).contains(&i) { undecided.to_owned() } else { ok });
+    }
+    slow.store(false, Ordering::Relaxed);
+    house.fake.clear();
+    let answers = house.ask(&numbered(64)).await;
+    for (i, answer) in answers.iter().enumerate() {
+        let ok = format!("{{}} {i}");
+        assert_eq!(*answer, if i == 21 { format!("{REFUSED}Something is wrong.") } else { ok });
+    }
+    // The others, both suspect halves, and two for each halving of one of them.
+    let calls: Vec<_> = house.fake.calls().iter().map(|call| call.queries.len()).collect();
+    assert_eq!((calls.len(), calls.iter().max()), (3 + 2 * 3, Some(&48)), "{calls:?}");
 }
 
 #[tokio::test]
