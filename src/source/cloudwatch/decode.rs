@@ -12,11 +12,13 @@
 //!   of all has ended and is left out: it must not take the others down with it. One that is late by
 //!   less stays. The sample's time is that of the oldest datapoint in it, so that its age is never
 //!   under-estimated.
-//! * A result that the service does not call `Complete` after the last page is an error for every
-//!   query that needs it, never a smaller number.
+//! * A result that the service does not call `Complete` after the last page, or that failed on any,
+//!   is an error for every query that needs it, never a smaller number.
 //! * Two series of one answer never have the same labels: that is an error which names them.
 //! * An answer in pages whose series are labelled by their values (`${LAST}`) cannot be put together:
 //!   that is an error, too.
+
+mod pages;
 
 use std::collections::{HashMap, HashSet};
 use std::fmt::Write as _;
@@ -57,9 +59,16 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// Adds the next page. Datapoints of a series that is on earlier pages are added to it, and
-    /// the later status counts. Series of one id are told apart by their labels; [`decode`] refuses
-    /// labels that contain a value, because these differ from page to page.
+    /// Adds the next page. Datapoints of a series that is on earlier pages are added to it.
+    ///
+    /// A later page completes what was partial: then its status counts, and where both have a
+    /// datapoint of one time, its value. It mends nothing else: a series that failed or was forbidden
+    /// on one page has values, or none, of which nobody knows whether they are all ("Retry your
+    /// request using `NextToken`", says the API reference of `InternalError`, and not what the next
+    /// page then holds).
+    ///
+    /// Series of one id are told apart by their labels; [`decode`] refuses labels that contain a
+    /// value, because these differ from page to page.
     pub fn add(&mut self, page: GetMetricDataOutput) {
         self.pages += 1;
         self.messages.extend(page.messages.unwrap_or_default());
@@ -81,11 +90,7 @@ impl Answer {
                 self.results.push(result);
                 continue;
             };
-            let earlier = &mut self.results[at];
-            append(&mut earlier.timestamps, result.timestamps);
-            append(&mut earlier.values, result.values);
-            append(&mut earlier.messages, result.messages);
-            earlier.status_code = result.status_code;
+            pages::join(&mut self.results[at], result);
         }
     }
 
@@ -114,13 +119,6 @@ fn key(
     let count = seen.entry(name.clone()).or_default();
     *count += 1;
     (name.0, name.1, *count)
-}
-
-fn append<T>(earlier: &mut Option<Vec<T>>, later: Option<Vec<T>>) {
-    match earlier {
-        Some(earlier) => earlier.extend(later.unwrap_or_default()),
-        None => *earlier = later,
-    }
 }
 
 /// When an answer is looked at, on both clocks.
@@ -333,6 +331,9 @@ impl About<'_> {
         }
         if result.timestamps().len() != result.values().len() {
             return Err(self.malformed("a result has more values than times, or fewer"));
+        }
+        if pages::is_ambiguous(result) {
+            return Err(self.malformed("a result has two values for one time"));
         }
         Ok(())
     }

@@ -212,6 +212,55 @@ fn pages_are_one_answer() {
 }
 
 #[test]
+fn a_later_page_completes_and_does_not_mend() {
+    let one = |status: &str, points: &[(i64, f64)]| {
+        let mut one = result("m", "x", points);
+        one.status_code = Some(StatusCode::from(status));
+        page(vec![one])
+    };
+    let (at, before) = (ago(2), ago(3));
+    let failed = "unavailable: CloudWatch in eu-west-1: the service failed on this metric (InternalError, without a reason)";
+    let forbidden = "denied: CloudWatch in eu-west-1: the metric may not be read (Forbidden, without a reason); account 999988887777 must share its metrics with this one (cross-account observability)";
+    for (status, expected) in [("InternalError", failed), ("Forbidden", forbidden)] {
+        for points in [&[(at, 1.0)][..], &[]] {
+            for last in [&[(before, 2.0)][..], &[]] {
+                let pages = vec![one(status, points), one("Complete", last)];
+                assert_eq!(shown(&metric(), pages), expected);
+                let pages = vec![one("Complete", last), one(status, points)];
+                assert_eq!(shown(&metric(), pages), expected);
+            }
+        }
+        let between = vec![one("PartialData", &[]), one(status, &[]), one("Complete", &[])];
+        assert_eq!(shown(&metric(), between), expected);
+    }
+    let ten = |status| one(status, &[(at, 10.0), (before, 1.0)]);
+    let completed = "{} 20 at 2026-11-21T11:58:00Z, 120 s old []";
+    let twenty = || one("Complete", &[(at, 20.0)]);
+    assert_eq!(shown(&metric(), vec![ten("PartialData"), twenty()]), completed);
+    let again = vec![ten("PartialData"), one("PartialData", &[(at, 11.0)]), twenty()];
+    assert_eq!(shown(&metric(), again), completed);
+    // Two answers with equal right.
+    let ambiguous = "malformed: CloudWatch in eu-west-1: a result has two values for one time";
+    assert_eq!(shown(&metric(), vec![ten("Complete"), twenty()]), ambiguous);
+    assert_eq!(shown(&metric(), vec![one("Complete", &[(at, 1.0), (at, 2.0)])]), ambiguous);
+    assert_eq!(
+        shown(&metric(), vec![twenty(), twenty()]),
+        "{} 20 at 2026-11-21T11:58:00Z, 120 s old []"
+    );
+    // What does not fit on a page does not fit by another.
+    let uneven = |times: usize, values: usize| {
+        let mut one = result("m", "x", &[]);
+        let all = [at, before].map(DateTime::from_secs);
+        one.timestamps = Some(all[..times].to_vec());
+        one.values = Some([1.0, 2.0][..values].to_vec());
+        page(vec![one])
+    };
+    for pages in [vec![uneven(2, 1), uneven(0, 1)], vec![uneven(0, 1), uneven(1, 0)]] {
+        assert!(shown(&metric(), pages).contains("more values than times, or fewer"));
+    }
+}
+
+#[test]
 fn several_series_have_labels_and_the_age_of_the_oldest() {
     let search = expression("SEARCH('{N,D} x', 'Sum', 60)");
     let mut odd = result("m", "b", &[(ago(4), 2.0), (ago(1), 9.0)]);
