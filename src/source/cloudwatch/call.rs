@@ -98,6 +98,7 @@ impl Caller<'_> {
             token = page.next_token.clone().filter(|token| !token.is_empty());
             answer.add(page);
             if token.is_none() {
+                answer.check(call)?;
                 return Ok(answer);
             }
         }

@@ -29,6 +29,8 @@ pub(super) struct Choice {
     pub unfinished: usize,
     /// Of those, buckets that start before the window.
     pub early: usize,
+    /// Of those, times at which none of the buckets asked for starts.
+    pub off_grid: usize,
     /// Of those, values that are no numbers.
     pub not_finite: usize,
     /// The newest bucket with a value that was passed over for the lack of operands, and their ids.
@@ -121,6 +123,7 @@ pub(super) fn newest(
         datapoints: result.values().len(),
         unfinished: 0,
         early: 0,
+        off_grid: 0,
         not_finite: 0,
         lacking: None,
         ended: false,
@@ -133,6 +136,8 @@ pub(super) fn newest(
             choice.early += 1;
         } else if start.saturating_add(grid.period) > grid.window.end {
             choice.unfinished += 1;
+        } else if start.saturating_sub(grid.window.start) % grid.period != 0 {
+            choice.off_grid += 1;
         } else if !value.is_finite() {
             choice.not_finite += 1;
         } else if !operands.are_all_in(grid.bucket(start).unwrap_or(start)) {

@@ -14,6 +14,9 @@
 //!   under-estimated.
 //! * A result that the service does not call `Complete` after the last page, or that failed on any,
 //!   is an error for every query that needs it, never a smaller number.
+//! * A result that the service says lacks series is an error, and so is a call of which it says that
+//!   it failed. That nothing was found is believed only when nothing else is said about the call.
+//! * A datapoint that does not start where one of the buckets asked for does is none.
 //! * Two series of one answer never have the same labels: that is an error which names them.
 //! * An answer in pages whose series are labelled by their values (`${LAST}`) cannot be put together:
 //!   that is an error, too.
@@ -28,6 +31,7 @@ use aws_sdk_cloudwatch::operation::get_metric_data::GetMetricDataOutput;
 use aws_sdk_cloudwatch::types::{MessageData, MetricDataResult, StatusCode};
 use jiff::Timestamp;
 
+use crate::model::query::expression::{self, Spanned, Token};
 use crate::model::{Cause, CloudWatchQuery, FetchError, MetricQuestion, Sample, Series, Tick};
 use crate::source::cloudwatch::choice::{Choice, Grid, Operands, end, newest};
 use crate::source::cloudwatch::labels::labels;
@@ -44,11 +48,22 @@ const MAX_OPERANDS_SHOWN: usize = 5;
 /// Characters of what was asked, in errors.
 const MAX_SUBJECT_CHARS: usize = 160;
 
-/// Messages about the whole request which say that series are missing from the answer: of `SEARCH`
+/// Messages, about the whole request or one result, which say that series are missing from the
+/// answer: of `SEARCH`
 /// ("Maximum number of allowed metrics exceeded") and of Metrics Insights (over 10,000 metrics
 /// matched, over 500 series found).
 const INCOMPLETE: [&str; 3] =
     ["MaxMetricsExceeded", "MaxMatchingResultsExceeded", "MaxQueryResultsExceeded"];
+
+/// What codes of messages about the whole request contain when it was not done at all, in small
+/// letters. That a Metrics Insights query looked at a part of its time only
+/// (`MaxQueryTimeRangeExceeded`) is none of these: the service cuts the window's start, and the
+/// newest datapoint is taken.
+const FAILURES: [&str; 4] = ["internal", "unavailable", "timeout", "throttl"];
+
+/// The one code that the API reference names (`MessageData`): of an operation across regions that
+/// may not read anything there.
+const FORBIDDEN: &str = "Forbidden";
 
 /// One answer to one call, all its pages together.
 #[derive(Clone, Debug, Default)]
@@ -56,6 +71,8 @@ pub struct Answer {
     results: Vec<MetricDataResult>,
     messages: Vec<MessageData>,
     pages: usize,
+    /// Whether a page came without a list of results, not even an empty one.
+    unlisted: bool,
 }
 
 impl Answer {
@@ -72,6 +89,7 @@ impl Answer {
     pub fn add(&mut self, page: GetMetricDataOutput) {
         self.pages += 1;
         self.messages.extend(page.messages.unwrap_or_default());
+        self.unlisted |= page.metric_data_results.is_none();
         let results = page.metric_data_results.unwrap_or_default();
         if self.results.is_empty() {
             self.results = results;
@@ -92,6 +110,30 @@ impl Answer {
             };
             pages::join(&mut self.results[at], result);
         }
+    }
+
+    /// Whether it is an answer to the call at all: something else than the service may have sent it.
+    ///
+    /// # Errors
+    /// [`FetchError::Malformed`] when it is not, and what the service says when all of the call
+    /// failed.
+    pub fn check(&self, call: &Call<'_>) -> Result<(), FetchError> {
+        let cause = |text: &str| Cause::new(format!("CloudWatch in {}: {text}", call.region));
+        if let Some(message) = self.messages.iter().find(|message| is_failure(message)) {
+            let text = format!("the call failed with HTTP 200 ({})", warning(message));
+            return Err(match message.code() {
+                Some(FORBIDDEN) => FetchError::Denied(cause(&text)),
+                _ => FetchError::Unavailable(cause(&text)),
+            });
+        }
+        if self.unlisted {
+            return Err(FetchError::Malformed(cause("the answer has no list of results")));
+        }
+        if !self.results.is_empty() && self.strays(call).len() == self.results.len() {
+            let text = "all results of the answer have ids that were not asked for";
+            return Err(FetchError::Malformed(cause(text)));
+        }
+        Ok(())
     }
 
     /// All results.
@@ -215,15 +257,16 @@ pub(super) fn choose(
 ) -> Result<Chosen, FetchError> {
     let query = member.query;
     let about = About { query };
-    let whole = answer.messages.iter().find(|message| is_incomplete(message));
+    let id = call.items.get(member.answer).map_or("", |item| &*item.id);
+    let results = by_id.get(id).map_or(&[][..], Vec::as_slice);
+    let told = || results.iter().flat_map(|result| result.messages());
+    let whole = answer.messages.iter().chain(told()).find(|message| is_incomplete(message));
     if let Some(message) = whole {
         return Err(about.invalid(&format!(
             "the answer lacks series that match; narrow the query ({})",
             said(message)
         )));
     }
-    let id = call.items.get(member.answer).map_or("", |item| &*item.id);
-    let results = by_id.get(id).map_or(&[][..], Vec::as_slice);
     if results.is_empty() && !may_find_nothing(call, member) {
         return Err(about.malformed("the answer has no result for it"));
     }
@@ -235,7 +278,7 @@ pub(super) fn choose(
     for result in results {
         about.check(result)?;
     }
-    let one = matches!(member.naming, super::plan::Naming::One);
+    let one = matches!(member.naming, super::plan::Naming::One) || is_one_select(query);
     if one && results.len() > 1 {
         return Err(about.malformed(&format!("the answer has {} results for it", results.len())));
     }
@@ -247,12 +290,17 @@ pub(super) fn choose(
         choices.push(newest(result, labels, grid, &operands));
     }
     end(&mut choices, grid.period);
-    let messages = results.iter().flat_map(|result| result.messages()).chain(&answer.messages);
-    let nothing = if choices.iter().all(|choice| choice.taken.is_none()) {
-        about.nothing(call.window, &choices, &operands)
-    } else {
-        String::new()
-    };
+    let found = choices.iter().any(|choice| choice.taken.is_some());
+    if let Some(message) = answer.messages.first().filter(|_| !found) {
+        // Something was not done, and what would have been found by it is not known.
+        return Err(about.unavailable(&format!(
+            "there is no datapoint, and the service says about the whole call: {}",
+            warning(message)
+        )));
+    }
+    let messages = told().chain(&answer.messages);
+    let nothing =
+        if found { String::new() } else { about.nothing(call.window, &choices, &operands) };
     let warnings = messages.take(MAX_WARNINGS).map(warning).collect();
     Ok(Chosen { choices, warnings, nothing })
 }
@@ -265,13 +313,33 @@ fn labelled_by_values(call: &Call<'_>, member: &Member<'_>) -> bool {
     dynamic.any(|part| !part.starts_with("LABEL") && !part.starts_with("PROP("))
 }
 
+/// Whether the query is a Metrics Insights query for one series: `GROUP BY` is what makes several of
+/// it (User Guide, "Metrics Insights query components and syntax").
+fn is_one_select(query: &CloudWatchQuery) -> bool {
+    let Some(returned) = query.returned().filter(|returned| returned.is_insights()) else {
+        return false;
+    };
+    let MetricQuestion::Expression { text, .. } = &returned.question else { return false };
+    let is = |word: &Spanned<'_>, wanted| matches!(word.token, Token::Word(word) if word.eq_ignore_ascii_case(wanted));
+    // A quote that is not closed may hide the clause.
+    expression::tokens(text)
+        .is_ok_and(|words| !words.windows(2).any(|two| is(&two[0], "GROUP") && is(&two[1], "BY")))
+}
+
 /// Whether an answer without a result can be a complete one: the expression gives as many series as
 /// it finds.
 fn may_find_nothing(call: &Call<'_>, member: &Member<'_>) -> bool {
     let Some(item) = call.items.get(member.answer) else { return false };
     let Asked::Expression { text, .. } = &item.asked else { return false };
     let open_ended = member.query.is_open_ended();
-    open_ended || ["REMOVE_EMPTY", "SLICE", "SORT"].iter().any(|name| text.contains(name))
+    open_ended || expression::calls(text, &["REMOVE_EMPTY", "SLICE", "SORT"]) > 0
+}
+
+/// Whether a message about the whole request says that it was not done.
+fn is_failure(message: &MessageData) -> bool {
+    let code = message.code().unwrap_or_default();
+    let small = code.to_ascii_lowercase();
+    code == FORBIDDEN || FAILURES.iter().any(|word| small.contains(word))
 }
 
 fn is_incomplete(message: &MessageData) -> bool {
@@ -299,6 +367,10 @@ impl About<'_> {
         FetchError::Invalid(self.cause(text))
     }
 
+    fn unavailable(&self, text: &str) -> FetchError {
+        FetchError::Unavailable(self.cause(text))
+    }
+
     fn malformed(&self, text: &str) -> FetchError {
         FetchError::Malformed(self.cause(text))
     }
@@ -316,11 +388,11 @@ impl About<'_> {
             Some(StatusCode::Complete) => {}
             Some(StatusCode::PartialData) => {
                 let text = format!("the datapoints are not complete (PartialData, {why})");
-                return Err(FetchError::Unavailable(self.cause(&text)));
+                return Err(self.unavailable(&text));
             }
             Some(StatusCode::InternalError) => {
                 let text = format!("the service failed on this metric (InternalError, {why})");
-                return Err(FetchError::Unavailable(self.cause(&text)));
+                return Err(self.unavailable(&text));
             }
             Some(StatusCode::Forbidden) => return Err(self.forbidden(&why)),
             Some(other) => {

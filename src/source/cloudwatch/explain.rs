@@ -164,6 +164,7 @@ fn sentence(choice: &Choice, period: i64) -> String {
     let passed = [
         (choice.unfinished, "end after the window"),
         (choice.early, "start before the window"),
+        (choice.off_grid, "start within a bucket"),
         (choice.not_finite, "are not finite numbers"),
     ];
     let passed: Vec<String> = passed

@@ -76,6 +76,7 @@ fn read(query: &CloudWatchQuery, pages: Vec<GetMetricDataOutput>) -> Result<Samp
     for page in pages {
         answer.add(page);
     }
+    answer.check(&plan.calls[0])?;
     decode(&plan.calls[0], &answer, at()).remove(0).1
 }
 
@@ -141,6 +142,10 @@ fn no_datapoint_is_no_number() {
     );
     assert_eq!(
         shown(&metric(), vec![page(vec![result("other", "x", &[(ago(2), 1.0)])])]),
+        "malformed: CloudWatch in eu-west-1: all results of the answer have ids that were not asked for"
+    );
+    assert_eq!(
+        shown(&metric(), vec![page(Vec::new())]),
         "malformed: CloudWatch in eu-west-1: the answer has no result for it"
     );
     assert!(shown(&expression("a/b"), vec![page(Vec::new())]).starts_with("malformed: "));
@@ -179,6 +184,105 @@ fn only_a_complete_answer_is_one() {
 }
 
 #[test]
+fn only_an_empty_list_of_the_service_is_no_data() {
+    let no_list = GetMetricDataOutput::builder().build();
+    let foreign = page(vec![result("zz", "x", &[(ago(2), 1.0)])]);
+    let with = |mut page: GetMetricDataOutput, code: &str| {
+        page.messages = Some(vec![message(code, "odd")]);
+        page
+    };
+    let open_ended = [
+        "SELECT SUM(X) FROM N",
+        "SEARCH('{N,D} x', 'Sum', 60)",
+        "SORT([a,b], AVG, DESC)",
+        "REMOVE_EMPTY(METRICS())",
+    ];
+    let say = "CloudWatch in eu-west-1: ";
+    for query in open_ended.map(expression) {
+        let told = |page: GetMetricDataOutput| shown(&query, vec![page]);
+        assert!(told(page(Vec::new())).starts_with("no_data: "), "{query}");
+        for (page, expected) in [
+            (no_list.clone(), "malformed: {}the answer has no list of results"),
+            (
+                foreign.clone(),
+                "malformed: {}all results of the answer have ids that were not asked for",
+            ),
+            (
+                with(page(Vec::new()), "MaxQueryTimeRangeExceeded"),
+                "unavailable: {}there is no datapoint, and the service says about the whole call: MaxQueryTimeRangeExceeded: odd",
+            ),
+            (
+                with(page(vec![result("m", "x", &[])]), "Unheard"),
+                "unavailable: {}there is no datapoint, and the service says about the whole call: Unheard: odd",
+            ),
+            (
+                with(no_list.clone(), "InternalFailure"),
+                "unavailable: {}the call failed with HTTP 200 (InternalFailure: odd)",
+            ),
+        ] {
+            assert_eq!(told(page), expected.replace("{}", say), "{query}");
+        }
+        // One page of two is no list either.
+        let two = vec![no_list.clone(), page(vec![result("m", "x", &[(ago(2), 1.0)])])];
+        assert!(shown(&query, two).ends_with("the answer has no list of results"));
+    }
+    // What is in quotes is no function.
+    let quoted = expression("METRICS('SORT(')/METRICS(\"REMOVE_EMPTY(\")");
+    assert_eq!(
+        shown(&quoted, vec![page(Vec::new())]),
+        "malformed: CloudWatch in eu-west-1: the answer has no result for it"
+    );
+}
+
+#[test]
+fn what_is_said_about_the_whole_call_counts_for_all() {
+    for (code, expected) in [
+        ("InternalError", "unavailable: {}the call failed with HTTP 200 (InternalError: odd)"),
+        (
+            "ServiceUnavailable",
+            "unavailable: {}the call failed with HTTP 200 (ServiceUnavailable: odd)",
+        ),
+        ("Forbidden", "denied: {}the call failed with HTTP 200 (Forbidden: odd)"),
+        // The window's start is cut, and the newest bucket counts.
+        (
+            "MaxQueryTimeRangeExceeded",
+            "{} 1 at 2026-11-21T11:58:00Z, 120 s old [\"MaxQueryTimeRangeExceeded: odd\"]",
+        ),
+    ] {
+        let mut page = page(vec![result("m", "x", &[(ago(2), 1.0)])]);
+        page.messages = Some(vec![message(code, "odd")]);
+        let expected = match expected.starts_with("{}") {
+            true => expected.to_owned(),
+            false => expected.replace("{}", "CloudWatch in eu-west-1: "),
+        };
+        assert_eq!(shown(&metric(), vec![page]), expected);
+    }
+}
+
+#[test]
+fn one_series_is_one_result() {
+    let two = || page(vec![result("m", "a", &[(ago(2), 1.0)]), result("m", "b", &[(ago(2), 2.0)])]);
+    let text = "malformed: CloudWatch in eu-west-1: the answer has 2 results for it";
+    for one in ["SELECT SUM(X) FROM \"GROUP BY\"", "select sum(x) from n where group = 'by'"] {
+        assert_eq!(shown(&expression(one), vec![two()]), text);
+    }
+    assert_eq!(shown(&metric(), vec![two()]), text);
+    let grouped = shown(&expression("SELECT SUM(X) FROM N group  by D"), vec![two()]);
+    assert_eq!(grouped, "{D=a} 1; {D=b} 2 at 2026-11-21T11:58:00Z, 120 s old []");
+}
+
+#[test]
+fn a_time_within_a_bucket_is_none_of_ours() {
+    let odd = [(ago(2) - 30, 9.0), (ago(3) + 1, 8.0), (ago(4), 7.0)];
+    assert_eq!(
+        shown(&metric(), vec![page(vec![result("m", "x", &odd)])]),
+        "{} 7 at 2026-11-21T11:56:00Z, 240 s old []"
+    );
+    let none = shown(&metric(), vec![page(vec![result("m", "x", &odd[..2])])]);
+    assert!(none.starts_with("no_data: "), "{none}");
+}
+
+#[test]
 fn a_search_that_found_too_much_is_no_number() {
     let search = expression("SUM(SEARCH('{N,D} x', 'Sum', 60))");
     for (code, expected) in [
@@ -188,9 +292,12 @@ fn a_search_that_found_too_much_is_no_number() {
         ),
         ("Other", "{} 1 at 2026-11-21T11:58:00Z, 120 s old [\"Other: more\"]"),
     ] {
-        let mut page = page(vec![result("m", "x", &[(ago(2), 1.0)])]);
-        page.messages = Some(vec![message(code, "more")]);
-        assert_eq!(shown(&search, vec![page]), expected);
+        let mut one = page(vec![result("m", "x", &[(ago(2), 1.0)])]);
+        one.messages = Some(vec![message(code, "more")]);
+        assert_eq!(shown(&search, vec![one]), expected);
+        let mut told = result("m", "x", &[(ago(2), 1.0)]);
+        told.messages = Some(vec![message(code, "more")]);
+        assert_eq!(shown(&search, vec![page(vec![told])]), expected);
     }
 }
 
