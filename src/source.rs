@@ -37,6 +37,7 @@ mod gate;
 mod metrics;
 pub mod prometheus;
 mod recorder;
+mod secrets;
 pub mod settings;
 pub mod simulated;
 pub mod sqs;

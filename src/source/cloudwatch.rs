@@ -19,6 +19,7 @@ mod bisect;
 mod call;
 mod choice;
 pub mod decode;
+mod echo;
 mod explain;
 mod expression;
 mod labels;

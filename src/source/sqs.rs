@@ -25,9 +25,9 @@ use crate::model::{
     Cause, Clock, Decimal, Exchange, Explanation, FetchError, Labels, QueueCount, QueueRef, Sample,
     Series, SqsQuery,
 };
-use crate::source::aws::clients::Clients;
+use crate::source::aws::clients::{As, Clients};
 use crate::source::aws::failure::{Operation, POLICY};
-use crate::source::aws::identity::Who;
+use crate::source::aws::identity::Identity;
 use crate::source::aws::upstream::{Gates, Service, Upstream};
 use crate::source::gate::{Gate, Outcome};
 use crate::source::recorder::Recorder;
@@ -59,12 +59,11 @@ pub(super) async fn fetch(
         let upstream = Upstream { service: Service::Sqs, region, role: query.role_arn.clone() };
         let gate = gates.of(&upstream)?;
         let dry = recorder.is_some_and(|recorder| recorder.permit().is_err());
-        let client = if dry {
+        let As { client, identity } = if dry {
             clients.sqs_unready(&queue.region, role).await?
         } else {
             within(deadline, clients.sqs(&queue.region, role)).await?
         };
-        let identity = clients.who(role);
         let call = Call { client, gate, deadline, queue, identity, recorder };
         call.depth(queues, &attributes).await
     });
@@ -196,7 +195,7 @@ struct Call<'a> {
     gate: Gate,
     deadline: Instant,
     queue: &'a QueueRef,
-    identity: Who,
+    identity: Arc<Identity>,
     recorder: Option<&'a Arc<Recorder>>,
 }
 
@@ -309,8 +308,9 @@ impl Call<'_> {
                     }
                     None => POLICY,
                 };
-                let identity = &self.identity;
-                Operation { action, object: self.queue, identity, hint }.failed(&error).into()
+                let identity = Some(&self.identity);
+                let (object, secret) = (self.queue, None);
+                Operation { action, object, identity, secret, hint }.failed(&error).into()
             })
         };
         self.gate.call(self.deadline, &format!("{}: ", self.queue), sent).await

@@ -24,8 +24,17 @@ pub(in crate::source) struct Clients {
     settings: AwsSettings,
     identities: Identities,
     metrics: Metrics,
-    sqs: Bounded<Key, aws_sdk_sqs::Client>,
-    cloudwatch: Bounded<Key, aws_sdk_cloudwatch::Client>,
+    sqs: Bounded<Key, As<aws_sdk_sqs::Client>>,
+    cloudwatch: Bounded<Key, As<aws_sdk_cloudwatch::Client>>,
+}
+
+/// A client and who it calls as.
+#[derive(Clone)]
+pub(in crate::source) struct As<C> {
+    /// The client.
+    pub client: C,
+    /// Its identity.
+    pub identity: Arc<Identity>,
 }
 
 /// Region and further role: one client per identity.
@@ -63,7 +72,7 @@ impl Clients {
         &self,
         region: &Arc<str>,
         role: Option<&str>,
-    ) -> Result<aws_sdk_sqs::Client, FetchError> {
+    ) -> Result<As<aws_sdk_sqs::Client>, FetchError> {
         self.identities.of(role).await?.credentials().await?;
         self.sqs_unready(region, role).await
     }
@@ -76,7 +85,7 @@ impl Clients {
         &self,
         region: &Arc<str>,
         role: Option<&str>,
-    ) -> Result<aws_sdk_sqs::Client, FetchError> {
+    ) -> Result<As<aws_sdk_sqs::Client>, FetchError> {
         let (config, identity) = (self.identities.config().await, self.identities.of(role).await?);
         let key = self.key(region, role);
         self.sqs.get_or_insert(&key, || {
@@ -88,7 +97,7 @@ impl Clients {
             builder.set_use_dual_stack(Some(at.dual_stack));
             builder.set_credentials_provider(Some(Identities::provider(&identity)));
             builder.push_interceptor(self.cap(Service::Sqs));
-            aws_sdk_sqs::Client::from_conf(builder.build())
+            As { client: aws_sdk_sqs::Client::from_conf(builder.build()), identity }
         })
     }
 
@@ -101,7 +110,7 @@ impl Clients {
         &self,
         region: &Arc<str>,
         role: Option<&str>,
-    ) -> Result<aws_sdk_cloudwatch::Client, FetchError> {
+    ) -> Result<As<aws_sdk_cloudwatch::Client>, FetchError> {
         let (config, identity) = self.ready(role).await?;
         let key = self.key(region, role);
         self.cloudwatch.get_or_insert(&key, || {
@@ -113,7 +122,7 @@ impl Clients {
             builder.set_use_dual_stack(Some(at.dual_stack));
             builder.set_credentials_provider(Some(Identities::provider(&identity)));
             builder.push_interceptor(self.cap(Service::CloudWatch));
-            aws_sdk_cloudwatch::Client::from_conf(builder.build())
+            As { client: aws_sdk_cloudwatch::Client::from_conf(builder.build()), identity }
         })
     }
 

@@ -1,7 +1,13 @@
 //! What the SDK's errors mean to the caller: one classification for all services.
+//!
+//! # Invariants
+//!
+//! * Whatever a service says passes [`said`] before any use: services quote requests, and what we
+//!   sent in secret is in there.
 
 use std::error::Error;
 use std::fmt::Display;
+use std::sync::Arc;
 
 use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_sqs::config::http::HttpResponse;
@@ -10,7 +16,8 @@ use aws_sdk_sts::operation::assume_role_with_web_identity::AssumeRoleWithWebIden
 use http_body_util::LengthLimitError;
 
 use crate::model::{Cause, FetchError};
-use crate::source::aws::identity::{Unobtainable, Who};
+use crate::source::aws::identity::{Identity, Unobtainable, Who};
+use crate::source::secrets::Secrets;
 
 /// What was called, on what and by whom, for messages.
 #[derive(Clone, Copy)]
@@ -19,8 +26,10 @@ pub(in crate::source) struct Operation<'a> {
     pub action: &'static str,
     /// On what, in words: `SQS queue "jobs" in eu-west-1`.
     pub object: &'a dyn Display,
-    /// Who calls.
-    pub identity: &'a Who,
+    /// Who calls; none without credentials: a token says then who the source is.
+    pub identity: Option<&'a Arc<Identity>>,
+    /// What was sent in secret besides the credentials.
+    pub secret: Option<&'a str>,
     /// What a person can do when the action is denied; [`POLICY`] if nothing better is known.
     pub hint: &'a str,
 }
@@ -31,9 +40,33 @@ pub(in crate::source) const POLICY: &str = "allow it in its policy";
 /// Characters of an error's full text that the log shows.
 const MAX_DETAIL_CHARS: usize = 1000;
 
-/// What AWS' quotations of a request begin with, in small letters.
-const QUOTES: [&str; 4] =
-    ["the canonical string", "x-amz-security-token", "authorization=", "authorization header"];
+/// What AWS' quotations of a request begin with, in small letters. They are made of punctuation
+/// where a metric, a queue or an id could have such a name.
+const QUOTES: [&str; 14] = [
+    "authorization header",
+    "authorization=",
+    "authorization: ",
+    "\"authorization\":",
+    "aws4-hmac",
+    "aws4_request",
+    "canonical request",
+    "credential=",
+    "security-token:",
+    "signature=",
+    "signedheaders",
+    "string-to-sign",
+    "the canonical string",
+    "x-amz-",
+];
+
+/// The shortest secret that is looked for.
+const MIN_SECRET: usize = 6;
+
+/// Stands for the rest of a text that quotes the request.
+const QUOTATION: &str = "[the rest quotes the request]";
+
+/// What the tokens of service accounts begin with: a JSON object, in base64.
+const JWT: &str = "eyJ";
 
 /// Services spell these in several ways; the suffix `Exception` is cut before.
 const DENIED: [&str; 4] =
@@ -74,12 +107,14 @@ impl Operation<'_> {
     where
         E: ProvideErrorMetadata + Error + Send + Sync + 'static,
     {
-        let object = self.object;
-        let detail = detail(error);
-        let cause = |text: &str| Cause::new(format!("{object}: {text}")).with_detail(&detail);
         if let Some(Unobtainable(error)) = find(error) {
             return error.clone();
         }
+        let object = self.object;
+        let secrets = self.secrets();
+        let detail = detail(error, &secrets);
+        let cause = |text: &str| Cause::new(format!("{object}: {text}")).with_detail(&detail);
+        let root_cause = || said(&root_cause(error), &secrets);
         if find::<LengthLimitError>(error).is_some() {
             return FetchError::Malformed(cause("the answer is too large"));
         }
@@ -90,46 +125,68 @@ impl Operation<'_> {
             }
             SdkError::DispatchFailure(_) => FetchError::Unavailable(cause(&format!(
                 "the endpoint cannot be reached: {}",
-                root_cause(error)
+                root_cause()
             ))),
             SdkError::ResponseError(response) => {
-                unreadable(response.raw().status().as_u16(), &root_cause(error), cause)
+                unreadable(response.raw().status().as_u16(), &root_cause(), cause)
             }
             SdkError::ServiceError(service) => {
                 let status = service.raw().status().as_u16();
-                match service.err().code() {
-                    Some(code) => self.refused(code, service.err().message(), status, cause),
-                    None => unreadable(status, &root_cause(error), cause),
+                match self.words(service.err()) {
+                    (Some(code), message) => self.refused(&code, &message, status, cause),
+                    (None, _) => unreadable(status, &root_cause(), cause),
                 }
             }
             _ => FetchError::Unavailable(cause(&format!(
                 "the call could not be made: {}",
-                root_cause(error)
+                root_cause()
             ))),
         }
+    }
+
+    /// The code and the sentence of a service, fit for anybody's eyes and complete.
+    pub(in crate::source) fn words(
+        &self,
+        service: &impl ProvideErrorMetadata,
+    ) -> (Option<String>, String) {
+        let secrets = self.secrets();
+        let message = service.message().unwrap_or("no message");
+        (service.code().map(|code| said(code, &secrets)), said(message, &secrets))
+    }
+
+    fn who(&self) -> &Who {
+        self.identity.map_or(&Who::Own, |identity| identity.who())
+    }
+
+    /// All that is sent in secret.
+    fn secrets(&self) -> Secrets {
+        let mut secrets = self.identity.map(|identity| identity.secrets()).unwrap_or_default();
+        if let Some(secret) = self.secret {
+            add(&mut secrets, secret);
+        }
+        secrets
     }
 
     fn refused(
         &self,
         code: &str,
-        message: Option<&str>,
+        message: &str,
         status: u16,
         cause: impl Fn(&str) -> Cause,
     ) -> FetchError {
         // Query-mode codes have a namespace in front: AWS.SimpleQueueService.NonExistentQueue.
         let bare = code.rsplit(['.', '#']).next().unwrap_or(code);
         let bare = bare.strip_suffix("Exception").unwrap_or(bare);
-        let said = message.unwrap_or("no message");
         if DENIED.contains(&bare) {
             // The service's message names our session; that is for the operator's log.
-            let Self { identity, action, hint, .. } = self;
+            let (identity, Self { action, hint, .. }) = (self.who(), self);
             FetchError::Denied(cause(&format!(
                 "access denied: {identity} needs {action}; {hint} ({code})"
             )))
         } else if CREDENTIALS.contains(&bare) {
             FetchError::Denied(cause(&format!(
                 "AWS did not accept the credentials of {}{} ({code})",
-                self.identity,
+                self.who(),
                 credentials_hint(bare)
             )))
         } else if THROTTLED.contains(&bare) || status == 429 {
@@ -137,9 +194,9 @@ impl Operation<'_> {
         } else if status == 401 || status == 403 {
             FetchError::Denied(cause(&format!("HTTP {status}, {code}")))
         } else if status >= 500 {
-            FetchError::Unavailable(cause(&format!("HTTP {status}, {code}: {said}")))
+            FetchError::Unavailable(cause(&format!("HTTP {status}, {code}: {message}")))
         } else {
-            FetchError::Invalid(cause(&format!("HTTP {status}, {code}: {said}")))
+            FetchError::Invalid(cause(&format!("HTTP {status}, {code}: {message}")))
         }
     }
 }
@@ -160,13 +217,14 @@ fn credentials_hint(bare: &str) -> &'static str {
 
 /// The default chain gave no credentials.
 pub(in crate::source::aws) fn no_credentials(error: &CredentialsError) -> FetchError {
-    if let Some(error) = find::<SdkError<AssumeRoleWithWebIdentityError, HttpResponse>>(error) {
-        let object = &"the role of the web identity (AWS_ROLE_ARN) cannot be assumed";
-        let hint = "allow the pod's service account in the role's trust policy";
-        let action = "sts:AssumeRoleWithWebIdentity";
-        return Operation { action, object, identity: &Who::Own, hint }.failed(error);
+    if let Some(Unobtainable(error)) = find(error) {
+        return error.clone();
     }
-    let cause = |text: &str| Cause::new(text).with_detail(chain_text(error));
+    if let Some(error) = find::<SdkError<AssumeRoleWithWebIdentityError, HttpResponse>>(error) {
+        return web_identity_refused(error, None);
+    }
+    let shown = || start(&said(&chain_text(error), &Secrets::default()));
+    let cause = |text: &str| Cause::new(text).with_detail(shown());
     match error {
         CredentialsError::CredentialsNotLoaded(_) => FetchError::Denied(cause(
             "the source has no AWS credentials (environment, profile, web identity, container and instance metadata were tried)",
@@ -181,6 +239,17 @@ pub(in crate::source::aws) fn no_credentials(error: &CredentialsError) -> FetchE
             "the source's AWS credentials could not be obtained; the log has the cause",
         )),
     }
+}
+
+/// STS did not take the token of a web identity.
+pub(in crate::source::aws) fn web_identity_refused(
+    error: &SdkError<AssumeRoleWithWebIdentityError, HttpResponse>,
+    token: Option<&str>,
+) -> FetchError {
+    let object = &"the role of the web identity (AWS_ROLE_ARN) cannot be assumed";
+    let hint = "allow the pod's service account in the role's trust policy";
+    let action = "sts:AssumeRoleWithWebIdentity";
+    Operation { action, object, identity: None, secret: token, hint }.failed(error)
 }
 
 /// An answer without an error code that we could read: something else than AWS answered, or
@@ -199,17 +268,21 @@ fn unreadable(status: u16, why: &str, cause: impl Fn(&str) -> Cause) -> FetchErr
 
 /// The full text for the log: all causes, and what the service said. Not the SDK's own dump, which
 /// has the answer's head and body in it.
-fn detail<E>(error: &SdkError<E, HttpResponse>) -> String
+fn detail<E>(error: &SdkError<E, HttpResponse>, secrets: &Secrets) -> String
 where
     E: ProvideErrorMetadata + Error + Send + Sync + 'static,
 {
-    let mut text = chain_text(error);
+    let mut text = said(&chain_text(error), secrets);
     let service = error.as_service_error();
     if let Some(message) = service.and_then(ProvideErrorMetadata::message) {
         text.push_str("; the service said: ");
-        text.push_str(message);
+        text.push_str(&said(message, secrets));
     }
-    unquoted(&text)
+    start(&text)
+}
+
+fn start(text: &str) -> String {
+    text.chars().take(MAX_DETAIL_CHARS).collect()
 }
 
 /// An error and all its causes.
@@ -221,15 +294,44 @@ fn chain_text(error: &dyn Error) -> String {
         text.push_str(&cause.to_string());
         next = cause.source();
     }
-    unquoted(&text)
+    text
 }
 
-/// The start of a text, up to where AWS quotes the request: about a wrong signature it does, and
-/// the session token is in there.
-fn unquoted(text: &str) -> String {
+/// A text of AWS' making, fit for anybody's eyes: without what was sent in secret, and without
+/// quotations of the request, which about a wrong signature are complete.
+pub(in crate::source) fn said(text: &str, secrets: &Secrets) -> String {
+    let text = secrets.blot(text);
     let lower = text.to_ascii_lowercase();
     let quote = QUOTES.iter().filter_map(|word| lower.find(word)).min();
-    text[..quote.unwrap_or(text.len())].chars().take(MAX_DETAIL_CHARS).collect()
+    let (text, rest) = match quote {
+        Some(at) => (&text[..at], QUOTATION),
+        None => (&*text, ""),
+    };
+    format!("{}{rest}", without_tokens(text))
+}
+
+/// A text without tokens of service accounts, whosever they are.
+fn without_tokens(mut text: &str) -> String {
+    let mut out = String::new();
+    while let Some(at) = text.find(JWT) {
+        let in_token = |c: char| c.is_ascii_alphanumeric() || "-_.=".contains(c);
+        let token = &text[at..];
+        let token = &token[..token.find(|c| !in_token(c)).unwrap_or(token.len())];
+        // Head, content and signature.
+        let shown = if token.matches('.').count() < 2 { token } else { "[secret]" };
+        out.extend([&text[..at], shown]);
+        text = &text[at + token.len()..];
+    }
+    out.push_str(text);
+    out
+}
+
+/// Adds a secret that is long enough to be told from the words of a sentence. Keys, tokens and
+/// signatures are; an external id may have two characters, which keep no secret.
+pub(in crate::source::aws) fn add(secrets: &mut Secrets, text: &str) {
+    if text.len() >= MIN_SECRET {
+        secrets.add(text);
+    }
 }
 
 /// A cause of some type anywhere below an error.
@@ -252,3 +354,6 @@ fn root_cause(error: &(dyn Error + 'static)) -> String {
     }
     last.to_string()
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,7 +1,9 @@
 //! One call: its HTTP requests, page after page, through the gate.
 
+use std::sync::Arc;
+
 use aws_sdk_cloudwatch::Client;
-use aws_sdk_cloudwatch::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_cloudwatch::error::SdkError;
 use aws_sdk_cloudwatch::operation::get_metric_data::GetMetricDataOutput;
 use aws_sdk_cloudwatch::operation::get_metric_data::builders::GetMetricDataFluentBuilder;
 use aws_sdk_cloudwatch::primitives::DateTime;
@@ -13,10 +15,10 @@ use tokio::time::Instant;
 
 use crate::model::{Cause, FetchError, MetricStat};
 use crate::source::aws::failure::{Operation, POLICY};
-use crate::source::aws::identity::Who;
+use crate::source::aws::identity::Identity;
 use crate::source::cloudwatch::decode::Answer;
-use crate::source::cloudwatch::explain;
 use crate::source::cloudwatch::plan::{Asked, Call, Item, seconds};
+use crate::source::cloudwatch::{echo, explain};
 use crate::source::gate::{Gate, Outcome};
 use crate::source::recorder::Recorder;
 
@@ -67,7 +69,7 @@ pub(super) struct Caller<'a> {
     /// Of the same.
     pub gate: Gate,
     /// Who calls, for messages.
-    pub identity: Who,
+    pub identity: Arc<Identity>,
     /// When the fetch has to be done.
     pub deadline: Instant,
     /// Counts metrics as the service bills them.
@@ -108,7 +110,8 @@ impl Caller<'_> {
     }
 
     fn operation<'a>(&'a self, object: &'a &str) -> Operation<'a> {
-        Operation { action: ACTION, object, identity: &self.identity, hint: POLICY }
+        let identity = Some(&self.identity);
+        Operation { action: ACTION, object, identity, secret: None, hint: POLICY }
     }
 
     async fn page(
@@ -117,22 +120,24 @@ impl Caller<'_> {
         object: &str,
         token: Option<String>,
     ) -> Result<GetMetricDataOutput, Refusal> {
-        let note = self
-            .recorder
-            .map(|notes| (notes, explain::begin(notes, call, &self.identity, token.as_deref())));
+        let note = self.recorder.map(|notes| {
+            (notes, explain::begin(notes, call, self.identity.who(), token.as_deref()))
+        });
         let request = request(&self.client, call).set_next_token(token);
         // Boxed: the SDK's futures are tens of kilobytes.
         let request = Box::pin(request.send());
         let sent = async {
-            request.await.map_err(|error| {
-                let failed = self.operation(&object).failed(&error);
-                match (failed, &error) {
+            let page = request.await.map_err(|error| {
+                let operation = self.operation(&object);
+                match (operation.failed(&error), &error) {
                     (error @ FetchError::Invalid(_), SdkError::ServiceError(service)) => {
-                        rejected(object, error, service.err(), service.raw().status().as_u16())
+                        let words = operation.words(service.err());
+                        rejected(object, error, words, service.raw().status().as_u16())
                     }
                     (error, _) => Refusal::Failed(error),
                 }
-            })
+            })?;
+            Ok(echo::clean(page, &self.identity.secrets(), object)?)
         };
         let result = self.gate.call(self.deadline, &format!("{object}: "), sent).await;
         if let Some((notes, number)) = note {
@@ -155,11 +160,10 @@ impl Caller<'_> {
 fn rejected(
     object: &str,
     error: FetchError,
-    service: &impl ProvideErrorMetadata,
+    (code, said): (Option<String>, String),
     status: u16,
 ) -> Refusal {
-    let code = service.code().unwrap_or("no code").to_owned();
-    let said = service.message().unwrap_or("no message").to_owned();
+    let code = code.unwrap_or_else(|| "no code".to_owned());
     if matches!(status, 404 | 405) || NOT_CLOUDWATCH.iter().any(|word| code.contains(word)) {
         let text = format!(
             "{object}: the endpoint is not one of CloudWatch (HTTP {status}, {code}: {said})"

@@ -17,6 +17,7 @@ use futures::future::{BoxFuture, join, join_all};
 use tokio::time::Instant;
 
 use crate::model::{Cause, CloudWatchQuery, FetchError, Sample};
+use crate::source::aws::clients::As;
 use crate::source::aws::upstream::{Service, Upstream};
 use crate::source::cloudwatch::call::{Caller, Refusal, object};
 use crate::source::cloudwatch::decode::{self, Answer, Moment};
@@ -131,11 +132,11 @@ impl<'a> Round<'a> {
         };
         let gate = self.access.gates.of(&upstream)?;
         let client = self.access.clients.cloudwatch(call.region, call.role.map(|role| &**role));
-        let client = tokio::time::timeout_at(self.deadline, client).await.unwrap_or_else(|_| {
+        let ready = tokio::time::timeout_at(self.deadline, client).await.unwrap_or_else(|_| {
             Err(FetchError::Timeout(Cause::new("the AWS client was not ready in time")))
         })?;
+        let As { client, identity } = ready;
         let requested = &self.shared.requested;
-        let identity = self.access.clients.who(call.role.map(|role| &**role));
         let (deadline, recorder) = (self.deadline, self.recorder);
         Caller { client, gate, identity, deadline, requested, recorder }.ask(call).await
     }

@@ -14,8 +14,10 @@ use serde_json::Value;
 use url::Url;
 
 use crate::model::{FetchError, QueueRef, Sample, SqsQuery};
-use crate::source::aws::identity::Who;
+use crate::source::aws::failure::said;
+use crate::source::aws::identity::Identity;
 use crate::source::recorder::Recorder;
+use crate::source::secrets::Secrets;
 
 /// Stands for the URL that a call which was not made would have brought.
 pub(super) const UNKNOWN_URL: &str = "(the QueueUrl that GetQueueUrl answers)";
@@ -27,7 +29,7 @@ pub(super) fn observed<T, E, B>(
     recorder: &Arc<Recorder>,
     operation: &'static str,
     queue: &QueueRef,
-    identity: &Who,
+    identity: &Arc<Identity>,
 ) -> CustomizableOperation<T, E, B> {
     let request = if recorder.permit().is_err() {
         let nobody = Credentials::new("nobody", "nothing", None, None, "preview");
@@ -38,7 +40,8 @@ pub(super) fn observed<T, E, B>(
     request.interceptor(Capture {
         recorder: Arc::clone(recorder),
         operation,
-        whence: format!("{} as {identity}", queue.region),
+        whence: format!("{} as {}", queue.region, identity.who()),
+        identity: Arc::clone(identity),
         call: OnceLock::new(),
     })
 }
@@ -65,6 +68,7 @@ struct Capture {
     operation: &'static str,
     /// Region and identity.
     whence: String,
+    identity: Arc<Identity>,
     call: OnceLock<usize>,
 }
 
@@ -80,6 +84,8 @@ impl Intercept for Capture {
         _: &mut ConfigBag,
     ) -> Result<(), BoxError> {
         let request = json(context.request().body().bytes()).unwrap_or(Value::Null);
+        // The URL of a queue is the service's word.
+        let request = self.identity.secrets().blot_json(request);
         let operation = self.operation.to_owned();
         self.call.get_or_init(|| self.recorder.begin(operation, self.whence.clone(), request));
         Ok(())
@@ -105,16 +111,36 @@ impl Intercept for Capture {
         _: &mut ConfigBag,
     ) -> Result<(), BoxError> {
         let Some(call) = self.call.get() else { return Ok(()) };
+        let secrets = self.identity.secrets();
         let answer = match context.response() {
             Some(response) => json(response.body().bytes())
+                .map(|answer| {
+                    if response.status().is_success() {
+                        secrets.blot_json(answer)
+                    } else {
+                        unquoted(answer, &secrets)
+                    }
+                })
                 .ok_or_else(|| format!("HTTP {} without JSON in it", response.status().as_u16())),
             None => Err(match context.output_or_error() {
-                Some(Err(error)) => format!("no answer: {}", last_cause(error)),
+                Some(Err(error)) => format!("no answer: {}", said(&last_cause(error), &secrets)),
                 _ => "no answer".to_owned(),
             }),
         };
         self.recorder.end(*call, answer);
         Ok(())
+    }
+}
+
+/// An error, without what it quotes of the request.
+fn unquoted(error: Value, secrets: &Secrets) -> Value {
+    match secrets.blot_json(error) {
+        Value::String(text) => Value::String(said(&text, secrets)),
+        Value::Array(items) => items.into_iter().map(|item| unquoted(item, secrets)).collect(),
+        Value::Object(pairs) => {
+            pairs.into_iter().map(|(key, value)| (key, unquoted(value, secrets))).collect()
+        }
+        other => other,
     }
 }
 

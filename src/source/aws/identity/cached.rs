@@ -25,7 +25,9 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 use crate::model::{Cause, Clock, FetchError, SourceName, Tick};
+use crate::source::aws::failure::add;
 use crate::source::aws::identity::Who;
+use crate::source::secrets::Secrets;
 use crate::task::TaskSet;
 
 /// Credentials are renewed this long before they expire, at half of their life at the latest: time
@@ -66,6 +68,8 @@ pub(in crate::source) struct Identity {
 #[derive(Default)]
 struct State {
     kept: Option<Kept>,
+    /// What calls that are under way may have sent: the present credentials and the last ones.
+    sent: [Secrets; 2],
     loading: bool,
     /// Why the last load failed; none after one that did not.
     failure: Option<FetchError>,
@@ -104,6 +108,14 @@ impl Identity {
     /// Whose credentials these are.
     pub(in crate::source) fn who(&self) -> &Who {
         &self.who
+    }
+
+    /// What calls with these credentials send in secret, now and since the last renewal.
+    pub(in crate::source) fn secrets(&self) -> Secrets {
+        let state = self.state();
+        let [mut secrets, last] = state.sent.clone();
+        secrets.extend(&last);
+        secrets
     }
 
     /// Credentials that are valid now.
@@ -168,6 +180,11 @@ impl Identity {
                     tracing::info!(source = self.source.as_str(), identity = %self.who, "AWS credentials are back");
                 }
                 (state.pause, state.next_load) = (Duration::ZERO, tick);
+                let secrets = secrets_of(&kept.credentials);
+                if secrets != state.sent[0] {
+                    state.sent.swap(0, 1);
+                    state.sent[0] = secrets;
+                }
                 state.kept = Some(kept);
             }
             Err(error) => {
@@ -215,6 +232,17 @@ impl Identity {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The key's id is none, but names us to whoever reads it.
+fn secrets_of(credentials: &Credentials) -> Secrets {
+    let mut secrets = Secrets::default();
+    secrets.add_guess(credentials.access_key_id());
+    add(&mut secrets, credentials.secret_access_key());
+    if let Some(token) = credentials.session_token() {
+        add(&mut secrets, token);
+    }
+    secrets
 }
 
 fn later(now: Timestamp, span: Duration) -> Timestamp {

@@ -80,6 +80,7 @@ impl Sts {
             .role_arn(role)
             .role_session_name(&self.session_name)
             .set_external_id(external_id.as_deref().map(|id| secret_text(id).to_owned()));
+        let secret = external_id.as_deref().map(secret_text);
         let hint = if external_id.is_some() {
             "allow it in that identity's policy, and that identity with this external id in the role's trust policy"
         } else {
@@ -89,8 +90,8 @@ impl Sts {
         let sent = async {
             // Boxed: the SDK's futures are tens of kilobytes.
             Box::pin(request.send()).await.map_err(|error| {
-                let (action, identity) = ("sts:AssumeRole", parent.who());
-                Operation { action, object: &object, identity, hint }.failed(&error)
+                let (action, identity) = ("sts:AssumeRole", Some(parent));
+                Operation { action, object: &object, identity, secret, hint }.failed(&error)
             })
         };
         let about = format!("{object}: STS: ");

@@ -16,8 +16,9 @@ use aws_credential_types::provider::{self, ProvideCredentials, SharedCredentials
 use aws_sdk_sts::Client;
 use aws_sdk_sts::config::Builder;
 
-use crate::source::aws::identity::Endpoint;
+use crate::source::aws::failure::web_identity_refused;
 use crate::source::aws::identity::role::taken;
+use crate::source::aws::identity::{Endpoint, Unobtainable};
 
 /// What the chain is told by the pod identity webhook of EKS: these environment variables.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -102,7 +103,10 @@ impl Provider {
             .role_arn(&self.web.role_arn)
             .role_session_name(&self.web.session_name)
             .web_identity_token(token.trim());
-        let answer = request.send().await.map_err(CredentialsError::provider_error)?;
+        let answer = request.send().await.map_err(|error| {
+            let error = web_identity_refused(&error, Some(token.trim()));
+            CredentialsError::provider_error(Unobtainable(error))
+        })?;
         taken(answer.credentials)
             .ok_or_else(|| CredentialsError::unhandled("the answer of STS has no credentials"))
     }
