@@ -44,9 +44,8 @@ const SEPARATOR: char = '|';
 const LIST_SIGNS: [char; 3] = [',', ';', ':'];
 
 /// Functions of metric math that find or make several series (User Guide, "Using math expressions
-/// with `CloudWatch` metrics"); of `LAMBDA` and `DB_PERF_INSIGHTS` only the answer tells.
-const ARRAYS: [&str; 5] =
-    ["METRICS", "SEARCH", "LAMBDA", "DB_PERF_INSIGHTS", "ANOMALY_DETECTION_BAND"];
+/// with `CloudWatch` metrics"); of `DB_PERF_INSIGHTS` only the answer tells.
+const ARRAYS: [&str; 4] = ["METRICS", "SEARCH", "DB_PERF_INSIGHTS", "ANOMALY_DETECTION_BAND"];
 
 /// Functions that make one series, or a number, of an array (ibid.).
 const AGGREGATES: [&str; 8] =

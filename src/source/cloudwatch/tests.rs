@@ -565,7 +565,7 @@ fn what_takes_a_call_of_its_own_is_dispatched_alone() {
         (group(&[("e", math("SEARCH('{N,D} x', 'Sum', 60)"))]), true),
         (group(&[("s", math("SEARCH('{N,D} x', 'Sum', 60)")), ("e", math("SUM(s)"))]), true),
         (group(&[("e", math("SELECT SUM(Orders) FROM Shop"))]), true),
-        (with("LAMBDA('f', m1)+m2"), true),
+        (with("DB_PERF_INSIGHTS('RDS', 'db', 'os.x')+m1+m2"), true),
     ] {
         let QuerySpec::CloudWatch(spec) = &query.spec else { panic!("it is CloudWatch") };
         let told = dispatch(spec);
