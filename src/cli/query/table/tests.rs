@@ -207,8 +207,8 @@ Sample       2026-11-21T11:57:00.500Z, 3m old, 1 series
              5 {queue=a}
 
 Result       no value would be served; an HPA reads:
-             jobs_depth{team=a} in default: source main has not answered for longer than maxAge 2m;
-             last good value 2500m at 11:57:00Z is older than maxAge 2m
+             jobs_depth{team=a} in default: source main has no newer datapoint; last good value
+             2500m at 11:57:00Z is older than maxAge 2m
 ";
     assert!(text.ends_with(end), "{text}");
 }
