@@ -5,6 +5,7 @@ mod support;
 
 mod admin;
 mod client;
+mod cloudwatch;
 mod crowd;
 mod delegated;
 mod fake_cloudwatch;

@@ -161,7 +161,7 @@ impl<'a> Round<'a> {
                 None => {
                     let why =
                         format!("{MAX_EXTRA_CALLS} further calls did not tell which is at fault");
-                    self.leave(&call, undecided(&call, &why, &because))
+                    self.leave(&call, &undecided(&call, &why, &because))
                 }
                 Some(Ok(answer)) => {
                     self.tell_strays(&call, &answer);
@@ -177,9 +177,9 @@ impl<'a> Round<'a> {
                     let late = matches!(error, FetchError::Timeout(_));
                     if late && Instant::now() >= self.deadline {
                         let why = "the time was over before it was known which is at fault";
-                        return self.leave(&call, undecided(&call, why, &because));
+                        return self.leave(&call, &undecided(&call, why, &because));
                     }
-                    self.leave(&call, error)
+                    self.leave(&call, &error)
                 }
                 Some(Err(Refusal::Failed(error))) => all(&call, &error),
             }
@@ -188,10 +188,10 @@ impl<'a> Round<'a> {
     }
 
     /// Gives up a search for now.
-    fn leave(&self, call: &Call<'_>, error: FetchError) -> Vec<Outcome> {
+    fn leave(&self, call: &Call<'_>, error: &FetchError) -> Vec<Outcome> {
         let mut undecided = self.undecided.lock().unwrap_or_else(PoisonError::into_inner);
         undecided.push(positions(call));
-        all(call, &error)
+        all(call, error)
     }
 
     /// Finds out who made the service refuse a call.

@@ -265,7 +265,7 @@ async fn a_late_operand_makes_no_number() {
     assert_eq!((house.fake.hits(), house.fake.metrics_requested()), (1, 5));
     for ((query, (text, expected)), answer) in queries.iter().zip(&cases).zip(together) {
         assert_eq!(answer, *expected, "{text}");
-        assert_eq!(house.ask(std::slice::from_ref(query)).await, [expected.clone()], "{text}");
+        assert_eq!(&house.ask(std::slice::from_ref(query)).await[0], expected, "{text}");
     }
     let told = house.source.explain(&with("total+late+other")).await;
     assert_eq!(
@@ -351,7 +351,7 @@ async fn two_culprits_in_two_halves_are_found() {
     let house = House::new();
     house.numbered();
     house.fake.refuse_when(|query| {
-        let bad = ["M3", "M40"].contains(&&*query.metric_name());
+        let bad = ["M3", "M40"].contains(&query.metric_name());
         bad.then(|| "Something is wrong.".to_owned())
     });
     let answers = house.ask(&numbered(64)).await;
