@@ -61,7 +61,7 @@ impl Engine {
             Verdict::Refused | Verdict::Failed if own => {
                 slot.failures = slot.failures.saturating_add(1);
             }
-            Verdict::Refused | Verdict::Failed | Verdict::Throttled => {}
+            Verdict::Refused | Verdict::Failed => {}
         }
         let after = slot.standing();
         if before != after {

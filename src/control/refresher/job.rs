@@ -20,9 +20,7 @@ pub(super) enum Verdict {
     Answered,
     /// The question is wrong.
     Refused,
-    /// Nothing: the upstream is too busy.
-    Throttled,
-    /// The call failed.
+    /// Nothing: the call failed.
     Failed,
 }
 
@@ -31,9 +29,9 @@ impl Verdict {
         match answer {
             Ok(_) | Err(FetchError::NoData(_)) => Self::Answered,
             Err(FetchError::Invalid(_)) => Self::Refused,
-            Err(FetchError::Throttled(_)) => Self::Throttled,
             Err(
                 FetchError::Denied(_)
+                | FetchError::Throttled(_)
                 | FetchError::Timeout(_)
                 | FetchError::Unavailable(_)
                 | FetchError::Malformed(_),

@@ -19,6 +19,10 @@ const FAILING_SHARE: usize = 4;
 /// burst.
 const OVERDUE: Duration = Duration::from_secs(1);
 
+/// An upstream that gave an answer is not down for this long, however fast it fails others: queries
+/// of one kind, all broken alike, come in bursts.
+const ALIVE: Duration = Duration::from_secs(1);
+
 /// One upstream's line of fetches.
 pub(super) struct Lane {
     /// The source's position among the origins.
@@ -98,8 +102,9 @@ impl Lane {
 
     /// Takes in the end of a fetch.
     ///
-    /// A failed fetch is held against the upstream, unless that has answered another one meanwhile:
-    /// then it is held against its own queries, as is one of queries that keep failing anyway.
+    /// A failed fetch is held against the upstream, unless that has answered another one meanwhile
+    /// or just before: then it is held against its own queries, as is one of queries that keep failing anyway. Being
+    /// throttled is held against both: a busy upstream answers some.
     pub(super) fn ended(
         &mut self,
         (failing, probe): (bool, bool),
@@ -109,15 +114,16 @@ impl Lane {
     ) -> Meaning {
         self.running -= 1;
         self.failing -= usize::from(failing);
-        let own = match health {
+        let proof = |alive: Tick| alive > started || now.since(alive) < ALIVE;
+        let own = failing || self.alive.is_some_and(proof);
+        let (own, heard) = match health {
             Health::Healthy => {
                 self.alive = Some(now);
-                true
+                (true, true)
             }
-            Health::Down(_) => failing || self.alive.is_some_and(|alive| alive > started),
-            Health::Throttled(_) => false,
+            Health::Down(_) => (own, probe || !own),
+            Health::Throttled(_) => (own, probe || !failing),
         };
-        let heard = probe || !own || *health == Health::Healthy;
         let protection = self.protection.as_mut().filter(|_| heard);
         let change = protection.and_then(|protection| protection.ended(health, probe));
         Meaning { own, change }

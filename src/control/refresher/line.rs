@@ -2,7 +2,7 @@
 //!
 //! Pure. First reads, for which somebody waits, go before all others, but for every fourth fetch: who
 //! brings thousands of new queries does not stop everybody's refreshes. Queries that keep failing go
-//! after all others. Within a class the owners of queries take turns, one fetch each, so that one
+//! after all others, but for every eighth fetch: none waits for ever. Within a class the owners of queries take turns, one fetch each, so that one
 //! with thousands does not starve one with five; of one owner's queries the one with the lowest
 //! rank goes next ([`rank`]).
 //!
@@ -37,6 +37,10 @@ const CLASSES: [Class; 3] = [Class::First, Class::Regular, Class::Failing];
 
 /// After so many first reads in a row a refresh goes, if one waits.
 const FIRST_IN_A_ROW: u32 = 3;
+
+/// After so many fetches of others in a row one of a query that keeps failing goes, if one waits
+/// and may.
+const OTHERS_IN_A_ROW: u32 = 7;
 
 /// Who owns a query: a hash of the namespace of its definition.
 pub(super) type Owner = u32;
@@ -138,6 +142,8 @@ pub(super) struct Line {
     batches: HashMap<Batch, [Members; CLASSES.len()], ahash::RandomState>,
     /// First reads that went since a refresh did.
     firsts: u32,
+    /// Fetches since one of queries that keep failing went.
+    others: u32,
     /// Places, those whose ticket is no good any more included.
     places: usize,
 }
@@ -202,6 +208,9 @@ impl Line {
         if self.firsts >= FIRST_IN_A_ROW {
             order.swap(Class::First as usize, Class::Regular as usize);
         }
+        if self.others >= OTHERS_IN_A_ROW {
+            order.rotate_right(1);
+        }
         for class in order {
             if class == Class::Failing && !failing {
                 continue;
@@ -212,6 +221,7 @@ impl Line {
                     Seat::Together(batch) => self.take_batch(class, batch, good),
                 };
                 if !ids.is_empty() {
+                    self.others = if class == Class::Failing { 0 } else { self.others + 1 };
                     self.firsts = if class == Class::First { self.firsts + 1 } else { 0 };
                     return Some((class, ids));
                 }

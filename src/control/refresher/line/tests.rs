@@ -160,6 +160,15 @@ fn first_reads_do_not_stop_refreshes() {
 }
 
 #[test]
+fn what_keeps_failing_does_not_wait_for_ever() {
+    let mut hall = Hall::new(20);
+    (0..12).for_each(|name| hall.push(name, Regular, None));
+    (12..15).for_each(|name| hall.push(name, Failing, None));
+    let order = [0, 1, 2, 3, 4, 5, 6, 12, 7, 8, 9, 10, 11, 13, 14];
+    assert_eq!(hall.drain().concat(), order);
+}
+
+#[test]
 fn the_least_recently_read_wait_longest_but_not_for_ever() {
     let second = |s: u64| Tick(1_000_000 + s * 1000);
     let ranks = [
@@ -208,7 +217,7 @@ proptest! {
         let id = ids(steps.len());
         let mut line = Line::default();
         let mut list: Vec<(Id, Ticket, Step)> = Vec::new();
-        let mut firsts = 0;
+        let (mut firsts, mut others) = (0, 0);
         for (i, step) in steps.into_iter().enumerate() {
             let shared = (step.key > 0).then_some(Batch { key: step.key, limit: 2 });
             if let Some(class) = step.class {
@@ -224,9 +233,15 @@ proptest! {
             });
             let first = list.iter().map(|(_, _, step)| step.class).min().flatten();
             let refreshes = list.iter().any(|(_, _, step)| step.class == Some(Regular));
-            let first = if firsts >= FIRST_IN_A_ROW && refreshes { Some(Regular) } else { first };
+            let fails = list.iter().any(|(_, _, step)| step.class == Some(Failing));
+            let first = match first {
+                Some(_) if others >= OTHERS_IN_A_ROW && fails => Some(Failing),
+                Some(_) if firsts >= FIRST_IN_A_ROW && refreshes => Some(Regular),
+                first => first,
+            };
             prop_assert_eq!(taken.as_ref().map(|(class, _)| *class), first);
             if let Some(class) = first {
+                others = if class == Failing { 0 } else { others + 1 };
                 firsts = if class == First { firsts + 1 } else { 0 };
             }
             let Some((class, taken)) = taken else { continue };

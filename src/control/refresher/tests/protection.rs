@@ -262,3 +262,50 @@ async fn who_waits_for_an_upstream_that_is_down_can_leave() {
     sky.read_for(&house, Duration::from_secs(2)).await;
     assert!(house.iter().all(|cell| is_fresh(cell, sky.clock.tick())));
 }
+
+#[tokio::test(start_paused = true)]
+async fn every_kind_of_trouble_at_once_ends_when_it_ends() {
+    let sky = protected(100);
+    let second = Duration::from_secs(1);
+    let house: Vec<_> = (0..24).map(|i| of(&format!("eu/0/m{i}"), second)).collect();
+    let read_for = async |time: Duration| {
+        let end = sky.clock.tick().after(time);
+        while sky.clock.tick() < end {
+            for cell in &house {
+                sky.read(cell);
+            }
+            sleep(Duration::from_millis(50)).await;
+        }
+    };
+    read_for(second * 10).await;
+    let cause = || Cause::new("x");
+    for i in 0..20 {
+        let error = match i % 6 {
+            0 => FetchError::Unavailable(cause()),
+            1 => FetchError::Malformed(cause()),
+            2 => FetchError::Denied(cause()),
+            3 => FetchError::Throttled(cause()),
+            4 => FetchError::Invalid(cause()),
+            _ => FetchError::Timeout(cause()),
+        };
+        if i % 12 == 5 {
+            sky.cloud.hangs.lock().unwrap().insert(format!("m{i}"), second * 3);
+        }
+        sky.fail(&format!("m{i}"), error);
+    }
+    read_for(second * 12).await;
+    let now = sky.clock.tick();
+    for cell in &house[20..] {
+        let age = now.since(cell.state().last_sample().unwrap().observed);
+        assert!(age < second * 2, "{age:?}");
+    }
+    sky.cloud.hangs.lock().unwrap().clear();
+    (0..20).for_each(|i| sky.heal(&format!("m{i}")));
+    read_for(second * 6).await;
+    let now = sky.clock.tick();
+    for (i, cell) in house.iter().enumerate() {
+        let state = cell.state();
+        assert_eq!(state.trouble(), None, "m{i}");
+        assert!(now.since(state.last_sample().unwrap().observed) < second * 2, "m{i}");
+    }
+}

@@ -608,7 +608,7 @@ async fn whoever_keeps_failing_goes_behind_others_and_less_often() {
         (FetchError::Timeout(cause()), true),
         (FetchError::Unavailable(cause()), true),
         (FetchError::Malformed(cause()), true),
-        (FetchError::Throttled(cause()), false),
+        (FetchError::Throttled(cause()), true),
         (FetchError::NoData(cause()), false),
     ] {
         // Silence in calls of its own may be the upstream's, until that answers somebody else.
