@@ -17,6 +17,7 @@ mod refusal;
 mod settings;
 mod sigv4;
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use aws_credential_types::provider::SharedCredentialsProvider;
@@ -148,7 +149,7 @@ impl PrometheusSource {
                 let (base, method) = (client.base_url(), self.method);
                 match signer.query(base, method, &parameters, headers.iter()).await {
                     Ok(prepared) => {
-                        headers = headers.with_secrets(prepared.secrets);
+                        headers = headers.with_secrets(&prepared.secrets);
                         let sent = client.inner().execute(prepared.request).await;
                         sent.map_err(|error| failure::no_answer(&error))
                     }
@@ -171,10 +172,7 @@ impl PrometheusSource {
         });
         answer
             .and_then(|(status, body)| decode::decode(&status, &body, self.limits.series, observed))
-            .map(|sample| Sample {
-                warnings: sample.warnings.iter().map(|text| headers.redact(text)).collect(),
-                ..sample
-            })
+            .and_then(|sample| echoless(sample, &headers))
             .map_err(|error| failure::redact(&error, &headers))
     }
 
@@ -234,6 +232,26 @@ impl PrometheusSource {
         }
         Ok((head, body))
     }
+}
+
+/// A sample without secrets of its query in its warnings.
+///
+/// # Errors
+/// [`FetchError::Malformed`] when a secret is in its labels: another label would be another series.
+fn echoless(mut sample: Sample, headers: &Headers) -> Result<Sample, FetchError> {
+    let pairs = sample.series.iter().flat_map(|series| series.labels.iter());
+    for text in pairs.flat_map(|(name, value)| [name, value]) {
+        if headers.secrets().are_in(text) {
+            let cause = "the answer repeats the source's credentials";
+            return Err(FetchError::Malformed(Cause::new(cause)));
+        }
+    }
+    for warning in &mut sample.warnings {
+        if let Cow::Owned(clean) = headers.redact(warning) {
+            *warning = clean;
+        }
+    }
+    Ok(sample)
 }
 
 impl Source for PrometheusSource {

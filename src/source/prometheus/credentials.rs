@@ -1,5 +1,6 @@
 //! The headers of every query: fixed ones, those from files, and who we are.
 
+use std::borrow::Cow;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -10,6 +11,7 @@ use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
 use crate::model::{Clock, SourceName};
 use crate::source::BuildError;
 use crate::source::prometheus::settings::{Authentication, HeaderValues, PrometheusSettings};
+use crate::source::secrets::Secrets;
 use crate::source::watched::{WatchedFile, check_secret, secret_text};
 
 /// Values of headers from the config are taken for secrets from this many bytes on.
@@ -87,7 +89,7 @@ impl Credentials {
 
     /// The headers of a query that is sent now.
     pub(super) fn headers(&self, clock: &dyn Clock) -> Headers {
-        let (mut map, mut secrets) = ((*self.fixed).clone(), Vec::new());
+        let (mut map, mut secrets) = ((*self.fixed).clone(), Secrets::default());
         let mut add = |name: HeaderName, text: String| {
             // `check_secret` let only text without control characters pass.
             if let Ok(mut value) = HeaderValue::try_from(text) {
@@ -97,7 +99,7 @@ impl Credentials {
         };
         for (name, file) in &self.files {
             let content = file.content(clock);
-            secrets.push(secret_text(&content).to_owned());
+            secrets.add(secret_text(&content));
             add(name.clone(), secret_text(&content).to_owned());
         }
         match &self.authorization {
@@ -106,21 +108,28 @@ impl Credentials {
                 let content = password.content(clock);
                 let password = secret_text(&content);
                 let encoded = STANDARD.encode(format!("{username}:{password}"));
-                secrets.extend([password.to_owned(), encoded.clone()]);
+                secrets.add(password);
+                secrets.add(encoded.trim_end_matches('='));
                 add(AUTHORIZATION, format!("Basic {encoded}"));
             }
             Authorization::Bearer { token } => {
                 let content = token.content(clock);
                 let token = secret_text(&content);
-                secrets.push(token.to_owned());
+                secrets.add(token);
                 add(AUTHORIZATION, format!("Bearer {token}"));
             }
         }
-        let fixed = map.iter().filter(|(name, value)| {
-            // Shorter values are tenants and tags, and words that messages need.
-            *name == AUTHORIZATION || value.len() >= MIN_SECRET
-        });
-        secrets.extend(fixed.filter_map(|(_, v)| v.to_str().ok()).map(str::to_owned));
+        for (name, value) in &map {
+            let Ok(value) = value.to_str() else { continue };
+            if *name == AUTHORIZATION {
+                // Without the scheme: messages need that word.
+                secrets.add(value.split_once(' ').map_or(value, |(_, rest)| rest));
+            } else if value.len() >= MIN_SECRET {
+                // Shorter values are tenants and tags, and words that messages need. Longer ones
+                // may be tenants, too, which servers put into labels.
+                secrets.add_guess(value);
+            }
+        }
         Headers { map, secrets }
     }
 }
@@ -128,7 +137,7 @@ impl Credentials {
 /// The headers of one query, and the secrets in them.
 pub(super) struct Headers {
     map: HeaderMap,
-    secrets: Vec<String>,
+    secrets: Secrets,
 }
 
 impl Headers {
@@ -138,19 +147,18 @@ impl Headers {
     }
 
     /// The same headers, with more secrets to blot out.
-    pub(super) fn with_secrets(mut self, secrets: Vec<String>) -> Self {
+    pub(super) fn with_secrets(mut self, secrets: &Secrets) -> Self {
         self.secrets.extend(secrets);
         self
     }
 
     /// A text with every secret of this query blotted out: an upstream may echo what it got.
-    pub(super) fn redact(&self, text: &str) -> String {
-        let mut text = text.to_owned();
-        for secret in &self.secrets {
-            if text.contains(secret.as_str()) {
-                text = text.replace(secret.as_str(), "[secret]");
-            }
-        }
-        text
+    pub(super) fn redact<'t>(&self, text: &'t str) -> Cow<'t, str> {
+        self.secrets.blot(text)
+    }
+
+    /// The secrets of this query.
+    pub(super) fn secrets(&self) -> &Secrets {
+        &self.secrets
     }
 }

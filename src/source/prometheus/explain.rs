@@ -79,26 +79,13 @@ pub(super) fn answer(
 ) -> Result<Value, String> {
     let (head, body) = match answer {
         Ok(answer) => answer,
-        Err(error) => return Err(headers.redact(&error.to_string())),
+        Err(error) => return Err(headers.redact(&error.to_string()).into_owned()),
     };
     if let Ok(value) = serde_json::from_slice(body) {
-        return Ok(redacted(value, headers));
+        return Ok(headers.secrets().blot_json(value));
     }
     let form = if head.content_type.is_empty() { "no type" } else { &head.content_type };
-    Err(headers.redact(&format!("HTTP {}, {form}; {}", head.status, excerpt(body))))
-}
-
-/// The value with every secret of the request blotted out of its texts.
-fn redacted(value: Value, headers: &Headers) -> Value {
-    match value {
-        Value::String(text) => Value::String(headers.redact(&text)),
-        Value::Array(items) => items.into_iter().map(|item| redacted(item, headers)).collect(),
-        Value::Object(pairs) => pairs
-            .into_iter()
-            .map(|(key, value)| (headers.redact(&key), redacted(value, headers)))
-            .collect(),
-        other => other,
-    }
+    Err(headers.redact(&format!("HTTP {}, {form}; {}", head.status, excerpt(body))).into_owned())
 }
 
 /// Which values these are, in sentences.

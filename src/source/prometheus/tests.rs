@@ -413,6 +413,76 @@ async fn echoed_headers_are_blotted_out_of_errors_and_warnings() {
     assert_eq!(sample.warnings, ["got [secret]"]);
 }
 
+#[tokio::test]
+async fn a_secret_is_blotted_out_in_every_encoding_and_where_it_is_cut_off() {
+    let mut bench = Bench::new();
+    let token = "a/bearer+token=0123456789/of-some-length=";
+    bench.settings.authentication =
+        Authentication::Bearer { token_file: bench.file("held", token) };
+    let source = bench.source();
+    let percent = token.replace('/', "%2F").replace('+', "%2b").replace('=', "%3D");
+    let html = token.replace('/', "&#x2F;").replace('+', "&#43;").replace('=', "&#61;");
+    let plain = [token.to_owned(), percent, html];
+    let body =
+        |text: &str| format!(r#"{{"status":"error","errorType":"bad_data","error":"{text}"}}"#);
+    let json = plain.iter().map(|echo| body(echo)).chain([
+        body(&token.replace('/', "\\/")),
+        body(&token.replace('/', "\\u002F").replace('+', "\\u002b").replace('=', "\\u003D")),
+        // Cut off by the bounds of a cause and of an excerpt.
+        body(&format!("{}{token}", "x".repeat(370))),
+        body(&format!("{}{token}", "x".repeat(220))),
+    ]);
+    let text = plain.iter().cloned().chain([format!("{}{token}", "x".repeat(260))]);
+    let mut replies: Vec<Reply> = [400, 403, 429, 500]
+        .into_iter()
+        .flat_map(|status| json.clone().map(move |body| Reply::json(status, body)))
+        .collect();
+    replies.extend(text.map(|text| Reply::text(502, "text/html", text)));
+    let warned = format!(
+        r#"{{"status":"success","warnings":["{}{token}"],"data":{{"resultType":"scalar","result":[1,"1"]}}}}"#,
+        "x".repeat(280)
+    );
+    replies.push(Reply::json(200, warned));
+    let spec = PrometheusQuery { query: "up".into(), lookback_delta: None };
+    let spec = QuerySpec::Prometheus(spec);
+    let query = Arc::new(Query { source: SourceName::new("main"), spec });
+    for reply in replies {
+        bench.fake.set("up", reply.clone());
+        let answer = source.fetch(std::slice::from_ref(&query)).await.remove(0);
+        let told = format!("{answer:?} {:?}", source.explain(&query).await);
+        let shown = ["bearer", "token", "0123456789", "of-some-length"];
+        assert!(
+            shown.iter().all(|part| !told.replace("the bearer token of", "").contains(part)),
+            "{told}"
+        );
+        assert!(told.contains("[secret]"), "{told}");
+    }
+}
+
+#[tokio::test]
+async fn labels_that_repeat_a_secret_are_no_answer() {
+    let mut bench = Bench::new();
+    let token = "a/bearer+token=0123456789";
+    bench.settings.authentication =
+        Authentication::Bearer { token_file: bench.file("held", token) };
+    let tenant = "team-payments-production";
+    bench.settings.headers =
+        vec![("X-Scope-OrgID".to_owned(), HeaderValues::Fixed(vec![tenant.to_owned()]))];
+    let source = bench.source();
+    let refused = "malformed: the answer repeats the source's credentials";
+    for (label, expected) in [
+        (format!(r#""sent":"Bearer {token}""#), refused),
+        (format!(r#""sent":"{}""#, token.replace('/', "\\/")), refused),
+        (format!(r#""sent":"{}""#, token.replace('/', "%2F")), refused),
+        (format!(r#""{token}":"x""#), refused),
+        // What names a tenant comes back in labels.
+        (format!(r#""tenant":"{tenant}""#), "{tenant=team-payments-production} 1"),
+    ] {
+        bench.fake.vector("up", &[(&label, "1")]);
+        assert_eq!(ask(&*source, "up", None).await, expected);
+    }
+}
+
 #[test]
 fn wrong_settings_are_refused_with_the_field() {
     let bench = |change: fn(&mut PrometheusSettings)| {

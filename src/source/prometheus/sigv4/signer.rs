@@ -17,6 +17,7 @@ use crate::source::aws::identity::{Identities, Who};
 use crate::source::prometheus::Method;
 use crate::source::prometheus::decode::Head;
 use crate::source::prometheus::sigv4::{SigV4Service, SigV4Settings, refused};
+use crate::source::secrets::Secrets;
 use crate::source::{BuildError, Metrics};
 
 /// All but RFC 3986's unreserved characters: what a signature is made of, so that what is sent and
@@ -36,7 +37,7 @@ pub(in crate::source::prometheus) struct Signer {
 /// A query, signed, and the secrets in it.
 pub(in crate::source::prometheus) struct Signed {
     pub request: reqwest::Request,
-    pub secrets: Vec<String>,
+    pub secrets: Secrets,
 }
 
 impl Signer {
@@ -78,7 +79,8 @@ impl Signer {
         parameters: &[(&str, String)],
         headers: impl Iterator<Item = (&'a HeaderName, &'a HeaderValue)>,
     ) -> Result<Signed, FetchError> {
-        let credentials = self.identities.of(None).await?.credentials().await?;
+        let identity = self.identities.of(None).await?;
+        let credentials = identity.credentials().await?;
         let mut url = base.clone();
         url.set_path(&format!("{}/api/v1/query", base.path().trim_end_matches('/')));
         let form = encoded(parameters);
@@ -99,14 +101,17 @@ impl Signer {
         let added = self.signature(&request, &credentials, &body).map_err(|error| {
             FetchError::Invalid(Cause::new(format!("the query cannot be signed: {error}")))
         })?;
-        let mut secrets: Vec<String> =
-            added.values().filter_map(|value| value.to_str().ok()).map(str::to_owned).collect();
-        // A refusal may quote a part of the header.
-        let signature = secrets.iter().find_map(|text| text.split_once("Signature="));
-        let signature = signature.map(|(_, hex)| hex.to_owned());
-        secrets.extend(signature);
-        // The date is no secret, and messages need it.
-        secrets.retain(|text| text.len() > "20261121T120000Z".len());
+        let mut secrets = identity.secrets();
+        for text in added.values().filter_map(|value| value.to_str().ok()) {
+            // The date is no secret, and messages need it.
+            if text.len() > "20261121T120000Z".len() {
+                secrets.add(text);
+            }
+            // A refusal may quote a part of the header.
+            if let Some((_, signature)) = text.split_once("Signature=") {
+                secrets.add(signature);
+            }
+        }
         request.headers_mut().extend(added);
         if method == Method::Post {
             *request.body_mut() = Some(body.into());

@@ -66,6 +66,13 @@ async fn ask(source: &PrometheusSource, query: &str) -> String {
     }
 }
 
+async fn refusal(source: &PrometheusSource) -> crate::model::FetchError {
+    let spec = PrometheusQuery { query: "up".into(), lookback_delta: None };
+    let spec = QuerySpec::Prometheus(spec);
+    let query = Arc::new(Query { source: SourceName::new("amp"), spec });
+    source.fetch(&[query]).await.remove(0).unwrap_err()
+}
+
 #[tokio::test]
 async fn any_query_is_signed_as_it_is_sent() {
     let mut bench = Bench::new();
@@ -129,7 +136,19 @@ async fn a_role_is_assumed_and_its_session_token_signed() {
         format!("{{\"message\":\"The canonical string is x-amz-security-token:{token}\"}}");
     bench.fake.answer_all(Some(Reply::json(403, quoting)));
     assert!(ask(&source, "up").await.starts_with("denied: AWS refused the query: role "));
+    for quoted in
+        [token.replace('/', "\\/"), token.replace('=', "%3d"), token.replace('+', "&#43;")]
+    {
+        bench.fake.answer_all(Some(Reply::json(403, format!("{{\"message\":\"{quoted} \"}}"))));
+        let said = format!("{:?}", refusal(&source).await);
+        assert!(said.contains("[secret] "), "{said}");
+        assert!(!said.contains(&quoted.replace('\\', "\\\\")), "{said}");
+    }
     bench.fake.answer_all(None);
+    let label = format!("\"sent\":\"{token}\"");
+    bench.fake.vector("up", &[(label.as_str(), "1")]);
+    assert_eq!(ask(&source, "up").await, "malformed: the answer repeats the source's credentials");
+    bench.fake.scalar("up", "1");
     bench.ring.expire(ROLE);
     assert_eq!(
         ask(&source, "up").await,
