@@ -143,6 +143,7 @@ impl PrometheusSource {
         if let Some(recorder) = recorder {
             recorder.permit()?;
         }
+        let mut signed_as = None;
         let sent = match &self.signer {
             None => self.send(&client, query, &parameters, &headers).await,
             Some(signer) => {
@@ -150,6 +151,7 @@ impl PrometheusSource {
                 match signer.query(base, method, &parameters, headers.iter()).await {
                     Ok(prepared) => {
                         headers = headers.with_secrets(&prepared.secrets);
+                        signed_as = Some((signer, prepared.identity));
                         let sent = client.inner().execute(prepared.request).await;
                         sent.map_err(|error| failure::no_answer(&error))
                     }
@@ -165,7 +167,8 @@ impl PrometheusSource {
             recorder.end(call, explain::answer(&answer, &headers));
         }
         let answer = answer.and_then(|(head, body)| {
-            match self.signer.as_ref().and_then(|signer| signer.refused(&head, &body)) {
+            let signed_as = signed_as.as_ref();
+            match signed_as.and_then(|(signer, who)| signer.refused(&head, &body, who)) {
                 Some(refused) => Err(refused),
                 None => Ok((head, body)),
             }

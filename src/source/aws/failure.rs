@@ -89,6 +89,10 @@ const CREDENTIALS: [&str; 13] = [
     "UnrecognizedClient",
 ];
 
+/// Of those, what newer credentials mend.
+const RENEWED: [&str; 4] =
+    ["ExpiredToken", "InvalidAccessKeyId", "InvalidClientTokenId", "UnrecognizedClient"];
+
 /// Too many calls.
 const THROTTLED: [&str; 8] = [
     "LimitExceeded",
@@ -184,10 +188,11 @@ impl Operation<'_> {
                 "access denied: {identity} needs {action}; {hint} ({code})"
             )))
         } else if CREDENTIALS.contains(&bare) {
+            let renewing = RENEWED.contains(&bare) && self.identity.is_some_and(Identity::refused);
             FetchError::Denied(cause(&format!(
                 "AWS did not accept the credentials of {}{} ({code})",
                 self.who(),
-                credentials_hint(bare)
+                credentials_hint(bare, renewing)
             )))
         } else if THROTTLED.contains(&bare) || status == 429 {
             FetchError::Throttled(cause(&format!("AWS asks for fewer calls ({code})")))
@@ -202,8 +207,9 @@ impl Operation<'_> {
 }
 
 /// What is wrong with credentials, as far as the code tells.
-fn credentials_hint(bare: &str) -> &'static str {
+fn credentials_hint(bare: &str, renewing: bool) -> &'static str {
     match bare {
+        "ExpiredToken" if renewing => ": they have expired; new ones are being fetched",
         "ExpiredToken" | "RequestExpired" => ": they have expired; is this machine's clock right?",
         "InvalidAccessKeyId" | "InvalidClientTokenId" | "UnrecognizedClient" => {
             ": the access key is unknown there, or the region is not enabled for its account"

@@ -471,7 +471,7 @@ async fn errors_of_a_whole_call_are_everybodys() {
         ),
         (
             Fake::expired(),
-            "denied: CloudWatch in eu-west-1: AWS did not accept the credentials of the source's own identity: they have expired; is this machine's clock right? (ExpiredToken)",
+            "denied: CloudWatch in eu-west-1: AWS did not accept the credentials of the source's own identity: they have expired; new ones are being fetched (ExpiredToken)",
         ),
         (
             Fake::error(404, "UnknownOperationException", "What?"),

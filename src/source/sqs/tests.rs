@@ -155,7 +155,7 @@ async fn errors_say_what_to_do() {
         (
             Sqs::error(403, "ExpiredTokenException", "too old"),
             "denied",
-            "AWS did not accept the credentials of the source's own identity: they have expired; is this machine's clock right? (ExpiredTokenException)",
+            "AWS did not accept the credentials of the source's own identity: they have expired; new ones are being fetched (ExpiredTokenException)",
         ),
         (
             Sqs::error(403, "InvalidClientTokenId", "who"),

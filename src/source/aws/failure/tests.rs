@@ -19,6 +19,7 @@ const SECRET: &str = "secret/of+base==";
 const EXTERNAL_ID: &str = "external/id:of@us";
 
 struct Bench {
+    ring: KeyRing,
     sts: Sts,
     sqs: Sqs,
     cloudwatch: CloudWatch,
@@ -30,6 +31,7 @@ fn bench() -> Bench {
     let ring = KeyRing::with_user(KEY, SECRET);
     let (sts, sqs, cloudwatch) = (Sts::start(&ring), Sqs::start(), CloudWatch::start());
     sqs.check_signatures(&ring);
+    cloudwatch.check_signatures(&ring);
     sqs.queue("jobs", Queue { visible: 7, ..Queue::default() });
     sts.role_with_external_id(ROLE, EXTERNAL_ID);
     cloudwatch.generate_all(|_, _| Some(5.0));
@@ -47,7 +49,7 @@ fn bench() -> Bench {
     let (name, metrics) = (SourceName::new("aws"), Metrics::register(&Telemetry::new()));
     let clock = Arc::new(ManualClock::at(jiff::Timestamp::now()));
     let source = AwsSource::build(&name, &settings, clock, &metrics, Some(keys)).unwrap();
-    Bench { sts, sqs, cloudwatch, source, _files: files }
+    Bench { ring, sts, sqs, cloudwatch, source, _files: files }
 }
 
 fn depth(role: &str) -> Arc<Query> {
@@ -196,6 +198,22 @@ async fn data_that_repeats_the_credentials_is_no_answer() {
     bench.sqs.fault("GetQueueUrl", Some(Reply::json(200, url.to_string())));
     let told = source.explain(&depth(ROLE)).await;
     held(&format!("{told:?}"), &[&token]);
+}
+
+#[tokio::test]
+async fn credentials_that_a_service_refuses_are_renewed() {
+    for query in [depth(ROLE), metric("M")] {
+        let bench = bench();
+        let ask = async || bench.source.fetch(std::slice::from_ref(&query)).await.remove(0);
+        assert!(ask().await.is_ok());
+        bench.ring.expire(ROLE);
+        let error = ask().await.unwrap_err().to_string();
+        let renewed = "they have expired; new ones are being fetched (ExpiredToken";
+        assert!(error.contains(renewed), "{error}");
+        let back = async { while ask().await.is_err() {} };
+        tokio::time::timeout(Duration::from_secs(10), back).await.expect("new credentials come");
+        assert_eq!(bench.sts.assumed(ROLE), 2);
+    }
 }
 
 #[test]

@@ -5,6 +5,7 @@
 //! * Whoever asks while valid credentials are there gets them at once: a renewal runs beside the
 //!   calls, and one that fails leaves the old credentials in use until they expire.
 //! * However many ask, one load is under way; its outcome is everybody's.
+//! * Credentials that a service refuses are renewed out of turn, once a minute at most.
 //! * A load that failed is not repeated before a pause, which doubles from failure to failure.
 //! * A caller that gives up ends nothing: the load goes on for the others.
 //!
@@ -48,6 +49,10 @@ const FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// The longest pause: as soon as a person has mended a policy, values come back within this time.
 const LONGEST_PAUSE: Duration = Duration::from_secs(16);
 
+/// The pause between renewals out of turn: calls that were under way with the old credentials are
+/// refused still, and new ones that are refused, too, are not mended by newer ones.
+const REFUSED_PAUSE: Duration = Duration::from_mins(1);
+
 /// Gets credentials anew. Bounded in time by itself.
 pub(super) type Load =
     Box<dyn Fn() -> BoxFuture<'static, Result<Credentials, FetchError>> + Send + Sync>;
@@ -76,6 +81,8 @@ struct State {
     pause: Duration,
     /// No load before this moment.
     next_load: Tick,
+    /// No renewal out of turn before this moment.
+    next_refused: Tick,
 }
 
 struct Kept {
@@ -116,6 +123,23 @@ impl Identity {
         let [mut secrets, last] = state.sent.clone();
         secrets.extend(&last);
         secrets
+    }
+
+    /// A service did not accept these credentials, though they should be valid: they were revoked,
+    /// or rotated. Starts a renewal; until it ends, and if it fails, the old ones stay. Gives
+    /// whether the credentials are being renewed, or were so within the last minute.
+    pub(in crate::source) fn refused(self: &Arc<Self>) -> bool {
+        let tick = self.clock.tick();
+        let mut state = self.state();
+        if state.loading {
+            return true;
+        }
+        if tick < state.next_refused || tick < state.next_load {
+            return state.failure.is_none();
+        }
+        state.next_refused = tick.after(REFUSED_PAUSE);
+        self.start(&mut state);
+        true
     }
 
     /// Credentials that are valid now.
@@ -160,13 +184,17 @@ impl Identity {
         if tick < state.next_load {
             return answer.or_else(|| state.failure.clone().map(Err));
         }
+        self.start(&mut state);
+        answer
+    }
+
+    fn start(self: &Arc<Self>, state: &mut State) {
         state.loading = true;
         let under_way = UnderWay { identity: Arc::clone(self), outcome: None };
         // A set of its own: a load ends by itself within the gate's time, and nobody need wait for
         // one when the process stops.
         let tasks = self.tasks.get_or_init(|| TaskSet::new(Handle::current()).0);
         tasks.job("aws_credentials", under_way.run());
-        answer
     }
 
     /// A load has ended.

@@ -205,7 +205,7 @@ async fn a_call_that_is_denied_names_the_identity_that_made_it() {
     let expired = ask(&source, Some(TEAM_ROLE)).await;
     assert!(
         expired.starts_with(&format!(
-            "{prefix}AWS did not accept the credentials of role {TEAM_ROLE}: they have expired; is this machine's clock right? ("
+            "{prefix}AWS did not accept the credentials of role {TEAM_ROLE}: they have expired; new ones are being fetched ("
         )),
         "{expired}"
     );

@@ -21,12 +21,14 @@ struct Body {
     kind: Option<String>,
 }
 
-/// What a refusal means; none when the answer is none.
+/// What a refusal means; none when the answer is none. `renew` is called when newer credentials may
+/// mend it, and gives whether there will be some.
 pub(super) fn refused(
     head: &Head,
     body: &[u8],
     identity: &Who,
     service: SigV4Service,
+    renew: impl FnOnce() -> bool,
 ) -> Option<FetchError> {
     let status = head.status;
     if !matches!(status, 400 | 401 | 403 | 429) {
@@ -49,12 +51,17 @@ pub(super) fn refused(
     } else if has(&["signature expired", "not yet current", "requestexpired"]) {
         rejected("the signature's time is wrong; is this machine's clock right?")
     } else if has(&["token included in the request is expired", "expiredtoken"]) {
-        rejected("they have expired; is this machine's clock right?")
+        rejected(if renew() {
+            "they have expired; new ones are being fetched"
+        } else {
+            "they have expired; is this machine's clock right?"
+        })
     } else if has(&["scoped to"]) {
         rejected("sigV4.region and sigV4.service are not those of the url")
     } else if has(&["signature we calculated does not match", "signaturedoesnotmatch"]) {
         rejected("the secret key is wrong, or a proxy on the way changed the request")
     } else if has(&["token included in the request is invalid", "unrecognizedclient"]) {
+        renew();
         rejected("the access key is unknown there, or the region is not enabled for its account")
     } else if status == 400 {
         // An error in Prometheus' own form, most likely.
@@ -74,7 +81,7 @@ mod tests {
     fn said(status: u16, body: &str) -> String {
         let head = Head { status, content_type: "application/json".to_owned(), redirect: None };
         let role = Who::Role("arn:aws:iam::111122223333:role/r".into());
-        match refused(&head, body.as_bytes(), &role, SigV4Service::Aps) {
+        match refused(&head, body.as_bytes(), &role, SigV4Service::Aps, || false) {
             None => "none".to_owned(),
             Some(error) => format!("{}: {error}", error.kind()),
         }

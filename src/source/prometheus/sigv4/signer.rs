@@ -13,7 +13,7 @@ use url::Url;
 
 use crate::model::{Cause, Clock, FetchError, SourceName};
 use crate::source::aws::check_trust_store;
-use crate::source::aws::identity::{Identities, Who};
+use crate::source::aws::identity::{Identities, Identity, Who};
 use crate::source::prometheus::Method;
 use crate::source::prometheus::decode::Head;
 use crate::source::prometheus::sigv4::{SigV4Service, SigV4Settings, refused};
@@ -38,6 +38,8 @@ pub(in crate::source::prometheus) struct Signer {
 pub(in crate::source::prometheus) struct Signed {
     pub request: reqwest::Request,
     pub secrets: Secrets,
+    /// Who signed.
+    pub identity: Arc<Identity>,
 }
 
 impl Signer {
@@ -116,7 +118,7 @@ impl Signer {
         if method == Method::Post {
             *request.body_mut() = Some(body.into());
         }
-        Ok(Signed { request, secrets })
+        Ok(Signed { request, secrets, identity })
     }
 
     /// The headers that a signature adds. Signed are the host, the content type and the headers
@@ -153,14 +155,15 @@ impl Signer {
         Ok(added)
     }
 
-    /// What a refusal by AWS means; none when the answer is none.
+    /// What a refusal of a query by AWS means; none when the answer is none. Credentials that are
+    /// not accepted are renewed.
     pub(in crate::source::prometheus) fn refused(
         &self,
         head: &Head,
         body: &[u8],
+        identity: &Arc<Identity>,
     ) -> Option<FetchError> {
-        let identity: Who = self.identities.who(None);
-        refused::refused(head, body, &identity, self.service)
+        refused::refused(head, body, identity.who(), self.service, || identity.refused())
     }
 }
 

@@ -153,10 +153,12 @@ async fn a_role_is_assumed_and_its_session_token_signed() {
     assert_eq!(
         ask(&source, "up").await,
         format!(
-            "denied: AWS did not accept the credentials of role {ROLE}: they have expired; is this machine's clock right? (HTTP 403)"
+            "denied: AWS did not accept the credentials of role {ROLE}: they have expired; new ones are being fetched (HTTP 403)"
         )
     );
-    drop(sts);
+    let back = async { while ask(&source, "up").await != "1" {} };
+    tokio::time::timeout(Duration::from_secs(10), back).await.expect("new credentials come");
+    assert_eq!(sts.assumed(ROLE), 2);
 }
 
 #[tokio::test]

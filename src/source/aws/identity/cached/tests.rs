@@ -215,3 +215,42 @@ async fn credentials_that_arrive_expired_are_refused() {
     );
     assert!(!format!("{:?}", bench.identity).contains("KEY"));
 }
+
+#[tokio::test(start_paused = true)]
+async fn refused_credentials_are_renewed_once_and_the_old_ones_stay_until_then() {
+    let bench = bench(Answer::Life(HOUR, Duration::from_secs(3)));
+    assert_eq!(bench.ask().await, "KEY1");
+    bench.clock.advance(Duration::from_mins(5));
+    assert!((0..100).all(|_| bench.identity.refused()));
+    assert_eq!(bench.ask().await, "KEY1");
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    assert_eq!((bench.ask().await.as_str(), bench.loads()), ("KEY2", 2));
+    // What was under way with the old ones is refused later.
+    bench.clock.advance(Duration::from_secs(59).saturating_sub(Duration::from_secs(3)));
+    assert!(bench.identity.refused());
+    bench.settle().await;
+    assert_eq!(bench.loads(), 2);
+    bench.clock.advance(Duration::from_mins(1));
+    bench.answer(Answer::Fail("STS is away"));
+    assert!(bench.identity.refused());
+    bench.settle().await;
+    // Nothing better has come.
+    assert!(!bench.identity.refused());
+    assert_eq!((bench.ask().await.as_str(), bench.loads()), ("KEY2", 3));
+    for second in 1..60 {
+        bench.clock.advance(Duration::from_secs(1));
+        assert!(!bench.identity.refused(), "{second}");
+    }
+    bench.clock.advance(Duration::from_secs(1));
+    assert!(bench.identity.refused());
+    bench.settle().await;
+    assert_eq!(bench.loads(), 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_identity_that_was_never_used_is_renewed_as_well() {
+    let bench = bench(Answer::Unlimited);
+    assert!(bench.identity.refused());
+    bench.settle().await;
+    assert_eq!((bench.ask().await.as_str(), bench.loads()), ("KEY1", 1));
+}
