@@ -181,6 +181,13 @@ impl EntryState {
         self.failure.as_ref().map_or(0, |failure| failure.consecutive)
     }
 
+    /// Whether the newest trouble is that the upstream asked for fewer calls.
+    #[must_use]
+    pub fn is_throttled(&self) -> bool {
+        let error = self.failure.as_ref().map(|failure| &failure.error);
+        matches!(error, Some(FetchError::Throttled(_)))
+    }
+
     /// Whether any fetch has ended.
     #[must_use]
     pub fn is_tried(&self) -> bool {

@@ -41,10 +41,10 @@ impl Engine {
     fn try_again(&mut self, id: Id, verdict: Verdict, now: Tick) -> Option<Tick> {
         let slot = self.schedule.get_mut(id)?;
         let on_beat = self.lanes.route(slot.route).beat.is_some();
-        let throttled = verdict == Verdict::Throttled;
-        let start = now.after(apart::after_failures(slot.cell.state().failures(), throttled));
-        let failed = throttled || verdict == Verdict::Failed;
-        (failed && on_beat && start < slot.due).then_some(start)
+        let state = slot.cell.state();
+        let pause = apart::after_failures(state.failures(), state.is_throttled());
+        let start = now.after(pause);
+        (verdict == Verdict::Failed && on_beat && start < slot.due).then_some(start)
     }
 
     /// Sets a query apart, or takes it back among the others. Gives its next start where that

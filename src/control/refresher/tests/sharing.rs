@@ -611,9 +611,10 @@ async fn whoever_keeps_failing_goes_behind_others_and_less_often() {
         (FetchError::Throttled(cause()), true),
         (FetchError::NoData(cause()), false),
     ] {
-        // Silence in calls of its own may be the upstream's, until that answers somebody else.
-        let doubted = matches!(error, FetchError::Timeout(_) | FetchError::Unavailable(_));
+        // Calls of its own that give nothing may be the upstream's fault, until that answers others.
         let throttled = matches!(error, FetchError::Throttled(_));
+        let doubted =
+            throttled || matches!(error, FetchError::Timeout(_) | FetchError::Unavailable(_));
         let sky = sky(minutely);
         sky.fail("m1", error);
         sky.refuse("alone");
@@ -630,20 +631,17 @@ async fn whoever_keeps_failing_goes_behind_others_and_less_often() {
         let minutes = ["12:00", "12:01", "12:02", "12:03", "12:04", "12:05"];
         assert_eq!(of("alone"), [("12:00", 1), ("12:01", 1), ("12:02", 1), ("12:04", 1)]);
         if is_own {
-            // 5, 10 and 20 seconds after the first failures, then with every second bucket.
-            let first = [("12:00", 2), ("12:00", 1), ("12:00", 1), ("12:00", 1)];
+            // 5, 10 and 20 seconds after the first failures (half a minute, if it asks for fewer
+            // calls), then with every second bucket.
+            let again = [("12:00", 1)].repeat(if throttled { 1 } else { 3 });
+            let first = [&[("12:00", 2)], &again[..]].concat();
             let company = 1 + usize::from(doubted);
             let later = [("12:01", company), ("12:02", 1), ("12:04", 1)];
             assert_eq!(of("m1"), [&first[..], &later].concat());
             assert_eq!(of("m2")[2..], minutes.map(|at| (at, 1))[2..]);
             assert!(sky.cell("eu/1/m1").apart_until().is_some());
         } else {
-            // An upstream that asks for fewer calls is asked once more, half a minute later.
-            let again = [("12:00", 1)].repeat(usize::from(throttled));
-            assert_eq!(
-                of("m1"),
-                [&[("12:00", 2)], &again[..], &minutes.map(|at| (at, 2))[1..]].concat()
-            );
+            assert_eq!(of("m1"), minutes.map(|at| (at, 2)));
         }
         // It is back with its first answer.
         sky.heal("m1");

@@ -251,9 +251,10 @@ fn what_is_said_about_the_whole_call_counts_for_all() {
     ] {
         let mut page = page(vec![result("m", "x", &[(ago(2), 1.0)])]);
         page.messages = Some(vec![message(code, "odd")]);
-        let expected = match expected.starts_with("{}") {
-            true => expected.to_owned(),
-            false => expected.replace("{}", "CloudWatch in eu-west-1: "),
+        let expected = if expected.starts_with("{}") {
+            expected.to_owned()
+        } else {
+            expected.replace("{}", "CloudWatch in eu-west-1: ")
         };
         assert_eq!(shown(&metric(), vec![page]), expected);
     }
