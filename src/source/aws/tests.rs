@@ -190,20 +190,41 @@ fn a_pods_service_account_comes_after_a_profile_and_its_session_names_us() {
     let keys = "aws_access_key_id=AKIDPROFILE\naws_secret_access_key=secret-of-profile\n";
     std::fs::write(&profile, format!("[default]\n{keys}")).unwrap();
     sts.web_identity(role, "a-jwt");
-    // No endpoint from the operator: STS is where the SDK looks for it.
     let at = sts.url();
     let variables = [
-        ("AWS_ENDPOINT_URL_STS", at.as_str()),
+        (CHILD_STS, at.as_str()),
         ("AWS_WEB_IDENTITY_TOKEN_FILE", token.to_str().unwrap()),
         ("AWS_ROLE_ARN", role),
     ];
     assert_eq!(run(&fake.server().url(), &variables), "7");
     let sessions: Vec<_> = sts.calls().into_iter().map(|call| call.session).collect();
     assert_eq!(sessions, [Some("tidepole-aws".to_owned())]);
-    for endpoint in [CHILD_STS, "AWS_ENDPOINT_URL_STS"] {
-        let profile = ("AWS_SHARED_CREDENTIALS_FILE", profile.to_str().unwrap());
-        let variables = [variables[1], variables[2], (endpoint, at.as_str()), profile];
+    let profile = ("AWS_SHARED_CREDENTIALS_FILE", profile.to_str().unwrap());
+    for variables in
+        [vec![variables[1], variables[2], profile], [&variables[..], &[profile]].concat()]
+    {
         assert_eq!(run(&fake.server().url(), &variables), "7");
-        assert_eq!(sts.hits("AssumeRoleWithWebIdentity"), 1, "{endpoint}");
+        assert_eq!(sts.hits("AssumeRoleWithWebIdentity"), 1);
     }
+}
+
+#[test]
+fn a_pods_service_account_is_shown_to_no_endpoint_of_the_environment() {
+    let (elsewhere, files) = (Sqs::start(), tempfile::tempdir().unwrap());
+    let proxy = Upstream::start(|_| Reply::text(502, "text/plain", "no tunnel today"));
+    let token = files.path().join("token");
+    std::fs::write(&token, "a-jwt").unwrap();
+    let (wrong, through) = (elsewhere.server().url(), proxy.url());
+    let variables = [
+        ("AWS_ENDPOINT_URL", wrong.as_str()),
+        ("AWS_ENDPOINT_URL_STS", &wrong),
+        ("HTTPS_PROXY", &through),
+        ("AWS_WEB_IDENTITY_TOKEN_FILE", token.to_str().unwrap()),
+        ("AWS_ROLE_ARN", "arn:aws:iam::111122223333:role/irsa"),
+    ];
+    let outcome = run("", &variables);
+    let about = "unavailable: the role of the web identity (AWS_ROLE_ARN) cannot be assumed: ";
+    assert!(outcome.starts_with(about), "{outcome}");
+    assert_eq!((elsewhere.server().hits(), proxy.hits()), (0, 1));
+    assert_eq!(proxy.last().target, "sts.eu-west-1.amazonaws.com:443");
 }

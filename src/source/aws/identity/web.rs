@@ -47,16 +47,15 @@ impl WebIdentity {
 /// identity. What comes after (container, instance metadata) is never asked where a web identity is
 /// named: it gives credentials, or an error that ends the chain.
 ///
-/// STS is at `endpoint` where the operator names one, and otherwise where the SDK looks for it.
+/// STS is at `endpoint`, AWS' own unless the operator names another: the token is for nobody whom
+/// the environment or a profile may name.
 pub(super) fn chain(
     web: WebIdentity,
     config: &SdkConfig,
     endpoint: &Endpoint,
 ) -> SharedCredentialsProvider {
     let mut builder = Builder::from(config);
-    if let Some(url) = &endpoint.url {
-        builder.set_endpoint_url(Some(url.clone()));
-    }
+    builder.set_endpoint_url(endpoint.url.clone());
     builder.set_use_fips(Some(endpoint.fips));
     builder.set_use_dual_stack(Some(endpoint.dual_stack));
     let provider = Provider { web, client: Client::from_conf(builder.build()) };
