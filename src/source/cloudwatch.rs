@@ -43,7 +43,7 @@ use crate::model::{
 use crate::source::Metrics;
 use crate::source::aws::clients::Clients;
 use crate::source::aws::upstream::{Gates, Service, Upstream};
-use crate::source::recorder::Recorder;
+use crate::source::recorder::{Recorder, unsent};
 use round::{Round, own_words};
 use suspects::Suspects;
 
@@ -149,8 +149,8 @@ impl CloudWatch {
         };
         let mut exchanges = recorder.take();
         if exchanges.is_empty() {
-            // It did not get as far: there are no credentials.
-            exchanges = Self::preview(access, query);
+            // It did not get as far: the credentials could not be had, or something before them.
+            exchanges = unsent(Self::preview(access, query), &outcome);
         }
         Explanation { exchanges, choice, outcome }
     }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::time::Instant;
 
-use crate::model::{Cause, Exchange, FetchError};
+use crate::model::{Cause, Exchange, FetchError, Sample};
 
 /// The answer of a call that was not made.
 const NOT_SENT: &str = "not sent";
@@ -95,6 +95,19 @@ impl Recorder {
             })
             .collect()
     }
+}
+
+/// Calls that were not made because of an error before them, which they tell.
+pub(super) fn unsent(
+    mut calls: Vec<Exchange>,
+    outcome: &Result<Sample, FetchError>,
+) -> Vec<Exchange> {
+    if let Err(error) = outcome {
+        for call in &mut calls {
+            call.answer = Err(format!("{NOT_SENT}: {error}"));
+        }
+    }
+    calls
 }
 
 #[cfg(test)]

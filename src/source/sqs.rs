@@ -30,7 +30,7 @@ use crate::source::aws::failure::{Operation, POLICY};
 use crate::source::aws::identity::Identity;
 use crate::source::aws::upstream::{Gates, Service, Upstream};
 use crate::source::gate::{Gate, Outcome};
-use crate::source::recorder::Recorder;
+use crate::source::recorder::{Recorder, unsent};
 
 /// How the service says that it knows no such queue, in its JSON and in its older query protocol.
 const MISSING: [&str; 2] = ["QueueDoesNotExist", "NonExistentQueue"];
@@ -57,13 +57,14 @@ pub(super) async fn fetch(
         let region = Arc::clone(&queue.region);
         let role = query.role_arn.as_deref();
         let upstream = Upstream { service: Service::Sqs, region, role: query.role_arn.clone() };
-        let gate = gates.of(&upstream)?;
         let dry = recorder.is_some_and(|recorder| recorder.permit().is_err());
         let As { client, identity } = if dry {
             clients.sqs_unready(&queue.region, role).await?
         } else {
             within(deadline, clients.sqs(&queue.region, role)).await?
         };
+        // Who has no credentials takes no place among the upstreams.
+        let gate = gates.of(&upstream)?;
         let call = Call { client, gate, deadline, queue, identity, recorder };
         call.depth(queues, &attributes).await
     });
@@ -86,8 +87,8 @@ pub(super) async fn explain(
     let choice = explain::choice(query, &outcome);
     let mut exchanges = recorder.take();
     if exchanges.is_empty() {
-        // It did not get as far: there are no credentials.
-        exchanges = preview(clients, gates, clock, query).await;
+        // It did not get as far: the credentials could not be had, or something before them.
+        exchanges = unsent(preview(clients, gates, clock, query).await, &outcome);
     }
     Explanation { exchanges, choice, outcome }
 }

@@ -37,6 +37,13 @@ pub(in crate::source) struct As<C> {
     pub identity: Arc<Identity>,
 }
 
+impl<C> As<C> {
+    /// Whether this calls as an identity: one that made room and came back is another.
+    fn is(&self, identity: &Arc<Identity>) -> bool {
+        Arc::ptr_eq(&self.identity, identity)
+    }
+}
+
 /// Region and further role: one client per identity.
 type Key = (Arc<str>, Option<Arc<str>>);
 
@@ -88,17 +95,22 @@ impl Clients {
     ) -> Result<As<aws_sdk_sqs::Client>, FetchError> {
         let (config, identity) = (self.identities.config().await, self.identities.of(role).await?);
         let key = self.key(region, role);
-        self.sqs.get_or_insert(&key, || {
-            let mut builder = aws_sdk_sqs::config::Builder::from(config);
-            let at = self.endpoint(self.settings.sqs_endpoint_url.as_ref());
-            builder.set_region(Some(Region::new(region.to_string())));
-            builder.set_endpoint_url(at.url);
-            builder.set_use_fips(Some(at.fips));
-            builder.set_use_dual_stack(Some(at.dual_stack));
-            builder.set_credentials_provider(Some(Identities::provider(&identity)));
-            builder.push_interceptor(self.cap(Service::Sqs));
-            As { client: aws_sdk_sqs::Client::from_conf(builder.build()), identity }
-        })
+        self.sqs.get_or_replace(
+            &key,
+            |known| known.is(&identity),
+            || {
+                let mut builder = aws_sdk_sqs::config::Builder::from(config);
+                let at = self.endpoint(self.settings.sqs_endpoint_url.as_ref());
+                builder.set_region(Some(Region::new(region.to_string())));
+                builder.set_endpoint_url(at.url);
+                builder.set_use_fips(Some(at.fips));
+                builder.set_use_dual_stack(Some(at.dual_stack));
+                builder.set_credentials_provider(Some(Identities::provider(&identity)));
+                builder.push_interceptor(self.cap(Service::Sqs));
+                let client = aws_sdk_sqs::Client::from_conf(builder.build());
+                As { client, identity: Arc::clone(&identity) }
+            },
+        )
     }
 
     /// The `CloudWatch` client of a region, with valid credentials. `role` is the role that a
@@ -113,17 +125,22 @@ impl Clients {
     ) -> Result<As<aws_sdk_cloudwatch::Client>, FetchError> {
         let (config, identity) = self.ready(role).await?;
         let key = self.key(region, role);
-        self.cloudwatch.get_or_insert(&key, || {
-            let mut builder = aws_sdk_cloudwatch::config::Builder::from(config);
-            let at = self.endpoint(self.settings.cloudwatch_endpoint_url.as_ref());
-            builder.set_region(Some(Region::new(region.to_string())));
-            builder.set_endpoint_url(at.url);
-            builder.set_use_fips(Some(at.fips));
-            builder.set_use_dual_stack(Some(at.dual_stack));
-            builder.set_credentials_provider(Some(Identities::provider(&identity)));
-            builder.push_interceptor(self.cap(Service::CloudWatch));
-            As { client: aws_sdk_cloudwatch::Client::from_conf(builder.build()), identity }
-        })
+        self.cloudwatch.get_or_replace(
+            &key,
+            |known| known.is(&identity),
+            || {
+                let mut builder = aws_sdk_cloudwatch::config::Builder::from(config);
+                let at = self.endpoint(self.settings.cloudwatch_endpoint_url.as_ref());
+                builder.set_region(Some(Region::new(region.to_string())));
+                builder.set_endpoint_url(at.url);
+                builder.set_use_fips(Some(at.fips));
+                builder.set_use_dual_stack(Some(at.dual_stack));
+                builder.set_credentials_provider(Some(Identities::provider(&identity)));
+                builder.push_interceptor(self.cap(Service::CloudWatch));
+                let client = aws_sdk_cloudwatch::Client::from_conf(builder.build());
+                As { client, identity: Arc::clone(&identity) }
+            },
+        )
     }
 
     /// An identity whose credentials are there. Outside of any gate: who waits for credentials

@@ -169,7 +169,7 @@ impl Identities {
             credentials,
             sts: Arc::new(sts),
             base: OnceCell::new(),
-            roles: Bounded::new(MAX_ROLES, "roles"),
+            roles: Bounded::with_spare(MAX_ROLES, "roles", |identity| identity.is_denied()),
         })
     }
 

@@ -130,12 +130,13 @@ impl<'a> Round<'a> {
             region: Arc::clone(call.region),
             role: call.role.cloned(),
         };
-        let gate = self.access.gates.of(&upstream)?;
         let client = self.access.clients.cloudwatch(call.region, call.role.map(|role| &**role));
         let ready = tokio::time::timeout_at(self.deadline, client).await.unwrap_or_else(|_| {
             Err(FetchError::Timeout(Cause::new("the AWS client was not ready in time")))
         })?;
         let As { client, identity } = ready;
+        // Who has no credentials takes no place among the upstreams.
+        let gate = self.access.gates.of(&upstream)?;
         let requested = &self.shared.requested;
         let (deadline, recorder) = (self.deadline, self.recorder);
         Caller { client, gate, identity, deadline, requested, recorder }.ask(call).await

@@ -201,6 +201,21 @@ async fn data_that_repeats_the_credentials_is_no_answer() {
 }
 
 #[tokio::test]
+async fn a_call_without_credentials_says_why_it_was_not_sent() {
+    let bench = bench();
+    bench.sts.refuse(ROLE);
+    for query in [depth(ROLE), metric("M")] {
+        let told = bench.source.explain(&query).await;
+        let why = told.outcome.unwrap_err();
+        assert!(why.to_string().contains("cannot be assumed: access denied: "), "{why}");
+        assert!(!told.exchanges.is_empty());
+        for call in told.exchanges {
+            assert_eq!(call.answer, Err(format!("not sent: {why}")));
+        }
+    }
+}
+
+#[tokio::test]
 async fn credentials_that_a_service_refuses_are_renewed() {
     for query in [depth(ROLE), metric("M")] {
         let bench = bench();

@@ -117,6 +117,14 @@ impl Identity {
         &self.who
     }
 
+    /// Whether there are no credentials because they were refused: a person must act first.
+    pub(super) fn is_denied(&self) -> bool {
+        let now = self.clock.now();
+        let state = self.state();
+        let usable = state.kept.as_ref().is_some_and(|kept| now < kept.usable_until);
+        !usable && !state.loading && matches!(state.failure, Some(FetchError::Denied(_)))
+    }
+
     /// What calls with these credentials send in secret, now and since the last renewal.
     pub(in crate::source) fn secrets(&self) -> Secrets {
         let state = self.state();

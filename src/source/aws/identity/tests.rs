@@ -336,16 +336,39 @@ async fn an_sts_that_hangs_is_named_before_the_fetch_ends_and_holds_nobody_else(
 async fn roles_are_bounded_in_number() {
     let bench = Bench::new();
     let source = bench.source();
-    bench.sts.fault(Some(Sts::error(403, "AccessDenied", "no")));
     for number in 0..MAX_ROLES {
         let role = format!("arn:aws:iam::111122223333:role/r{number}");
-        assert!(ask(&source, Some(&role)).await.starts_with("denied: "));
+        bench.sts.role(&role);
+        assert_eq!(ask(&source, Some(&role)).await, "7");
     }
     assert_eq!(
         ask(&source, Some(TEAM_ROLE)).await,
         "invalid: queries to this source name more than 64 roles; use another source for some of them"
     );
     assert_eq!(ask(&source, None).await, "7");
+}
+
+#[tokio::test]
+async fn roles_that_cannot_be_assumed_hold_no_place() {
+    let bench = Bench::new();
+    let source = bench.source();
+    for number in 0..MAX_ROLES {
+        let role = format!("arn:aws:iam::111122223333:role/bogus{number}");
+        for region in ["eu-west-1", "us-east-1", "us-west-2", "eu-north-1"] {
+            let answer = source.fetch(&[query(region, Some(&role))]).await.remove(0);
+            assert_eq!(answer.unwrap_err().kind(), "denied");
+        }
+    }
+    bench.sts.role(TEAM_ROLE);
+    assert_eq!(ask(&source, Some(TEAM_ROLE)).await, "7");
+    // Its place is kept, whoever else comes.
+    tokio::time::sleep(Duration::from_millis(150)).await;
+    for number in 0..MAX_ROLES {
+        let role = format!("arn:aws:iam::111122223333:role/more{number}");
+        source.fetch(&[query("eu-west-1", Some(&role))]).await.remove(0).unwrap_err();
+    }
+    assert_eq!(ask(&source, Some(TEAM_ROLE)).await, "7");
+    assert_eq!(bench.sts.assumed(TEAM_ROLE), 1);
 }
 
 #[tokio::test]
