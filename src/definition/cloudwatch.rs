@@ -33,6 +33,10 @@ use crate::model::query::expression::DATA_FUNCTIONS;
 use crate::model::{CloudWatchQuery, MetricDataQuery, MetricQuestion, MetricStat, SourceProfile};
 use expression::Expression;
 
+/// Longest label. The API reference names no limit; this is that of a dimension's value, and every
+/// series of an answer carries it.
+const MAX_LABEL: usize = 1024;
+
 /// One query, as far as it can be read by itself.
 struct Draft<'a> {
     /// Where it is written.
@@ -301,7 +305,23 @@ fn draft<'a>(
         };
         Subject::Expression { text: text.into(), read, period }
     };
-    Some(Draft { field: field.clone(), id: "", subject, label: spec.label.as_deref() })
+    let label = match spec.label.as_deref() {
+        Some(label) => Some(report.check(&field.key("label"), checked_label(label))?),
+        None => None,
+    };
+    Some(Draft { field: field.clone(), id: "", subject, label })
+}
+
+/// Checks a label for itself.
+fn checked_label(label: &str) -> Result<&str, String> {
+    let length = label.chars().count();
+    if length > MAX_LABEL {
+        return Err(format!("a label has at most {MAX_LABEL} characters, and this one {length}"));
+    }
+    if label.chars().any(char::is_control) {
+        return Err("a label holds no line breaks or other control characters".to_owned());
+    }
+    Ok(label)
 }
 
 #[cfg(test)]

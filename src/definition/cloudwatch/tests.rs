@@ -247,6 +247,12 @@ const MISTAKES: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "{ metric: { namespace: A, name: B, statistic: Sum, period: 1h }, delay: 10000h }",
+        &[
+            "spec.cloudwatch.delay: delay 10000h is longer than 360h (15 days): no HPA can be steered by what was that long ago",
+        ],
+    ),
+    (
         "{ metric: { namespace: A, name: B, statistic: Sum, period: 1m }, lookback: 90s }",
         &[
             "spec.cloudwatch.lookback: lookback 1m30s is below 2m = delay 1m + period 1m: no whole period would be asked for",
@@ -505,6 +511,26 @@ fn every_mistake_among_queries_is_named() {
         let expected: Vec<String> =
             expected.iter().map(|text| format!("spec.cloudwatch.queries{text}")).collect();
         assert_eq!(found, expected, "{queries:?}");
+    }
+}
+
+#[test]
+fn a_label_is_one_short_line() {
+    let spec = |label: &str| format!("{{ queries: [{{ id: a, {A}, label: \"{label}\" }}] }}");
+    let labelled = |label: &str| mistakes(&format!("cloudwatch: {}", spec(label)));
+    let longest = "ä".repeat(1024);
+    assert_eq!(
+        asked(&format!("cloudwatch: {}", spec(&longest))).queries[0].label.as_deref(),
+        Some(longest.as_str())
+    );
+    let field = "spec.cloudwatch.queries[0].label: a label";
+    assert_eq!(
+        labelled(&"x".repeat(1025)),
+        [format!("{field} has at most 1024 characters, and this one 1025")]
+    );
+    for odd in ["a\\nb", "\\u0007", "\\x85"] {
+        let text = format!("{field} holds no line breaks or other control characters");
+        assert_eq!(labelled(odd), [text], "{odd}");
     }
 }
 

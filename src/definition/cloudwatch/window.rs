@@ -33,6 +33,10 @@ const KEPT: [(u64, u64, &str); 4] = [
 /// and what is asked for is read and billed each time.
 const INSIGHTS_WINDOW: Duration = Duration::from_hours(3);
 
+/// The longest delay: as long as datapoints of a minute are kept. It bounds no more than nonsense;
+/// `lookback` is bounded by how long the service keeps what is asked for.
+const LONGEST_DELAY: Duration = Duration::from_hours(15 * 24);
+
 /// Periods between `delay` and the default of `lookback`: enough to hold on through a few late or
 /// missing datapoints, few enough to be a small answer.
 const DEFAULT_PERIODS: u32 = 5;
@@ -96,6 +100,15 @@ pub(super) fn window(
         return None;
     }
     let delay = spec.delay.map_or(period, |given| given.0);
+    if delay > LONGEST_DELAY {
+        let message = format!(
+            "delay {} is longer than {} (15 days): no HPA can be steered by what was that long ago",
+            GoDuration(delay),
+            GoDuration(LONGEST_DELAY)
+        );
+        report.add(&delay_field, message);
+        return None;
+    }
     let least = delay + period;
     let lookback = spec.lookback.map_or_else(
         || {
