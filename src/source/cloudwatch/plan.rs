@@ -8,8 +8,8 @@
 //! # Invariants
 //!
 //! * Every query is in exactly one call, whole: what an expression refers to is in the same call.
-//! * A call for several groups stays within [`MAX_QUERIES_PER_CALL`] and [`MAX_DATAPOINTS_PER_CALL`], and holds no
-//!   Metrics Insights query and no `SEARCH`: of the former a request may have one, of the latter 100,
+//! * A call for several groups stays within [`MAX_QUERIES_PER_CALL`], [`MAX_DATAPOINTS_PER_CALL`]
+//!   and a size, and holds no Metrics Insights query and no `SEARCH`: of the former a request may have one, of the latter 100,
 //!   and how many series they find is known only afterwards. So each goes out alone.
 //! * Any query can be planned. What the service will refuse, it refuses in a call of its own.
 
@@ -32,6 +32,19 @@ pub use crate::source::cloudwatch::labels::Naming;
 use crate::source::cloudwatch::labels::naming;
 use crate::source::cloudwatch::operands;
 pub use crate::source::cloudwatch::operands::Need;
+
+/// Bytes of one request, as [`bytes`] estimates them. No document says how many the service takes; it
+/// refuses more than 614,400 (HTTP 413, "Request size 639468 exceeded 614400 bytes"), and whether it
+/// counts ours as sent or as its older protocol would write them is not known. 500 metrics with three
+/// dimensions stay below.
+const MAX_BYTES: usize = 400_000;
+
+/// What names of members, lengths and numbers of one query, and of one dimension, take.
+const QUERY_BYTES: usize = 150;
+const DIMENSION_BYTES: usize = 20;
+
+/// How much longer an expression may get by other ids.
+const RENAMED: usize = 4;
 
 /// For periods under a minute the service rounds the start of the window down, up to a whole minute.
 const ROUNDING: Duration = Duration::from_mins(1);
@@ -210,16 +223,17 @@ struct Batch<'a> {
     shared: HashSet<(&'a MetricStat, Option<&'a str>)>,
     items: usize,
     datapoints: u64,
+    bytes: usize,
 }
 
 impl<'a> Batch<'a> {
     fn new(window: Window, members: Vec<usize>) -> Self {
-        Self { members, window, shared: HashSet::new(), items: 0, datapoints: 0 }
+        Self { members, window, shared: HashSet::new(), items: 0, datapoints: 0, bytes: 0 }
     }
 
     /// Adds a group if there is room for it.
     fn take(&mut self, position: usize, query: &'a CloudWatchQuery) -> bool {
-        let (mut items, mut datapoints) = (self.items, self.datapoints);
+        let (mut items, mut datapoints, mut size) = (self.items, self.datapoints, self.bytes);
         let mut new = Vec::new();
         for part in &query.queries {
             let period = match &part.question {
@@ -234,16 +248,37 @@ impl<'a> Batch<'a> {
                 MetricQuestion::Expression { period, .. } => period.unwrap_or(query.period),
             };
             items += 1;
+            size = size.saturating_add(bytes(part));
             datapoints = datapoints.saturating_add(self.window.datapoints(period));
         }
-        if items > MAX_QUERIES_PER_CALL || datapoints > MAX_DATAPOINTS_PER_CALL {
+        if items > MAX_QUERIES_PER_CALL || datapoints > MAX_DATAPOINTS_PER_CALL || size > MAX_BYTES
+        {
             return false;
         }
-        (self.items, self.datapoints) = (items, datapoints);
+        (self.items, self.datapoints, self.bytes) = (items, datapoints, size);
         self.shared.extend(new);
         self.members.push(position);
         true
     }
+}
+
+/// What a query takes of a request, roughly and rather more.
+fn bytes(part: &MetricDataQuery) -> usize {
+    let asked = match &part.question {
+        MetricQuestion::Metric(stat) => {
+            let names = [&stat.namespace, &stat.name, &stat.statistic].map(|name| name.len());
+            let optional = [&stat.unit, &stat.account_id];
+            let optional = optional.map(|text| text.as_ref().map_or(0, |text| text.len()));
+            let dimensions = stat.dimensions.iter();
+            names.iter().sum::<usize>()
+                + optional.iter().sum::<usize>()
+                + dimensions.map(|(n, v)| DIMENSION_BYTES + n.len() + v.len()).sum::<usize>()
+        }
+        MetricQuestion::Expression { text, .. } => {
+            text.len().saturating_mul(RENAMED).min(MAX_EXPRESSION.max(text.len()))
+        }
+    };
+    QUERY_BYTES + part.id.len() + part.label.as_ref().map_or(0, |label| label.len()) + asked
 }
 
 /// The label to send with an operand, of which a series of its expression may be named. That of a

@@ -155,6 +155,33 @@ async fn pages_are_read_to_the_end() {
     assert_eq!(house.ask(&numbered(3)).await, [text; 3]);
 }
 
+fn changed(query: &Arc<Query>, change: impl Fn(&mut CloudWatchQuery)) -> Arc<Query> {
+    let mut query = (**query).clone();
+    if let QuerySpec::CloudWatch(spec) = &mut query.spec {
+        change(spec);
+    }
+    Arc::new(query)
+}
+
+#[tokio::test]
+async fn large_queries_go_out_in_more_calls() {
+    let house = House::new();
+    house.numbered();
+    let fat = |i: usize| {
+        changed(&single(&format!("M{i}")), |spec| {
+            if let MetricQuestion::Metric(stat) = &mut spec.queries[0].question {
+                let dimension = |d| (format!("{d:0255}").into(), format!("{i:01024}").into());
+                stat.dimensions = (0..30).map(dimension).collect();
+            }
+        })
+    };
+    let queries: Vec<_> = (0..60).map(fat).collect();
+    let expected: Vec<_> = (0..60).map(|i| format!("{{}} {i}")).collect();
+    assert_eq!(house.ask(&queries).await, expected);
+    let sizes: Vec<_> = house.fake.server().seen().iter().map(|call| call.body.len()).collect();
+    assert!(sizes.len() == 6 && sizes.iter().all(|size| *size < 614_400), "{sizes:?}");
+}
+
 #[tokio::test]
 async fn a_page_that_is_refused_is_nobodys_fault() {
     let house = House::new();
