@@ -3,7 +3,7 @@
 //! plan → call → decode. [`plan`] puts queries into as few `GetMetricData` calls as the service's
 //! limits allow; `call` sends one, page after page; [`decode`] takes the newest complete datapoint
 //! of each series. If a call is refused as a whole, `round` finds who is at fault: they get the
-//! error, the others their values.
+//! error, the others their values. A call that is too large, or the answer to it, is made in halves.
 //!
 //! Not responsible for: when a query is asked ([`Beat`] says when that makes sense), how long a
 //! rejected query is left alone, and what a definition may contain.
@@ -26,6 +26,7 @@ mod labels;
 mod operands;
 pub mod plan;
 mod round;
+pub mod skew;
 mod suspects;
 
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -45,6 +46,7 @@ use crate::source::aws::clients::Clients;
 use crate::source::aws::upstream::{Gates, Service, Upstream};
 use crate::source::recorder::{Recorder, unsent};
 use round::{Round, own_words};
+use skew::Clocks;
 use suspects::Suspects;
 
 /// Added to the delay of every query: the machine's clock and the service's may differ a little,
@@ -87,6 +89,7 @@ pub(super) struct CloudWatch {
     requested: Counter,
     strays_told: AtomicBool,
     suspects: Suspects,
+    clocks: Clocks,
 }
 
 /// Where calls go, and the time.
@@ -109,6 +112,7 @@ impl CloudWatch {
             requested,
             strays_told: AtomicBool::new(false),
             suspects: Suspects::default(),
+            clocks: Clocks::new(metrics.clock_ahead(source)),
         }
     }
 

@@ -49,6 +49,7 @@ pub struct Metrics {
     in_flight: Family<CallLabels, Gauge<i64, AtomicI64>>,
     bytes: Family<CallLabels, Counter>,
     requested: Family<SourceLabels, Counter>,
+    clock_ahead: Family<SourceLabels, Gauge<i64, AtomicI64>>,
 }
 
 impl Metrics {
@@ -63,6 +64,7 @@ impl Metrics {
             in_flight: Family::default(),
             bytes: Family::default(),
             requested: Family::default(),
+            clock_ahead: Family::default(),
         };
         telemetry.register(|registry| {
             registry.register(
@@ -92,6 +94,12 @@ impl Metrics {
                 "Metrics that CloudWatch was asked for, as it bills them: one per metric statistic of a request, and those that searches found",
                 metrics.requested.clone(),
             );
+            registry.register_with_unit(
+                "cloudwatch_clock_ahead",
+                "By how much this machine's clock is ahead of CloudWatch's, at least; if negative, by how much it is behind",
+                Unit::Seconds,
+                metrics.clock_ahead.clone(),
+            );
         });
         metrics
     }
@@ -100,6 +108,12 @@ impl Metrics {
     pub(super) fn cloudwatch_metrics_requested(&self, source: &SourceName) -> Counter {
         let labels = SourceLabels { source: source.as_str().to_owned() };
         self.requested.get_or_create_owned(&labels)
+    }
+
+    /// The gauge of one source's clock against `CloudWatch`'s.
+    pub(super) fn clock_ahead(&self, source: &SourceName) -> Gauge<i64, AtomicI64> {
+        let labels = SourceLabels { source: source.as_str().to_owned() };
+        self.clock_ahead.get_or_create_owned(&labels)
     }
 
     /// The metrics of one source's calls of one kind.

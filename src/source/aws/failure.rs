@@ -206,6 +206,15 @@ impl Operation<'_> {
     }
 }
 
+/// Whether a request, or the answer to it, was larger than the other side takes.
+pub(in crate::source) fn is_too_large<E>(error: &SdkError<E, HttpResponse>) -> bool
+where
+    E: Error + Send + Sync + 'static,
+{
+    let status = error.raw_response().map(|response| response.status().as_u16());
+    status == Some(413) || find::<LengthLimitError>(error).is_some()
+}
+
 /// What is wrong with credentials, as far as the code tells.
 fn credentials_hint(bare: &str, renewing: bool) -> &'static str {
     match bare {

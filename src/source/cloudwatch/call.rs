@@ -13,11 +13,12 @@ use aws_sdk_cloudwatch::types::{
 use prometheus_client::metrics::counter::Counter;
 use tokio::time::Instant;
 
-use crate::model::{Cause, FetchError, MetricStat};
-use crate::source::aws::failure::{Operation, POLICY};
+use crate::model::{Cause, Clock, FetchError, MetricStat};
+use crate::source::aws::failure::{Operation, POLICY, is_too_large};
 use crate::source::aws::identity::Identity;
 use crate::source::cloudwatch::decode::Answer;
 use crate::source::cloudwatch::plan::{Asked, Call, Item, seconds};
+use crate::source::cloudwatch::skew::Dates;
 use crate::source::cloudwatch::{echo, explain};
 use crate::source::gate::{Gate, Outcome};
 use crate::source::recorder::Recorder;
@@ -44,6 +45,8 @@ pub(super) enum Refusal {
         /// The same as an error of ours.
         error: FetchError,
     },
+    /// The request or its answer is too large, which that of fewer queries is not.
+    TooLarge(FetchError),
     /// Anything else: the same for all queries of the call.
     Failed(FetchError),
 }
@@ -57,7 +60,9 @@ impl From<FetchError> for Refusal {
 impl Outcome for Refusal {
     fn outcome(&self) -> &'static str {
         match self {
-            Self::Rejected { error, .. } | Self::Failed(error) => error.kind(),
+            Self::Rejected { error, .. } | Self::TooLarge(error) | Self::Failed(error) => {
+                error.kind()
+            }
         }
     }
 }
@@ -83,13 +88,18 @@ impl Caller<'_> {
     ///
     /// # Errors
     /// When one of the requests gave none.
-    pub(super) async fn ask(&self, call: &Call<'_>) -> Result<Answer, Refusal> {
+    pub(super) async fn ask(&self, call: &Call<'_>, clock: &dyn Clock) -> Result<Answer, Refusal> {
         let object = object(call);
+        let dates = Dates::default();
         let mut answer = Answer::default();
         let mut token = None;
         for _ in 0..MAX_PAGES {
             let later = token.is_some();
-            let page = match self.page(call, &object, token).await {
+            let date = || {
+                dates.sent(clock.now());
+                dates.clone()
+            };
+            let page = match self.page(call, &object, token, date).await {
                 // The request was right on the first page: an old token, or a whim.
                 Err(Refusal::Rejected { error, .. }) if later => {
                     return Err(FetchError::Unavailable(error.cause().clone()).into());
@@ -99,6 +109,9 @@ impl Caller<'_> {
             self.requested.inc_by(billed(call, &page));
             token = page.next_token.clone().filter(|token| !token.is_empty());
             answer.add(page);
+            if !later && let Some(skew) = dates.skew(clock.now()) {
+                answer.dated(skew);
+            }
             if token.is_none() {
                 answer.check(call)?;
                 return Ok(answer);
@@ -106,7 +119,7 @@ impl Caller<'_> {
         }
         let text =
             format!("{object}: the answer has more than {MAX_PAGES} pages; shorten lookback");
-        Err(FetchError::Malformed(Cause::new(text)).into())
+        Err(Refusal::TooLarge(FetchError::Malformed(Cause::new(text))))
     }
 
     fn operation<'a>(&'a self, object: &'a &str) -> Operation<'a> {
@@ -119,17 +132,19 @@ impl Caller<'_> {
         call: &Call<'_>,
         object: &str,
         token: Option<String>,
+        date: impl Fn() -> Dates,
     ) -> Result<GetMetricDataOutput, Refusal> {
         let note = self.recorder.map(|notes| {
             (notes, explain::begin(notes, call, self.identity.who(), token.as_deref()))
         });
         let request = request(&self.client, call).set_next_token(token);
-        // Boxed: the SDK's futures are tens of kilobytes.
-        let request = Box::pin(request.send());
         let sent = async {
+            // Boxed: the SDK's futures are tens of kilobytes.
+            let request = Box::pin(request.customize().interceptor(date()).send());
             let page = request.await.map_err(|error| {
                 let operation = self.operation(&object);
                 match (operation.failed(&error), &error) {
+                    (failed, _) if is_too_large(&error) => Refusal::TooLarge(failed),
                     (error @ FetchError::Invalid(_), SdkError::ServiceError(service)) => {
                         let words = operation.words(service.err());
                         rejected(object, error, words, service.raw().status().as_u16())
@@ -145,9 +160,11 @@ impl Caller<'_> {
                 number,
                 match &result {
                     Ok(page) => Ok(explain::answer(page)),
-                    Err(Refusal::Rejected { error, .. } | Refusal::Failed(error)) => {
-                        Err(error.to_string())
-                    }
+                    Err(
+                        Refusal::Rejected { error, .. }
+                        | Refusal::TooLarge(error)
+                        | Refusal::Failed(error),
+                    ) => Err(error.to_string()),
                 },
             );
         }

@@ -16,18 +16,19 @@
 //!   is an error for every query that needs it, never a smaller number.
 //! * A result that the service says lacks series is an error, and so is a call of which it says that
 //!   it failed. That nothing was found is believed only when nothing else is said about the call.
+//! * What is complete is so by the service's clock, if ours is ahead of it.
 //! * A datapoint that does not start where one of the buckets asked for does is none.
 //! * Two series of one answer never have the same labels: that is an error which names them.
 //! * An answer in pages whose series are labelled by their values (`${LAST}`) cannot be put together:
 //!   that is an error, too.
 
+mod answer;
 mod pages;
 
 use std::collections::{HashMap, HashSet};
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use aws_sdk_cloudwatch::operation::get_metric_data::GetMetricDataOutput;
 use aws_sdk_cloudwatch::types::{MessageData, MetricDataResult, StatusCode};
 use jiff::Timestamp;
 
@@ -37,6 +38,8 @@ use crate::source::cloudwatch::choice::{Choice, Grid, Operands, end, newest};
 use crate::source::cloudwatch::labels::labels;
 use crate::source::cloudwatch::operands::Need;
 use crate::source::cloudwatch::plan::{Asked, Call, Member, Window, moment, seconds};
+
+pub use answer::Answer;
 
 /// Warnings kept of one answer, and characters of each.
 const MAX_WARNINGS: usize = 5;
@@ -54,114 +57,6 @@ const MAX_SUBJECT_CHARS: usize = 160;
 /// matched, over 500 series found).
 const INCOMPLETE: [&str; 3] =
     ["MaxMetricsExceeded", "MaxMatchingResultsExceeded", "MaxQueryResultsExceeded"];
-
-/// What codes of messages about the whole request contain when it was not done at all, in small
-/// letters. That a Metrics Insights query looked at a part of its time only
-/// (`MaxQueryTimeRangeExceeded`) is none of these: the service cuts the window's start, and the
-/// newest datapoint is taken.
-const FAILURES: [&str; 4] = ["internal", "unavailable", "timeout", "throttl"];
-
-/// The one code that the API reference names (`MessageData`): of an operation across regions that
-/// may not read anything there.
-const FORBIDDEN: &str = "Forbidden";
-
-/// One answer to one call, all its pages together.
-#[derive(Clone, Debug, Default)]
-pub struct Answer {
-    results: Vec<MetricDataResult>,
-    messages: Vec<MessageData>,
-    pages: usize,
-    /// Whether a page came without a list of results, not even an empty one.
-    unlisted: bool,
-}
-
-impl Answer {
-    /// Adds the next page. Datapoints of a series that is on earlier pages are added to it.
-    ///
-    /// A later page completes what was partial: then its status counts, and where both have a
-    /// datapoint of one time, its value. It mends nothing else: a series that failed or was forbidden
-    /// on one page has values, or none, of which nobody knows whether they are all ("Retry your
-    /// request using `NextToken`", says the API reference of `InternalError`, and not what the next
-    /// page then holds).
-    ///
-    /// Series of one id are told apart by their labels; [`decode`] refuses labels that contain a
-    /// value, because these differ from page to page.
-    pub fn add(&mut self, page: GetMetricDataOutput) {
-        self.pages += 1;
-        self.messages.extend(page.messages.unwrap_or_default());
-        self.unlisted |= page.metric_data_results.is_none();
-        let results = page.metric_data_results.unwrap_or_default();
-        if self.results.is_empty() {
-            self.results = results;
-            return;
-        }
-        // A page can hold several series of one id, and even with one label: these are told apart
-        // by their order.
-        let mut known: HashMap<_, usize> = HashMap::new();
-        let mut seen = HashMap::new();
-        for (at, result) in self.results.iter().enumerate() {
-            known.insert(key(result, &mut seen), at);
-        }
-        seen.clear();
-        for result in results {
-            let Some(&at) = known.get(&key(&result, &mut seen)) else {
-                self.results.push(result);
-                continue;
-            };
-            pages::join(&mut self.results[at], result);
-        }
-    }
-
-    /// Whether it is an answer to the call at all: something else than the service may have sent it.
-    ///
-    /// # Errors
-    /// [`FetchError::Malformed`] when it is not, and what the service says when all of the call
-    /// failed.
-    pub fn check(&self, call: &Call<'_>) -> Result<(), FetchError> {
-        let cause = |text: &str| Cause::new(format!("CloudWatch in {}: {text}", call.region));
-        if let Some(message) = self.messages.iter().find(|message| is_failure(message)) {
-            let text = format!("the call failed with HTTP 200 ({})", warning(message));
-            return Err(match message.code() {
-                Some(FORBIDDEN) => FetchError::Denied(cause(&text)),
-                _ => FetchError::Unavailable(cause(&text)),
-            });
-        }
-        if self.unlisted {
-            return Err(FetchError::Malformed(cause("the answer has no list of results")));
-        }
-        if !self.results.is_empty() && self.strays(call).len() == self.results.len() {
-            let text = "all results of the answer have ids that were not asked for";
-            return Err(FetchError::Malformed(cause(text)));
-        }
-        Ok(())
-    }
-
-    /// All results.
-    #[must_use]
-    pub fn results(&self) -> &[MetricDataResult] {
-        &self.results
-    }
-
-    /// The ids of results that the call did not ask for.
-    #[must_use]
-    pub fn strays(&self, call: &Call<'_>) -> Vec<String> {
-        let asked: HashSet<&str> = call.items.iter().map(|item| &*item.id).collect();
-        let strays = self.results.iter().map(|result| result.id.as_deref().unwrap_or_default());
-        strays.filter(|id| !asked.contains(id)).map(str::to_owned).collect()
-    }
-}
-
-type Key = (Option<String>, Option<String>, usize);
-
-fn key(
-    result: &MetricDataResult,
-    seen: &mut HashMap<(Option<String>, Option<String>), usize>,
-) -> Key {
-    let name = (result.id.clone(), result.label.clone());
-    let count = seen.entry(name.clone()).or_default();
-    *count += 1;
-    (name.0, name.1, *count)
-}
 
 /// When an answer is looked at, on both clocks.
 #[derive(Clone, Copy, Debug)]
@@ -282,7 +177,8 @@ pub(super) fn choose(
     if one && results.len() > 1 {
         return Err(about.malformed(&format!("the answer has {} results for it", results.len())));
     }
-    let grid = Grid { window: call.window, period: seconds(query.period) };
+    let window = answer.complete(call.window, query);
+    let grid = Grid { window, period: seconds(query.period) };
     let operands = about.operands(call, member, by_id, grid)?;
     let texts: Vec<_> = results.iter().map(|r| r.label.as_deref().unwrap_or_default()).collect();
     let mut choices = Vec::with_capacity(results.len());
@@ -296,6 +192,13 @@ pub(super) fn choose(
         return Err(about.unavailable(&format!(
             "there is no datapoint, and the service says about the whole call: {}",
             warning(message)
+        )));
+    }
+    if !found && let Some(skew) = answer.skew.filter(|_| window != call.window) {
+        // Had we asked for the window by the service's clock, there might be one before ours.
+        return Err(about.unavailable(&format!(
+            "this machine's clock is {} s ahead of CloudWatch's, and no bucket with a datapoint is complete by that; set the clock right",
+            skew.ahead_seconds
         )));
     }
     let messages = told().chain(&answer.messages);
@@ -333,13 +236,6 @@ fn may_find_nothing(call: &Call<'_>, member: &Member<'_>) -> bool {
     let Asked::Expression { text, .. } = &item.asked else { return false };
     let open_ended = member.query.is_open_ended();
     open_ended || expression::calls(text, &["REMOVE_EMPTY", "SLICE", "SORT"]) > 0
-}
-
-/// Whether a message about the whole request says that it was not done.
-fn is_failure(message: &MessageData) -> bool {
-    let code = message.code().unwrap_or_default();
-    let small = code.to_ascii_lowercase();
-    code == FORBIDDEN || FAILURES.iter().any(|word| small.contains(word))
 }
 
 fn is_incomplete(message: &MessageData) -> bool {

@@ -5,6 +5,8 @@
 //! asked, and so on, within [`MAX_EXTRA_CALLS`] and the fetch's deadline; what is not found by then is
 //! remembered ([`suspects`](super::suspects)), and the next fetch goes on there.
 //!
+//! A call that is too large, or gets too large an answer, is made in halves in the same way.
+//!
 //! When both halves of a call are refused in the same words, somebody on the way may refuse
 //! everything: a query of each half is asked alone. If those are refused in the same words, too, the
 //! search ends: nobody is at fault, and nobody is to be set apart.
@@ -139,7 +141,12 @@ impl<'a> Round<'a> {
         let gate = self.access.gates.of(&upstream)?;
         let requested = &self.shared.requested;
         let (deadline, recorder) = (self.deadline, self.recorder);
-        Caller { client, gate, identity, deadline, requested, recorder }.ask(call).await
+        let caller = Caller { client, gate, identity, deadline, requested, recorder };
+        let outcome = caller.ask(call, self.access.clock).await;
+        if let Some(skew) = outcome.as_ref().ok().and_then(Answer::skew) {
+            self.shared.clocks.tell(&self.shared.source, upstream, skew);
+        }
+        outcome
     }
 
     /// Sends a further call for some queries, while there are any left.
@@ -171,7 +178,10 @@ impl<'a> Round<'a> {
                 Some(Err(Refusal::Rejected { code, said, .. })) if call.members.len() > 1 => {
                     self.divide(&call, &code, &said, stage).await
                 }
-                Some(Err(refusal @ Refusal::Rejected { .. })) => {
+                Some(Err(Refusal::TooLarge(error))) if call.members.len() > 1 => {
+                    self.shrink(&call, stage, &error).await
+                }
+                Some(Err(refusal @ (Refusal::Rejected { .. } | Refusal::TooLarge(_)))) => {
                     all(&call, &own_words(&call, refusal))
                 }
                 Some(Err(Refusal::Failed(error))) if stage == Stage::Part => {
@@ -193,6 +203,18 @@ impl<'a> Round<'a> {
         let mut undecided = self.undecided.lock().unwrap_or_else(PoisonError::into_inner);
         undecided.push(positions(call));
         all(call, error)
+    }
+
+    /// Makes a call in halves that is too large.
+    async fn shrink(&self, call: &Call<'a>, stage: Stage, error: &FetchError) -> Vec<Outcome> {
+        let because = format!(" ({})", error.cause());
+        let members = positions(call);
+        let (left, right) = members.split_at(members.len() / 2);
+        let answer = async |part| {
+            self.resolve(self.ask_part(part, call.window, &because).await, stage).await
+        };
+        let (left, right) = join(answer(left), answer(right)).await;
+        [left, right].concat()
     }
 
     /// Finds out who made the service refuse a call.
@@ -317,6 +339,6 @@ pub(super) fn own_words(call: &Call<'_>, refusal: Refusal) -> FetchError {
                 None => cause,
             })
         }
-        Refusal::Failed(error) => error,
+        Refusal::TooLarge(error) | Refusal::Failed(error) => error,
     }
 }

@@ -152,7 +152,9 @@ async fn pages_are_read_to_the_end() {
     house.fake.paging(Paging { datapoints: Some(1), ..Paging::default() });
     let text =
         "malformed: CloudWatch in eu-west-1: the answer has more than 10 pages; shorten lookback";
-    assert_eq!(house.ask(&numbered(3)).await, [text; 3]);
+    assert_eq!(house.ask(&[looking_back("M1", 12)]).await, [text]);
+    // For three together it has 15, for fewer it ends.
+    assert_eq!(house.ask(&numbered(3)).await, ["{} 0", "{} 1", "{} 2"]);
 }
 
 fn changed(query: &Arc<Query>, change: impl Fn(&mut CloudWatchQuery)) -> Arc<Query> {
@@ -161,6 +163,41 @@ fn changed(query: &Arc<Query>, change: impl Fn(&mut CloudWatchQuery)) -> Arc<Que
         change(spec);
     }
     Arc::new(query)
+}
+
+fn looking_back(name: &str, minutes: u64) -> Arc<Query> {
+    changed(&single(name), |spec| spec.lookback = Duration::from_mins(minutes))
+}
+
+#[tokio::test]
+async fn what_is_too_large_is_asked_in_halves() {
+    let house = House::new();
+    house.numbered();
+    let expected: Vec<_> = (0..10).map(|i| format!("{{}} {i}")).collect();
+    let said = "Request size 639468 exceeded 614400 bytes";
+    let coded = Fake::error(413, "RequestEntityTooLarge", said);
+    for reply in [
+        coded.clone(),
+        Reply::text(413, "text/html", "<html>"),
+        Reply::Huge { status: 200, bytes: 5 * 1024 * 1024 },
+    ] {
+        house.fake.clear();
+        let reply = std::sync::Mutex::new(reply);
+        house.fake.fault_when(move |call| {
+            (call.queries.len() > 4).then(|| reply.lock().unwrap().clone())
+        });
+        assert_eq!(house.ask(&numbered(10)).await, expected);
+        assert_eq!(house.fake.hits(), 7, "10, 5 and 5, 2 and 3 twice");
+    }
+    // Alone there is nothing to divide, and the number of calls is bounded.
+    house.fake.clear();
+    house.fake.fault(Some(coded));
+    let text = format!("invalid: CloudWatch in eu-west-1: HTTP 413, RequestEntityTooLarge: {said}");
+    assert_eq!(house.ask(&numbered(1)).await, [text.as_str()]);
+    let undecided = "unavailable: CloudWatch in eu-west-1: a call with this query and others was refused, and 24 further calls did not tell which is at fault; the search goes on with the next refresh (CloudWatch in eu-west-1: HTTP 413, ";
+    let answers = house.ask(&numbered(100)).await;
+    assert!(answers.iter().all(|a| *a == text || a.starts_with(undecided)), "{answers:?}");
+    assert_eq!(house.fake.hits(), 2 + MAX_EXTRA_CALLS as u64);
 }
 
 #[tokio::test]
@@ -180,6 +217,32 @@ async fn large_queries_go_out_in_more_calls() {
     assert_eq!(house.ask(&queries).await, expected);
     let sizes: Vec<_> = house.fake.server().seen().iter().map(|call| call.body.len()).collect();
     assert!(sizes.len() == 6 && sizes.iter().all(|size| *size < 614_400), "{sizes:?}");
+}
+
+#[tokio::test]
+async fn complete_is_what_is_so_by_the_services_clock() {
+    let house = House::new();
+    house.fake.dated();
+    let metric = Metric::new("App", "A");
+    // Ten a minute up to the service's present, which is a minute and a half behind ours.
+    house.fake.set_now(NEWEST + 30);
+    for i in 0..200 {
+        house.fake.put(&metric, NEWEST + 30 - 6 * i, 1.0);
+    }
+    let sample = house.source.fetch(&[single("A")]).await.remove(0).unwrap();
+    let taken = (sample.timestamp.as_second(), sample.series[0].value.to_string());
+    assert_eq!(taken, (NEWEST - 120, "10".to_owned()));
+    house.told("tidepole_cloudwatch_clock_ahead_seconds{source=\"aws\"} 89");
+    let none = house.ask(&[single("B")]).await;
+    let text = "unavailable: CloudWatch in eu-west-1: this machine's clock is 89 s ahead of CloudWatch's, and no bucket with a datapoint is complete by that; set the clock right";
+    assert_eq!(none, [text]);
+    // A clock that is right, or a little off, changes nothing.
+    for (now, ahead) in [(120, 0), (117, 2), (600, -479)] {
+        house.fake.set_now(NEWEST + now);
+        house.constant("C", 5.0);
+        assert_eq!(house.ask(&[single("C")]).await, ["{} 5"]);
+        house.told(&format!("tidepole_cloudwatch_clock_ahead_seconds{{source=\"aws\"}} {ahead}"));
+    }
 }
 
 #[tokio::test]
@@ -485,8 +548,6 @@ async fn a_search_goes_on_where_its_time_ended() {
 
 #[tokio::test]
 async fn errors_of_a_whole_call_are_everybodys() {
-    let house = House::with_timeout(Duration::from_millis(700));
-    house.numbered();
     for (reply, expected) in [
         (
             Fake::throttled(),
@@ -506,7 +567,8 @@ async fn errors_of_a_whole_call_are_everybodys() {
         ),
         (Reply::Hang, "timeout: CloudWatch in eu-west-1: no answer "),
     ] {
-        house.fake.clear();
+        let house = House::with_timeout(Duration::from_millis(700));
+        house.numbered();
         house.fake.fault(Some(reply));
         let answers = house.ask(&numbered(3)).await;
         assert_eq!(answers.len(), 3);

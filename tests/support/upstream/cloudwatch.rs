@@ -105,6 +105,7 @@ struct State {
     mark_when: Option<MarkWhen>,
     extra: Vec<String>,
     messages: Vec<(String, String)>,
+    dated: bool,
     calls: Vec<Call>,
     most_calls: usize,
     remembered: usize,
@@ -125,7 +126,11 @@ impl CloudWatch {
         let shared = Arc::clone(&state);
         let server = Upstream::start(move |request| {
             let mut state = shared.lock().expect("no holder panics");
-            let reply = state.serve(request);
+            let mut reply = state.serve(request);
+            if state.dated {
+                let date = wire::http_date((state.clock)());
+                reply = reply.with_header("date", &date);
+            }
             if state.delay.is_zero() { reply } else { reply.after(state.delay) }
         });
         server.remember(100);
@@ -250,6 +255,11 @@ impl CloudWatch {
         self.lock().messages = owned.collect();
     }
 
+    /// Sends the fake's time with every answer.
+    pub fn dated(&self) {
+        self.lock().dated = true;
+    }
+
     /// Cuts answers into pages.
     pub fn paging(&self, paging: Paging) {
         self.lock().paging = paging;
@@ -339,6 +349,7 @@ impl State {
             mark_when: None,
             extra: Vec::new(),
             messages: Vec::new(),
+            dated: false,
             calls: Vec::new(),
             most_calls: MAX_CALLS,
             remembered: 0,

@@ -1,5 +1,6 @@
 use std::sync::Arc;
 
+use aws_sdk_cloudwatch::operation::get_metric_data::GetMetricDataOutput;
 use aws_sdk_cloudwatch::primitives::DateTime;
 use proptest::prelude::*;
 use proptest::sample::select;
