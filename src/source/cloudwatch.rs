@@ -3,7 +3,8 @@
 //! plan → call → decode. [`plan`] puts queries into as few `GetMetricData` calls as the service's
 //! limits allow; `call` sends one, page after page; [`decode`] takes the newest complete datapoint
 //! of each series. If a call is refused as a whole, `round` finds who is at fault: they get the
-//! error, the others their values. A call that is too large, or the answer to it, is made in halves.
+//! error, the others their values. A call that is too large, or the answer to it, is made in halves;
+//! one that fails otherwise is, once it has failed several times (`failing`).
 //!
 //! Not responsible for: when a query is asked ([`Beat`] says when that makes sense), how long a
 //! rejected query is left alone, and what a definition may contain.
@@ -22,6 +23,7 @@ pub mod decode;
 mod echo;
 mod explain;
 mod expression;
+mod failing;
 mod labels;
 mod operands;
 pub mod plan;
@@ -45,6 +47,7 @@ use crate::source::Metrics;
 use crate::source::aws::clients::Clients;
 use crate::source::aws::upstream::{Gates, Service, Upstream};
 use crate::source::recorder::{Recorder, unsent};
+use failing::Failing;
 use round::{Round, own_words};
 use skew::Clocks;
 use suspects::Suspects;
@@ -89,6 +92,7 @@ pub(super) struct CloudWatch {
     requested: Counter,
     strays_told: AtomicBool,
     suspects: Suspects,
+    failing: Failing,
     clocks: Clocks,
 }
 
@@ -112,6 +116,7 @@ impl CloudWatch {
             requested,
             strays_told: AtomicBool::new(false),
             suspects: Suspects::default(),
+            failing: Failing::default(),
             clocks: Clocks::new(metrics.clock_ahead(source)),
         }
     }

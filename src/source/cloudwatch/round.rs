@@ -105,14 +105,18 @@ impl<'a> Round<'a> {
         for call in calls {
             let members = positions(&call);
             let (others, sets) = self.shared.suspects.divide(self.queries, members);
+            let whole = |call| {
+                let calls = self.shared.failing.apart(call, self.queries);
+                calls.into_iter().map(|call| (call, Stage::Whole))
+            };
             if sets.is_empty() {
-                parts.push((call, Stage::Whole));
+                parts.extend(whole(call));
                 continue;
             }
             let assemble = |members: &[usize]| plan::assemble(self.queries, members, call.window);
             parts.extend(sets.iter().map(|set| (assemble(set), Stage::Part)));
             if !others.is_empty() {
-                parts.push((assemble(&others), Stage::Whole));
+                parts.extend(whole(assemble(&others)));
             }
         }
         let settled = parts.into_iter().map(|(call, stage)| async move {
@@ -143,6 +147,7 @@ impl<'a> Round<'a> {
         let (deadline, recorder) = (self.deadline, self.recorder);
         let caller = Caller { client, gate, identity, deadline, requested, recorder };
         let outcome = caller.ask(call, self.access.clock).await;
+        self.shared.failing.note(call, &outcome);
         if let Some(skew) = outcome.as_ref().ok().and_then(Answer::skew) {
             self.shared.clocks.tell(&self.shared.source, upstream, skew);
         }

@@ -220,6 +220,40 @@ async fn large_queries_go_out_in_more_calls() {
 }
 
 #[tokio::test]
+async fn one_that_always_breaks_a_call_ends_up_alone() {
+    let has =
+        |call: &crate::source::upstream::cloudwatch::Call| call.metric_names().contains(&"POISON");
+    for reply in [
+        Fake::error(500, "InternalFailure", "odd"),
+        Fake::denied("arn:aws:sts::1:assumed-role/x/y"),
+        Reply::text(200, "text/html", "<html>"),
+        Reply::Hang,
+    ] {
+        let house = House::with_timeout(Duration::from_millis(300));
+        house.numbered();
+        let reply = std::sync::Mutex::new(reply);
+        house.fake.fault_when(move |call| has(call).then(|| reply.lock().unwrap().clone()));
+        let mut queries = numbered(20);
+        queries.push(single("POISON"));
+        let mut served = Vec::new();
+        for _ in 0..10 {
+            house.fake.clear();
+            let answers = house.ask(&queries).await;
+            served.push(answers.iter().filter(|answer| answer.starts_with('{')).count());
+            assert!(house.fake.hits() <= 3, "{}", house.fake.hits());
+        }
+        assert_eq!((&served[..3], served[9]), (&[0, 0, 0][..], 20), "{served:?}");
+        // It is mended: after a call of its own it goes with the others again.
+        house.fake.fault_when(|_| None);
+        for calls in [2, 1] {
+            house.fake.clear();
+            house.ask(&queries).await;
+            assert_eq!(house.fake.hits(), calls);
+        }
+    }
+}
+
+#[tokio::test]
 async fn complete_is_what_is_so_by_the_services_clock() {
     let house = House::new();
     house.fake.dated();
