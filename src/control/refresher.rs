@@ -32,7 +32,9 @@ use crate::cache::{Admission, Demand, Hold, QueryCell};
 use crate::catalog::Catalog;
 use crate::control::phase::{self, Shift};
 use crate::control::schedule::moment::{Moment, Moments};
-use crate::control::schedule::{self, Id, RouteId, Schedule, Slot, Stage, Standing, spread};
+use crate::control::schedule::{
+    self, Id, RouteId, Schedule, Slot, Stage, Standing, Ticket, spread,
+};
 use crate::model::{Beat, Cause, Clock, FetchError, Source, SourceName, Tick};
 use crate::task::TaskSet;
 use crate::telemetry::Telemetry;
@@ -50,7 +52,7 @@ pub use board::{Phase, Upstream};
 
 use board::{Board, Gauges};
 use job::Ended;
-use lanes::{Lanes, Waiting};
+use lanes::{Lanes, Look};
 use line::{Bid, Class};
 use metrics::RefreshMetrics;
 
@@ -323,12 +325,7 @@ impl Engine {
     /// Starts fetches while the upstreams have places.
     fn start_fetches(&mut self) {
         loop {
-            let schedule = &self.schedule;
-            let departure = self.lanes.depart(|id, ticket| {
-                let slot = schedule.waiting(id, ticket)?;
-                Some(Waiting { since: slot.since, calls: slot.cell.query().spec.calls() })
-            });
-            let Some(departure) = departure else { return };
+            let Some(departure) = self.lanes.depart(&self.schedule) else { return };
             self.note_change();
             let mut cells = Vec::with_capacity(departure.ids.len());
             for id in &departure.ids {
@@ -421,12 +418,22 @@ fn latest(slot: &Slot, lanes: &Lanes, now: Moment) -> Tick {
     }
 }
 
+impl Look for Schedule {
+    fn since(&self, id: Id, ticket: Ticket) -> Option<Tick> {
+        self.waiting(id, ticket).map(|slot| slot.since)
+    }
+
+    fn calls(&self, id: Id) -> u32 {
+        self.get(id).map_or(1, |slot| slot.cell.query().spec.calls())
+    }
+}
+
 /// A query's place in line, for a start at `at`.
 fn bid(id: Id, slot: &Slot, lanes: &Lanes, at: Tick) -> Bid {
     let cell = &slot.cell;
     let (class, rank) = match slot.standing() {
         // Somebody waits: in the order of arrival.
-        _ if cell.is_awaited() => (Class::First, at.0),
+        _ if cell.is_awaited() => (Class::First, line::rank(at, Some(at))),
         Standing::Fine => (Class::Regular, line::rank(at, cell.last_read())),
         Standing::Failing | Standing::Refused => (Class::Failing, line::rank(at, cell.last_read())),
     };

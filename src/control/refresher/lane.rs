@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::board::Upstream;
-use super::lanes::{Meaning, Waiting};
+use super::lanes::{Look, Meaning};
 use super::line::{Class, Line};
 use crate::control::protection::{Health, Permit, Protection};
-use crate::control::schedule::{Id, RouteId, Ticket};
+use crate::control::schedule::{Id, RouteId};
 use crate::model::{Batch, Beat, SourceName, Tick};
 
 /// The part of a lane's places that queries may hold that keep failing: mostly they hang, and a
@@ -75,7 +75,7 @@ impl Lane {
     /// before something ends or gets in line, or before a moment.
     pub(super) fn take(
         &mut self,
-        look: impl Fn(Id, Ticket) -> Option<Waiting>,
+        look: &impl Look,
     ) -> Result<(Class, Vec<Id>, bool), Option<Tick>> {
         if self.queued == 0 || self.running >= self.width {
             return Err(None);
@@ -84,19 +84,26 @@ impl Lane {
             return Err(Some(until));
         }
         let may_fail = self.failing < (self.width / FAILING_SHARE).max(1);
-        let mut calls = 1;
-        let waiting = &mut self.waiting;
+        // Most of a batch have been due at one moment.
+        let (waiting, mut same) = (&mut self.waiting, (Tick::default(), 0));
         let taken = self.line.take(may_fail, &mut |id, ticket| {
-            let Some(found) = look(id, ticket) else { return false };
-            count_out(waiting, found.since);
-            calls = calls.max(found.calls);
+            let Some(since) = look.since(id, ticket) else { return false };
+            if since != same.0 {
+                count_out(waiting, same);
+                same = (since, 0);
+            }
+            same.1 += 1;
             true
         });
+        count_out(&mut self.waiting, same);
         let Some((class, ids)) = taken else { return Err(None) };
         self.queued -= ids.len();
         self.running += 1;
         self.failing += usize::from(class == Class::Failing);
-        let probe = self.protection.as_mut().is_some_and(|protection| protection.started(calls));
+        let probe = self.protection.as_mut().is_some_and(|protection| {
+            // What shares a call is one.
+            protection.started(if let [alone] = ids[..] { look.calls(alone) } else { 1 })
+        });
         Ok((class, ids, probe))
     }
 
@@ -136,7 +143,7 @@ impl Lane {
 
     pub(super) fn note_gone(&mut self, since: Tick) {
         self.queued -= 1;
-        count_out(&mut self.waiting, since);
+        count_out(&mut self.waiting, (since, 1));
     }
 
     /// How it is doing.
@@ -155,9 +162,9 @@ impl Lane {
     }
 }
 
-fn count_out(waiting: &mut BTreeMap<Tick, usize>, since: Tick) {
+fn count_out(waiting: &mut BTreeMap<Tick, usize>, (since, gone): (Tick, usize)) {
     if let Some(count) = waiting.get_mut(&since) {
-        *count -= 1;
+        *count -= gone;
         if *count == 0 {
             waiting.remove(&since);
         }

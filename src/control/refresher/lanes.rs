@@ -43,13 +43,13 @@ impl Route {
     }
 }
 
-/// A query that waits in line.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Waiting {
-    /// When the start was due that it waits for.
-    pub(super) since: Tick,
+/// Who knows the queries that wait in line.
+pub(super) trait Look {
+    /// When the start was due that a query waits for; none when the ticket is no good any more.
+    fn since(&self, id: Id, ticket: Ticket) -> Option<Tick>;
+
     /// Calls that a fetch of it alone takes.
-    pub(super) calls: u32,
+    fn calls(&self, id: Id) -> u32;
 }
 
 /// A source, and its lanes by upstream.
@@ -275,10 +275,7 @@ impl Lanes {
 
     /// The next fetch that may start, in whatever lane; it has its place from now on. `look` says
     /// who waits with which ticket.
-    pub(super) fn depart(
-        &mut self,
-        look: impl Fn(Id, Ticket) -> Option<Waiting>,
-    ) -> Option<Departure> {
+    pub(super) fn depart(&mut self, look: &impl Look) -> Option<Departure> {
         let now = self.clock.tick();
         while let Some(&Reverse((tick, lane))) = self.wakes.peek()
             && tick <= now
@@ -291,7 +288,7 @@ impl Lanes {
         }
         while let Some(&lane) = self.stirred.last() {
             let found = &mut self.open[lane.0];
-            match found.take(&look) {
+            match found.take(look) {
                 Err(Some(until)) if found.parked.is_none_or(|parked| until < parked) => {
                     found.parked = Some(until);
                     self.wakes.push(Reverse((until, lane)));
@@ -412,6 +409,18 @@ mod tests {
         assert_eq!(lanes.enter(&Query { source: elsewhere, ..query("a/1") }), None);
     }
 
+    /// Everybody waits with any ticket.
+    struct All;
+    impl Look for All {
+        fn since(&self, _: Id, _: Ticket) -> Option<Tick> {
+            Some(Tick(0))
+        }
+
+        fn calls(&self, _: Id) -> u32 {
+            1
+        }
+    }
+
     #[test]
     fn each_lane_has_its_own_places() {
         let (mut lanes, telemetry) = lanes();
@@ -428,11 +437,10 @@ mod tests {
             let bid = Bid { id, class: Class::Regular, batch, owner: 0, rank: 0 };
             lanes.push(route, bid, Tick(0));
         }
-        let all = |_, _| Some(Waiting { since: Tick(0), calls: 1 });
         let healthy = |lanes: &mut Lanes, lane| {
             lanes.ended(lane, (false, false), Tick(0), &Health::Healthy);
         };
-        let mut started: Vec<_> = std::iter::from_fn(|| lanes.depart(all))
+        let mut started: Vec<_> = std::iter::from_fn(|| lanes.depart(&All))
             .map(|departure| (departure.lane, departure.ids.len()))
             .collect();
         started.sort_by_key(|(lane, _)| lane.0);
@@ -440,9 +448,9 @@ mod tests {
         assert_eq!(started, [(a, 1), (a, 1), (b, 2)]);
         assert!(telemetry.encode().contains("tidepole_refresh_queued{source=\"aws\"} 6\n"));
         healthy(&mut lanes, b);
-        assert!(lanes.depart(all).is_none());
+        assert!(lanes.depart(&All).is_none());
         healthy(&mut lanes, a);
-        assert_eq!(lanes.depart(all).map(|departure| departure.lane), Some(a));
-        assert!(lanes.depart(all).is_none());
+        assert_eq!(lanes.depart(&All).map(|departure| departure.lane), Some(a));
+        assert!(lanes.depart(&All).is_none());
     }
 }

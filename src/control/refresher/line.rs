@@ -13,10 +13,9 @@
 //! A query that left, or that was put in another class, is not searched for: its place carries a
 //! ticket, and whoever takes says which tickets are good.
 //!
-//! Adding and taking cost the logarithm of what an owner has in line.
+//! Adding and taking cost the logarithm of an owner's different ranks: a few hundred.
 
-use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::Duration;
 
 use crate::control::schedule::{Id, Ticket};
@@ -49,31 +48,47 @@ pub(super) type Owner = u32;
 /// query wait, and nothing waits for ever.
 const MAX_UNREAD: Duration = Duration::from_mins(1);
 
+/// A quarter of a second, roughly: what differs by less is alike, and goes in the order of arrival.
+pub(super) type Rank = u64;
+
 /// The order among one owner's queries: that of their starts, with the least recently read put off.
-pub(super) fn rank(since: Tick, last_read: Option<Tick>) -> u64 {
+pub(super) fn rank(since: Tick, last_read: Option<Tick>) -> Rank {
     let unread = last_read.map_or(MAX_UNREAD, |read| since.since(read).min(MAX_UNREAD));
-    since.after(unread).0
+    since.after(unread).0 >> 8
 }
 
-/// A place in line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Place {
-    rank: u64,
-    ticket: Ticket,
-    id: Id,
-}
+/// One owner's, lowest rank first, and in the order of arrival within a rank.
+#[derive(Default)]
+struct Queue(BTreeMap<Rank, VecDeque<(Ticket, Id)>>);
 
-/// One owner's, lowest rank first.
-type Queue = BinaryHeap<Reverse<Place>>;
-
-/// Takes the first place of a queue whose ticket is good.
-fn pop(queue: &mut Queue, good: &mut dyn FnMut(Id, Ticket) -> bool) -> Option<Id> {
-    while let Some(Reverse(place)) = queue.pop() {
-        if good(place.id, place.ticket) {
-            return Some(place.id);
-        }
+impl Queue {
+    fn push(&mut self, rank: Rank, place: (Ticket, Id)) {
+        self.0.entry(rank).or_default().push_back(place);
     }
-    None
+
+    /// Takes the first place whose ticket is good.
+    fn pop(&mut self, good: &mut dyn FnMut(Id, Ticket) -> bool) -> Option<Id> {
+        while let Some(mut first) = self.0.first_entry() {
+            while let Some((ticket, id)) = first.get_mut().pop_front() {
+                if good(id, ticket) {
+                    if first.get().is_empty() {
+                        first.remove();
+                    }
+                    return Some(id);
+                }
+            }
+            first.remove();
+        }
+        None
+    }
+
+    fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    fn all(&self) -> impl Iterator<Item = (Id, Ticket)> {
+        self.0.values().flatten().map(|(ticket, id)| (*id, *ticket))
+    }
 }
 
 /// Members of one batch and class, whose owners take turns.
@@ -86,36 +101,35 @@ struct Members {
 }
 
 impl Members {
-    fn push(&mut self, owner: Owner, place: Place) {
+    fn push(&mut self, owner: Owner, rank: Rank, place: (Ticket, Id)) {
         let turns = &mut self.turns;
         self.owners
             .entry(owner)
             .or_insert_with(|| {
                 turns.push_back(owner);
-                Queue::new()
+                Queue::default()
             })
-            .push(Reverse(place));
+            .push(rank, place);
     }
 
     fn take(&mut self, limit: usize, ids: &mut Vec<Id>, good: &mut dyn FnMut(Id, Ticket) -> bool) {
         while ids.len() < limit
             && let Some(owner) = self.turns.pop_front()
         {
-            let queue = self.owners.get_mut(&owner);
-            match queue.and_then(|queue| pop(queue, good)) {
-                Some(id) => {
-                    ids.push(id);
-                    self.turns.push_back(owner);
-                }
-                None => {
-                    self.owners.remove(&owner);
-                }
+            let Some(queue) = self.owners.get_mut(&owner) else { continue };
+            // Alone it need not wait for its next turn.
+            let some = if self.turns.is_empty() { limit - ids.len() } else { 1 };
+            ids.extend(std::iter::from_fn(|| queue.pop(good)).take(some));
+            if queue.is_empty() {
+                self.owners.remove(&owner);
+            } else {
+                self.turns.push_back(owner);
             }
         }
     }
 
     fn is_empty(&self) -> bool {
-        self.owners.values().all(BinaryHeap::is_empty)
+        self.owners.values().all(Queue::is_empty)
     }
 }
 
@@ -128,7 +142,7 @@ enum Seat {
 
 /// Those of one class.
 #[derive(Default)]
-struct Rank {
+struct Rows {
     turns: VecDeque<Seat>,
     /// Those that go alone. An owner has a turn exactly while it is here.
     alone: HashMap<Owner, Queue, ahash::RandomState>,
@@ -137,7 +151,7 @@ struct Rank {
 /// Queries that wait.
 #[derive(Default)]
 pub(super) struct Line {
-    ranks: [Rank; CLASSES.len()],
+    ranks: [Rows; CLASSES.len()],
     /// Those that go together.
     batches: HashMap<Batch, [Members; CLASSES.len()], ahash::RandomState>,
     /// First reads that went since a refresh did.
@@ -157,7 +171,7 @@ pub(super) struct Bid {
     pub(super) batch: Option<Batch>,
     pub(super) owner: Owner,
     /// See [`rank`].
-    pub(super) rank: u64,
+    pub(super) rank: Rank,
 }
 
 impl Line {
@@ -165,11 +179,11 @@ impl Line {
     pub(super) fn push(&mut self, bid: Bid, ticket: Ticket) {
         let Bid { id, class, batch, owner, rank } = bid;
         self.places += 1;
-        let place = Place { rank, ticket, id };
-        let Rank { turns, alone } = &mut self.ranks[class as usize];
+        let place = (ticket, id);
+        let Rows { turns, alone } = &mut self.ranks[class as usize];
         if let Some(batch) = batch {
             let members = &mut self.batches.entry(batch).or_default()[class as usize];
-            members.push(owner, place);
+            members.push(owner, rank, place);
             if !members.seated {
                 members.seated = true;
                 turns.push_back(Seat::Together(batch));
@@ -177,9 +191,9 @@ impl Line {
         } else {
             let queue = alone.entry(owner).or_insert_with(|| {
                 turns.push_back(Seat::Alone(owner));
-                Queue::new()
+                Queue::default()
             });
-            queue.push(Reverse(place));
+            queue.push(rank, place);
         }
     }
 
@@ -239,7 +253,7 @@ impl Line {
     pub(super) fn all(&self) -> impl Iterator<Item = (Id, Ticket)> {
         let alone = self.ranks.iter().flat_map(|rank| rank.alone.values());
         let together = self.batches.values().flatten().flat_map(|members| members.owners.values());
-        alone.chain(together).flatten().map(|Reverse(place)| (place.id, place.ticket))
+        alone.chain(together).flat_map(Queue::all)
     }
 
     fn take_alone(
@@ -248,9 +262,9 @@ impl Line {
         owner: Owner,
         good: &mut dyn FnMut(Id, Ticket) -> bool,
     ) -> Vec<Id> {
-        let Rank { turns, alone } = &mut self.ranks[class as usize];
+        let Rows { turns, alone } = &mut self.ranks[class as usize];
         let Some(queue) = alone.get_mut(&owner) else { return Vec::new() };
-        let id = pop(queue, good);
+        let id = queue.pop(good);
         if queue.is_empty() {
             alone.remove(&owner);
         } else {
