@@ -113,7 +113,8 @@ fn a_hanging_upstream_slows_no_other_hpa() {
     println!("hung: at least {count} reads each, {gap:?} apart and {took:?} long at most");
     let hung = calls(&world, "hanging") - before;
     println!("the upstream went on hanging: {hung} calls ended meanwhile");
-    assert!(hung >= 16.0, "only {hung} calls of a source with 16 slots ended meanwhile");
+    // The breaker is open: probes alone go on, one at a time, each as long as the timeout.
+    assert!((1.0..=16.0).contains(&hung), "{hung} calls to an upstream that hangs");
 }
 
 #[test]
