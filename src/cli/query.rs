@@ -1,8 +1,8 @@
 //! `tidepole query`: how the value of one definition comes about, from the request to what an HPA
 //! would read.
 //!
-//! Responsible for: the command's arguments, finding the definition ([`definitions`]), asking its
-//! source the way the refresher does, and what is told of it ([`account`], [`table`], [`yaml`]).
+//! Responsible for: the command's arguments, finding the definition (`definitions`), asking its
+//! source the way the refresher does, and what is told of it (`account`, `table`, `yaml`).
 //! Not responsible for: what is sent and chosen (the source tells), what may be served
 //! ([`crate::cache`]) and what becomes of it ([`crate::lookup`]): the same code as the server's.
 //!

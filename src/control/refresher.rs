@@ -2,15 +2,15 @@
 //!
 //! A query is wanted when it was read within the last minutes, when HPAs refer to it, or when it is
 //! marked `keepWarm`. One task owns the schedule; fetches are jobs beside it. Each upstream of a
-//! source has a lane ([`lanes`]): as many fetches as the source allows at once and per second, none
+//! source has a lane (`lanes`): as many fetches as the source allows at once and per second, none
 //! while the upstream's breaker is open; the rest waits in line ([`line`]), so that waiting never
 //! counts into a call's timeout and a slow upstream delays no other. Queries that can share a call
 //! wait together and go together. One that keeps failing while its upstream answers others goes
-//! behind them, and one that the upstream refuses goes alone ([`apart`]).
+//! behind them, and one that the upstream refuses goes alone (`apart`).
 //!
-//! When a query is due is one function, [`Engine::next_start`]; whether an upstream gets another
-//! fetch is decided in one place, [`lanes`]; what an answer changes about either in another,
-//! [`end`].
+//! When a query is due is one function, `Engine::next_start`; whether an upstream gets another
+//! fetch is decided in one place, `lanes`; what an answer changes about either in another,
+//! `end`.
 //!
 //! Nothing is retried: the next refresh is a query's retry, and while its upstream's breaker is open
 //! the probe is the only one. A query that is due meanwhile is told at once that it is not asked,
