@@ -196,8 +196,8 @@ pub(super) fn object(call: &Call<'_>) -> String {
 }
 
 /// What the service bills for one page: metric statistics asked for, and the metrics that searches
-/// found, each at least one. An upper bound: the price list counts five statistics of a metric as
-/// one.
+/// found, each at least one. Near the bill, not the bill: the price list counts five statistics of
+/// a metric as one, and of what `SUM(SEARCH(..))` found only the sum is in the answer.
 fn billed(call: &Call<'_>, page: &GetMetricDataOutput) -> u64 {
     let open_ended = call.members.iter().filter(|member| member.query.is_open_ended());
     let found: usize = open_ended

@@ -130,6 +130,7 @@ pub(super) fn newest(
     };
     let mut best: Option<(i64, f64)> = None;
     let mut lacking: Option<i64> = None;
+    // Past the checks a datapoint is on the grid: it starts where its bucket does.
     for (at, &value) in result.timestamps().iter().zip(result.values()) {
         let start = at.secs();
         if start < grid.window.start {
@@ -140,7 +141,7 @@ pub(super) fn newest(
             choice.off_grid += 1;
         } else if !value.is_finite() {
             choice.not_finite += 1;
-        } else if !operands.are_all_in(grid.bucket(start).unwrap_or(start)) {
+        } else if !operands.are_all_in(start) {
             lacking = lacking.max(Some(start));
         } else if best.is_none_or(|(best, _)| start > best) {
             best = Some((start, value));
@@ -148,8 +149,7 @@ pub(super) fn newest(
     }
     choice.taken = best.and_then(|(start, value)| Some((start, Decimal::from_f64(value)?)));
     let newer = lacking.filter(|lacking| best.is_none_or(|(best, _)| *lacking > best));
-    choice.lacking =
-        newer.map(|start| (start, operands.lacking(grid.bucket(start).unwrap_or(start))));
+    choice.lacking = newer.map(|start| (start, operands.lacking(start)));
     choice
 }
 

@@ -20,12 +20,12 @@
 //! * At most [`MAX_REMEMBERED`] queries are remembered.
 
 use std::collections::HashMap;
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Mutex, PoisonError};
 
 use crate::model::{CloudWatchQuery, FetchError};
 use crate::source::cloudwatch::call::Refusal;
 use crate::source::cloudwatch::decode::Answer;
+use crate::source::cloudwatch::hash;
 use crate::source::cloudwatch::plan::{self, Call};
 
 /// Failures in a row before a call is divided.
@@ -86,12 +86,6 @@ impl Failing {
             Err(Refusal::Failed(_)) => streaks.failed(&members(call).collect::<Vec<_>>()),
         }
     }
-}
-
-fn hash(value: &impl Hash) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    value.hash(&mut hasher);
-    hasher.finish()
 }
 
 fn upstream(call: &Call<'_>) -> u64 {

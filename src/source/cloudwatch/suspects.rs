@@ -8,10 +8,10 @@
 //! memory is bounded.
 
 use std::collections::{BTreeMap, HashMap};
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Mutex, PoisonError};
 
 use crate::model::CloudWatchQuery;
+use crate::source::cloudwatch::hash;
 
 /// Queries remembered: those of twenty full calls, at 16 bytes each. With more, all are forgotten and
 /// their searches start anew.
@@ -25,12 +25,6 @@ pub(super) struct Suspects(Mutex<Sets>);
 struct Sets {
     of: HashMap<u64, u64>,
     next: u64,
-}
-
-fn hash(query: &CloudWatchQuery) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    query.hash(&mut hasher);
-    hasher.finish()
 }
 
 impl Suspects {
@@ -48,7 +42,7 @@ impl Suspects {
         let mut found: BTreeMap<u64, Vec<usize>> = BTreeMap::new();
         let mut others = Vec::with_capacity(members.len());
         for member in members {
-            match queries.get(member).and_then(|query| sets.of.get(&hash(query))) {
+            match queries.get(member).and_then(|query| sets.of.get(&hash(*query))) {
                 Some(set) => found.entry(*set).or_default().push(member),
                 None => others.push(member),
             }
@@ -61,7 +55,7 @@ impl Suspects {
         let mut sets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if !sets.of.is_empty() {
             for query in queries {
-                sets.of.remove(&hash(query));
+                sets.of.remove(&hash(*query));
             }
         }
         if sets.of.len() + undecided.iter().map(Vec::len).sum::<usize>() > MAX_SUSPECTS {
@@ -72,7 +66,7 @@ impl Suspects {
             sets.next = sets.next.wrapping_add(1);
             let number = sets.next;
             let members = set.iter().filter_map(|member| queries.get(*member));
-            sets.of.extend(members.map(|query| (hash(query), number)));
+            sets.of.extend(members.map(|query| (hash(*query), number)));
         }
     }
 }
