@@ -114,6 +114,7 @@ impl House {
             Hold::Free | Hold::Released(_) => 0,
         };
         row.state = state_of(&state, entry, row.wanted, now);
+        row.sample_age = age_of(&state, entry, now);
         if let Some((text, at)) = state.trouble() {
             row.last_error = Some(text.to_owned());
             row.last_error_age = Some(now.since(at));
@@ -122,13 +123,11 @@ impl House {
             View::Chosen(number, no_data) => {
                 row.value = Some(Quantity::from_decimal(number).to_string());
                 row.timestamp = Some(no_data.timestamp);
-                row.sample_age = Some(now.since(no_data.at));
             }
             _ => {
                 if let Some(sample) = state.last_sample() {
                     row.value = Some(show_value(entry, sample));
                     row.timestamp = Some(sample.timestamp);
-                    row.sample_age = Some(now.since(sample.observed));
                     row.notes = notes(&entry.labels, sample);
                 }
             }
@@ -234,6 +233,15 @@ fn state_of(state: &EntryState, entry: &Entry, wanted: bool, now: Tick) -> Metri
         View::Servable(_) | View::Chosen(..) => MetricState::Servable,
         View::NoData(_) | View::Failed(_) => MetricState::Failed,
         View::Expired => MetricState::Expired,
+    }
+}
+
+/// The age of the value that is shown: of the sample, or of the "no datapoint" for which the
+/// definition has chosen a number. None before there is one.
+fn age_of(state: &EntryState, entry: &Entry, now: Tick) -> Option<Duration> {
+    match state.view(&entry.policy, now) {
+        View::Chosen(_, no_data) => Some(now.since(no_data.at)),
+        _ => state.last_sample().map(|sample| now.since(sample.observed)),
     }
 }
 

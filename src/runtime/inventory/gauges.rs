@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
@@ -10,8 +11,8 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 
-use super::usage::{Reads, Usage};
-use super::{House, cells, cost, state_of};
+use super::usage::{Reads, Usage, cut};
+use super::{House, age_of, cells, cost, state_of};
 use crate::catalog::Snapshot;
 use crate::model::DefinitionId;
 use crate::runtime::admin::{MetricState, SourceCost};
@@ -20,7 +21,11 @@ use crate::runtime::admin::{MetricState, SourceCost};
 /// in every scrape.
 const MAX_NAMED: usize = 1000;
 
-/// Metrics by state, definitions, problems, and what definitions ask of upstreams.
+/// The name of the series that those share. No document has an empty kind, so that no definition can
+/// be taken for it.
+const OTHER: (&str, &str, &str) = ("", "", "other");
+
+/// Metrics by state and age, definitions, problems, and what definitions ask of upstreams.
 #[derive(Debug)]
 pub struct HouseGauges {
     house: House,
@@ -63,14 +68,17 @@ impl HouseGauges {
     ) -> fmt::Result {
         let mut by_state: BTreeMap<MetricState, i64> =
             MetricState::ALL.into_iter().map(|state| (state, 0)).collect();
+        let mut ages: Vec<(&DefinitionId, Duration)> = Vec::new();
         let now = self.house.clock.tick();
         let on_demand = self.house.on_demand.all();
         for served in snapshot.served() {
+            let mut oldest = None;
             for (_, cell) in cells(served, &on_demand) {
-                let wanted = cell.is_scheduled();
-                let state = state_of(&cell.state(), &served.entry, wanted, now);
-                *by_state.entry(state).or_default() += 1;
+                let (wanted, state) = (cell.is_scheduled(), cell.state());
+                oldest = oldest.max(age_of(&state, &served.entry, now));
+                *by_state.entry(state_of(&state, &served.entry, wanted, now)).or_default() += 1;
             }
+            ages.extend(oldest.map(|age| (&served.entry.id, age)));
         }
         let mut states = encoder.encode_descriptor(
             "metrics",
@@ -82,6 +90,7 @@ impl HouseGauges {
             let labels = [("state", state.as_str())];
             ConstGauge::new(count).encode(states.encode_family(&labels)?)?;
         }
+        encode_ages(ages, encoder)?;
         for (name, help, count) in [
             ("definitions", "Definitions that are served", snapshot.served().count()),
             ("definition_problems", "Mistakes in definition files", snapshot.problems().len()),
@@ -157,6 +166,39 @@ impl HouseGauges {
     }
 }
 
+/// How old values are, by definition; the oldest of those that are not named.
+fn encode_ages(
+    mut ages: Vec<(&DefinitionId, Duration)>,
+    encoder: &mut DescriptorEncoder<'_>,
+) -> fmt::Result {
+    let others = cut(&mut ages, MAX_NAMED).into_iter().map(|(_, age)| age).max();
+    if ages.is_empty() {
+        return Ok(());
+    }
+    let mut family = encoder.encode_descriptor(
+        "definition_sample_age_seconds",
+        "Age of the value that a definition has now, of the oldest one where it has several; the oldest of all definitions beyond the first 1000 is name=\"other\"",
+        None,
+        MetricType::Gauge,
+    )?;
+    for (kind, namespace, name, age) in labelled(ages.into_iter(), others) {
+        let labels = [("kind", kind), ("namespace", namespace), ("name", name)];
+        ConstGauge::new(age.as_secs_f64()).encode(family.encode_family(&labels)?)?;
+    }
+    Ok(())
+}
+
+/// What definitions have with the labels of their series: kind, namespace and name.
+fn labelled<'a, T>(
+    named: impl Iterator<Item = (&'a DefinitionId, T)>,
+    others: Option<T>,
+) -> impl Iterator<Item = (&'a str, &'a str, &'a str, T)> {
+    let named = named.map(|(id, value)| {
+        (id.kind.as_str(), id.namespace.as_deref().unwrap_or_default(), &*id.name, value)
+    });
+    named.chain(others.map(|value| (OTHER.0, OTHER.1, OTHER.2, value)))
+}
+
 /// A family of counters by definition; `others` stands for those that are not named.
 fn encode_counts<'a>(
     encoder: &mut DescriptorEncoder<'_>,
@@ -165,11 +207,7 @@ fn encode_counts<'a>(
     named: impl Iterator<Item = (&'a DefinitionId, u64)>,
     others: Option<u64>,
 ) -> fmt::Result {
-    let named = named.map(|(id, count)| {
-        (id.kind.as_str(), id.namespace.as_deref().unwrap_or_default(), &*id.name, count)
-    });
-    // No document has an empty kind, so that none can be taken for this.
-    let mut counts = named.chain(others.map(|count| ("", "", "other", count))).peekable();
+    let mut counts = labelled(named, others).peekable();
     if counts.peek().is_none() {
         return Ok(());
     }
@@ -199,10 +237,10 @@ mod tests {
     use crate::cache::OnDemand;
     use crate::catalog::Catalog;
     use crate::model::{
-        CloudWatchQuery, CostSettings, DefinitionKind, Entry, Labels, ManualClock, MetricDataQuery,
-        MetricName, MetricQuestion, MetricStat, OnNoData, Origin, Policy, Query, QuerySpec,
-        QueryTemplate, QueueCount, QueueRef, Scope, SourceDirectory, SourceKind, SourceName,
-        SourceProfile, SqsQuery,
+        Clock as _, CloudWatchQuery, CostSettings, Decimal, DefinitionKind, Entry, FetchError,
+        Labels, ManualClock, MetricDataQuery, MetricName, MetricQuestion, MetricStat, OnNoData,
+        Origin, Policy, Query, QuerySpec, QueryTemplate, QueueCount, QueueRef, Sample, Scope,
+        Series, SourceDirectory, SourceKind, SourceName, SourceProfile, SqsQuery,
     };
     use crate::runtime::admin::Inventory;
     use crate::telemetry::Telemetry;
@@ -275,7 +313,7 @@ mod tests {
         }
     }
 
-    fn house() -> (House, Telemetry) {
+    fn house() -> (House, Telemetry, Arc<ManualClock>) {
         let clock = Arc::new(ManualClock::default());
         let source = SourceProfile {
             name: SourceName::new("aws"),
@@ -287,12 +325,17 @@ mod tests {
             allowed_namespaces: Vec::new(),
         };
         let sources = SourceDirectory::new([source]);
-        let house =
-            House::new(Arc::new(Catalog::new()), Arc::new(OnDemand::new()), None, sources, clock);
+        let house = House::new(
+            Arc::new(Catalog::new()),
+            Arc::new(OnDemand::new()),
+            None,
+            sources,
+            Arc::clone(&clock) as _,
+        );
         let telemetry = Telemetry::new();
         let gauges = HouseGauges::new(house.clone());
         telemetry.register(|registry| registry.register_collector(Box::new(gauges)));
-        (house, telemetry)
+        (house, telemetry, clock)
     }
 
     /// Counts so many fetches of every query.
@@ -304,7 +347,7 @@ mod tests {
 
     #[test]
     fn requests_and_metrics_are_told_by_definition() {
-        let (house, telemetry) = house();
+        let (house, telemetry, _) = house();
         let entries =
             [entry("rate", Some("web"), ratio("app/web")), entry("backlog", None, queues())];
         house.catalog.apply_files(entries, Vec::new());
@@ -331,7 +374,7 @@ mod tests {
 
     #[test]
     fn the_number_of_series_is_bounded_and_no_sum_falls() {
-        let (house, telemetry) = house();
+        let (house, telemetry, _) = house();
         let entries = |count: usize| -> Vec<Entry> {
             (0..count)
                 .map(|i| entry(&format!("m{i:05}"), None, ratio(&format!("app/{i}"))))
@@ -354,6 +397,78 @@ mod tests {
         );
     }
 
+    /// The values of all cells that definitions name, fetched now.
+    fn answer(house: &House) {
+        let (now, wall) = (house.clock.tick(), house.clock.now());
+        let series = vec![Series { labels: Labels::empty(), value: Decimal::ONE }];
+        let sample = Sample { timestamp: wall, observed: now, series, warnings: Vec::new() };
+        for (_, cell) in house.catalog.snapshot().cells() {
+            cell.complete(Ok(sample.clone()), now, wall);
+        }
+    }
+
+    #[test]
+    fn the_age_of_every_value_is_told_by_definition() {
+        let (house, telemetry, clock) = house();
+        let ages = |telemetry: &Telemetry| -> Vec<String> {
+            let text = telemetry.encode();
+            let name = "tidepole_definition_sample_age_seconds";
+            text.lines().filter_map(|l| l.strip_prefix(name)).map(str::to_owned).collect()
+        };
+        let rate = || entry("rate", Some("web"), ratio("app/web"));
+        house.catalog.apply_files([rate()], Vec::new());
+        assert!(ages(&telemetry).is_empty(), "no value has no age");
+        answer(&house);
+        clock.advance(Duration::from_millis(2500));
+        house.catalog.apply_files([rate(), entry("backlog", None, queues())], Vec::new());
+        let web = "{kind=\"ExternalMetric\",namespace=\"web\",name=\"rate\"}";
+        assert_eq!(ages(&telemetry), [format!("{web} 2.5")]);
+        // Failures make nothing younger.
+        let (now, wall) = (house.clock.tick(), house.clock.now());
+        for (_, cell) in house.catalog.snapshot().cells() {
+            cell.complete(Err(FetchError::Timeout("no answer".into())), now, wall);
+        }
+        clock.advance(Duration::from_secs(1));
+        assert_eq!(ages(&telemetry), [format!("{web} 3.5")]);
+        assert_eq!(
+            house.metrics().iter().filter_map(|row| row.sample_age).collect::<Vec<_>>(),
+            [Duration::from_millis(3500)]
+        );
+    }
+
+    #[test]
+    fn the_oldest_of_those_beyond_the_bound_is_told() {
+        let (house, telemetry, clock) = house();
+        let entries = |from: usize, to: usize| {
+            (from..to).map(|i| entry(&format!("m{i:05}"), None, ratio(&format!("app/{i}"))))
+        };
+        // The last by name have the oldest values.
+        house.catalog.apply_files(entries(MAX_NAMED, MAX_NAMED + 5), Vec::new());
+        answer(&house);
+        clock.advance(Duration::from_mins(1));
+        house.catalog.apply_files(entries(0, MAX_NAMED + 7), Vec::new());
+        for (query, cell) in house.catalog.snapshot().cells() {
+            if cell.state().last_sample().is_none() && query.spec != ratio("app/1006") {
+                let sample = Sample {
+                    timestamp: clock.now(),
+                    observed: clock.tick(),
+                    series: Vec::new(),
+                    warnings: Vec::new(),
+                };
+                cell.complete(Ok(sample), clock.tick(), clock.now());
+            }
+        }
+        clock.advance(Duration::from_secs(5));
+        let text = telemetry.encode();
+        let name = "tidepole_definition_sample_age_seconds{";
+        assert_eq!(text.matches(name).count(), MAX_NAMED + 1);
+        let other = format!("{name}kind=\"\",namespace=\"\",name=\"other\"}} 65.0\n");
+        assert!(text.contains(&other), "{text}");
+        let named =
+            format!("{name}kind=\"ClusterExternalMetric\",namespace=\"\",name=\"m00999\"}} 5.0\n");
+        assert!(text.contains(&named), "{text}");
+    }
+
     #[test]
     fn a_sum_that_falls_is_carried_on() {
         let mut rising = Rising::default();
@@ -362,7 +477,7 @@ mod tests {
 
     #[test]
     fn what_is_wanted_has_a_price_and_counts_once() {
-        let (house, telemetry) = house();
+        let (house, telemetry, _) = house();
         let line = |dollars: &str| {
             format!("\ntidepole_estimated_cost_dollars_per_month{{source=\"aws\"}} {dollars}\n")
         };
@@ -386,7 +501,7 @@ mod tests {
 
     #[test]
     fn a_query_that_is_set_apart_says_for_how_long() {
-        let (house, _) = house();
+        let (house, ..) = house();
         house.catalog.apply_files([entry("rate", Some("web"), ratio("app/web"))], Vec::new());
         let now = house.clock.tick();
         for (_, cell) in house.catalog.snapshot().cells() {

@@ -59,23 +59,30 @@ pub(super) struct Usage<'a> {
 }
 
 impl<'a> Usage<'a> {
-    /// Counts, and names at most `limit` definitions: the first by kind, namespace and name, so
-    /// that it is the same ones from look to look.
+    /// Counts, and names at most `limit` definitions.
     pub(super) fn of(served: impl Iterator<Item = &'a Arc<Served>>, limit: usize) -> Self {
         let mut named: Vec<_> = served.filter_map(|served| billed(served)).collect();
         let mut others = None;
-        if named.len() > limit {
-            named.select_nth_unstable_by_key(limit, |(id, _)| *id);
-            let sum = named[limit..].iter().fold(Reads::default(), |mut sum, (_, reads)| {
-                sum.add(*reads);
-                sum
-            });
-            others = Some(sum);
-            named.truncate(limit);
+        for (_, reads) in cut(&mut named, limit) {
+            others.get_or_insert_with(Reads::default).add(reads);
         }
-        named.sort_unstable_by_key(|(id, _)| *id);
         Self { named, others }
     }
+}
+
+/// Leaves at most `limit` of what definitions have, the first by kind, namespace and name, so that
+/// it is the same ones from look to look, in this order; gives the others.
+pub(super) fn cut<'a, T>(
+    named: &mut Vec<(&'a DefinitionId, T)>,
+    limit: usize,
+) -> Vec<(&'a DefinitionId, T)> {
+    let mut others = Vec::new();
+    if named.len() > limit {
+        named.select_nth_unstable_by_key(limit, |(id, _)| *id);
+        others = named.split_off(limit);
+    }
+    named.sort_unstable_by_key(|(id, _)| *id);
+    others
 }
 
 fn billed(served: &Served) -> Option<(&DefinitionId, Reads)> {
