@@ -32,7 +32,7 @@ pub(crate) struct Installation {
     logs: PathBuf,
 }
 
-/// The sources that definitions may name.
+/// The sources that definitions of the shared world may name.
 #[derive(Clone, Copy)]
 pub(crate) struct Sources<'a> {
     /// `main`: always up; `crowd` is the same server, with call counts of its own.
@@ -49,15 +49,32 @@ pub(crate) struct Sources<'a> {
     pub(crate) cloudwatch: &'a CloudWatch,
 }
 
+impl Sources<'_> {
+    /// The same as entries of the config.
+    pub(crate) fn config(&self) -> String {
+        format!(
+            "  - {{ name: main, prometheus: {{ url: \"{main}\", timeout: 2s }} }}\n  \
+               - {{ name: crowd, prometheus: {{ url: \"{main}\", timeout: 2s }} }}\n  \
+               - {{ name: flaky, prometheus: {{ url: \"{flaky}\", timeout: 2s }} }}\n  \
+               - {{ name: hanging, prometheus: {{ url: \"{hanging}\", timeout: 5s }} }}\n  \
+               - {{ name: slow, prometheus: {{ url: \"{slow}\", timeout: 5s }} }}\n  \
+               - {{ name: aws, aws: {{ region: eu-west-1, endpointUrl: \"{queues}\", \
+                 cloudwatchEndpointUrl: \"{cloudwatch}\" }} }}\n  \
+               - {{ name: sim, simulated: {{}} }}\n",
+            main = self.main.url(),
+            flaky = self.flaky.url(),
+            hanging = self.hanging.url(),
+            slow = self.slow.url(),
+            queues = self.queues.url(),
+            cloudwatch = self.cloudwatch.url(),
+        )
+    }
+}
+
 impl Installation {
     /// Applies the manifests of `deploy/` and writes the adapter's own files; the process is
-    /// started by [`Installation::start`].
-    pub(crate) fn new(
-        plane: &ControlPlane,
-        folder: &Path,
-        logs: &Path,
-        sources: Sources<'_>,
-    ) -> Self {
+    /// started by [`Installation::start`]. `sources` are the entries of the config's list.
+    pub(crate) fn new(plane: &ControlPlane, folder: &Path, logs: &Path, sources: &str) -> Self {
         let certificates = folder.join("certificates");
         let mut recipe = Command::new(crate::root().join("deploy/certificates/openssl.sh"));
         recipe.arg(&certificates);
@@ -93,7 +110,7 @@ impl Installation {
         installation
     }
 
-    fn config_text(&self, kubeconfig: &Path, sources: Sources<'_>) -> String {
+    fn config_text(&self, kubeconfig: &Path, sources: &str) -> String {
         format!(
             "apiVersion: tidepole.dev/v1alpha1\n\
              kind: ServerConfig\n\
@@ -102,27 +119,13 @@ impl Installation {
                auth: delegated\n\
              admin: {{ listen: \"127.0.0.1:{admin}\" }}\n\
              kubernetes: {{ kubeconfig: {kubeconfig} }}\n\
-             sources:\n  \
-               - {{ name: main, prometheus: {{ url: \"{main}\", timeout: 2s }} }}\n  \
-               - {{ name: crowd, prometheus: {{ url: \"{main}\", timeout: 2s }} }}\n  \
-               - {{ name: flaky, prometheus: {{ url: \"{flaky}\", timeout: 2s }} }}\n  \
-               - {{ name: hanging, prometheus: {{ url: \"{hanging}\", timeout: 5s }} }}\n  \
-               - {{ name: slow, prometheus: {{ url: \"{slow}\", timeout: 5s }} }}\n  \
-               - {{ name: aws, aws: {{ region: eu-west-1, endpointUrl: \"{queues}\", \
-                 cloudwatchEndpointUrl: \"{cloudwatch}\" }} }}\n  \
-               - {{ name: sim, simulated: {{}} }}\n\
+             sources:\n{sources}\
              definitions: {{ paths: [{definitions}] }}\n\
              defaults: {{ refresh: 1s }}\n",
             port = self.port,
             admin = self.admin_port,
             cert = self.certificates.display(),
             kubeconfig = kubeconfig.display(),
-            main = sources.main.url(),
-            flaky = sources.flaky.url(),
-            hanging = sources.hanging.url(),
-            slow = sources.slow.url(),
-            queues = sources.queues.url(),
-            cloudwatch = sources.cloudwatch.url(),
             definitions = self.definitions.display(),
         )
     }
@@ -173,6 +176,12 @@ impl Installation {
         let text = self.admin(&format!("/api/metrics?{query}")).expect("the status is told");
         let mut all: serde_json::Value = serde_json::from_str(&text).expect("answers are JSON");
         all.pointer_mut("/metrics/0").map(serde_json::Value::take).unwrap_or_default()
+    }
+
+    /// The sum of the adapter's samples of one name whose labels contain all of `labels`.
+    pub(crate) fn counted(&self, name: &str, labels: &[&str]) -> f64 {
+        let text = self.admin("/metrics").expect("the adapter tells its metrics");
+        sum_of(&text, name, labels)
     }
 
     /// How much has been logged so far.
@@ -229,4 +238,16 @@ patches:
 pub(crate) fn binary() -> PathBuf {
     std::env::var_os("TIDEPOLE_BIN")
         .map_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_tidepole")), PathBuf::from)
+}
+
+/// The sum of the samples of one name in an exposition whose labels contain all of `labels`.
+pub(crate) fn sum_of(text: &str, name: &str, labels: &[&str]) -> f64 {
+    let samples = text.lines().filter_map(|line| line.rsplit_once(' '));
+    samples
+        .filter(|(series, _)| {
+            series.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('{'))
+        })
+        .filter(|(series, _)| labels.iter().all(|label| series.contains(label)))
+        .map(|(_, value)| value.parse::<f64>().expect("samples are numbers"))
+        .sum()
 }

@@ -33,6 +33,9 @@ rules:
   - level: None
 ";
 
+/// How often HPAs are computed in most of these tests: a fifteenth of the default.
+const SYNC_PERIOD: Duration = Duration::from_secs(1);
+
 /// A running control plane.
 #[derive(Debug)]
 pub(crate) struct ControlPlane {
@@ -55,8 +58,14 @@ pub(crate) struct ControlPlane {
 }
 
 impl ControlPlane {
-    /// Starts all three in `folder` with logs in `logs`, and waits until they are ready.
+    /// Starts all three in `folder` with logs in `logs`, and waits until they are ready. HPAs are
+    /// computed every second.
     pub(crate) fn start(folder: &Path, logs: &Path) -> Self {
+        Self::start_at_pace(folder, logs, SYNC_PERIOD)
+    }
+
+    /// The same, with another pace of the HPA controller.
+    pub(crate) fn start_at_pace(folder: &Path, logs: &Path, sync_period: Duration) -> Self {
         let binaries = binaries();
         let etcd = start_etcd(&binaries, folder, logs);
 
@@ -127,8 +136,8 @@ impl ControlPlane {
             .arg(flag("--root-ca-file", &clients.file))
             .arg("--use-service-account-credentials")
             .arg(format!("--controllers={CONTROLLERS}"))
-            // A fifteenth of the default, so the default request budget is raised with it.
-            .arg("--horizontal-pod-autoscaler-sync-period=1s")
+            .arg(format!("--horizontal-pod-autoscaler-sync-period={}s", sync_period.as_secs()))
+            // Raised as the pace is.
             .args(["--kube-api-qps=200", "--kube-api-burst=400", "--v=2"]);
         let manager = Process::start("kube-controller-manager", logs, &manager);
 

@@ -1,6 +1,7 @@
 //! The scenarios, by what a user would look up.
 
 mod access;
+mod beat;
 mod capacity;
 mod cloudwatch;
 mod control_plane_alone;

@@ -105,11 +105,11 @@ impl World {
         let exposition = Exposition::start();
         let (plane, main, flaky, queues) = std::thread::scope(|scope| {
             let main =
-                scope.spawn(|| Prometheus::start("prometheus-main", &folder, &logs, &exposition));
+                scope.spawn(|| Prometheus::start("prometheus-main", folder, logs, &exposition));
             let flaky =
-                scope.spawn(|| Prometheus::start("prometheus-flaky", &folder, &logs, &exposition));
-            let queues = scope.spawn(|| Queues::start(&folder, &logs));
-            let plane = ControlPlane::start(&folder, &logs);
+                scope.spawn(|| Prometheus::start("prometheus-flaky", folder, logs, &exposition));
+            let queues = scope.spawn(|| Queues::start(folder, logs));
+            let plane = ControlPlane::start(folder, logs);
             let why = "an upstream starts, or the panic above says why not";
             (plane, main.join().expect(why), flaky.join().expect(why), queues.join().expect(why))
         });
@@ -132,7 +132,7 @@ impl World {
             queues: &queues,
             cloudwatch: &cloudwatch,
         };
-        let installation = Installation::new(&plane, &folder, &logs, sources);
+        let installation = Installation::new(&plane, folder, logs, &sources.config());
         let world = Self {
             plane,
             exposition,
@@ -142,7 +142,7 @@ impl World {
             cloudwatch,
             installation,
             client,
-            logs,
+            logs: logs.to_owned(),
             adapter: Mutex::new(None),
             runtime,
         };
@@ -272,11 +272,11 @@ pub(crate) struct AuditedRead {
     pub(crate) code: u64,
 }
 
-impl World {
+impl ControlPlane {
     /// The HPA controller's reads of the external metrics of a namespace so far, by metric, in the
     /// order of their arrival.
     pub(crate) fn hpa_reads(&self, namespace: &str) -> BTreeMap<String, Vec<AuditedRead>> {
-        let text = std::fs::read_to_string(&self.plane.audit_log).unwrap_or_default();
+        let text = std::fs::read_to_string(&self.audit_log).unwrap_or_default();
         let mut reads: BTreeMap<String, Vec<AuditedRead>> = BTreeMap::new();
         let time = |value: &serde_json::Value| -> jiff::Timestamp {
             let text = value.as_str().expect("audited times are strings");
@@ -304,20 +304,18 @@ impl World {
         }
         reads
     }
+}
+
+impl World {
+    /// The HPA controller's reads of the external metrics of a namespace so far, by metric, in the
+    /// order of their arrival.
+    pub(crate) fn hpa_reads(&self, namespace: &str) -> BTreeMap<String, Vec<AuditedRead>> {
+        self.plane.hpa_reads(namespace)
+    }
 
     /// The sum of the adapter's samples of one name whose labels contain all of `labels`.
     pub(crate) fn counted(&self, name: &str, labels: &[&str]) -> f64 {
-        let text = self.installation.admin("/metrics").expect("the adapter tells its metrics");
-        let samples = text.lines().filter_map(|line| line.rsplit_once(' '));
-        samples
-            .filter(|(series, _)| {
-                series
-                    .strip_prefix(name)
-                    .is_some_and(|rest| rest.is_empty() || rest.starts_with('{'))
-            })
-            .filter(|(series, _)| labels.iter().all(|label| series.contains(label)))
-            .map(|(_, value)| value.parse::<f64>().expect("samples are numbers"))
-            .sum()
+        self.installation.counted(name, labels)
     }
 
     /// Fails unless the `APIService` of external metrics is available and both listeners of the
@@ -343,7 +341,7 @@ impl World {
 pub(crate) const HPA_CONTROLLER: &str =
     "system:serviceaccount:kube-system:horizontal-pod-autoscaler";
 
-async fn client(kubeconfig: &Path) -> kube::Client {
+pub(crate) async fn client(kubeconfig: &Path) -> kube::Client {
     let text = Kubeconfig::read_from(kubeconfig).expect("our own kubeconfig is readable");
     let options = KubeConfigOptions::default();
     let config = kube::Config::from_custom_kubeconfig(text, &options);
@@ -352,7 +350,13 @@ async fn client(kubeconfig: &Path) -> kube::Client {
 }
 
 /// This run's folder, and the folder of logs, which are kept until the next run.
-fn folders() -> (PathBuf, PathBuf) {
+pub(crate) fn folders() -> (&'static Path, &'static Path) {
+    static FOLDERS: OnceLock<(PathBuf, PathBuf)> = OnceLock::new();
+    let (folder, logs) = FOLDERS.get_or_init(make_folders);
+    (folder, logs)
+}
+
+fn make_folders() -> (PathBuf, PathBuf) {
     let base = crate::root().join("target/cluster");
     let (runs, logs) = (base.join("run"), base.join("logs"));
     for old in std::fs::read_dir(&runs).into_iter().flatten().flatten() {
