@@ -212,6 +212,46 @@ async fn what_is_read_goes_before_what_nobody_reads() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn with_too_little_for_all_the_least_recently_read_wait_longest() {
+    let sky = protected(10);
+    // Twenty calls a second would be needed. Read in every interval, in every fourth, and no more.
+    let groups = ["often", "seldom", "unread"].map(|name| -> Vec<_> {
+        (0..100).map(|i| of(&format!("eu/0/{name}{i}"), REFRESH)).collect()
+    });
+    let [often, seldom, unread] = &groups;
+    let mut ages = [Duration::ZERO; 3];
+    for second in 0..270 {
+        let due = |every: u64| second % every == 0;
+        let read = [(often, due(15)), (seldom, due(60)), (unread, second == 0)];
+        for (cells, _) in read.iter().filter(|(_, due)| *due) {
+            cells.iter().for_each(|cell| sky.read(cell));
+        }
+        sleep(Duration::from_secs(1)).await;
+        // Four rounds of those that are read least, after a minute of settling.
+        if second >= 90 {
+            for (age, cells) in ages.iter_mut().zip(&groups) {
+                let now = sky.clock.tick();
+                let newest = |cell: &QueryCell| cell.state().last_sample().unwrap().observed;
+                *age += cells.iter().map(|cell| now.since(newest(cell))).sum::<Duration>();
+            }
+        }
+    }
+    let means = ages.map(|sum| sum / 180 / 100);
+    let second = Duration::from_secs(1);
+    assert!(means[0] + second < means[1] && means[1] + second < means[2], "{means:?}");
+    assert!(means[2] < Duration::from_secs(75), "put off by a minute at most: {means:?}");
+    // The deficit, as scrapers see it.
+    let text = sky.telemetry.encode();
+    let shown = |name: &str| -> f64 {
+        let line = format!("{name}{{source=\"aws\"}} ");
+        let value = text.lines().find_map(|l| l.strip_prefix(&line));
+        value.unwrap_or_else(|| panic!("{name} is not in\n{text}")).parse().unwrap()
+    };
+    assert!(shown("tidepole_refresh_overdue") > 50.0, "{text}");
+    assert!(shown("tidepole_refresh_lateness_seconds") > 5.0, "{text}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn queries_that_hang_hold_up_nobody() {
     let sky = sky(|cloud| (cloud.protection, cloud.width) = (Some(settings(300)), 16));
     let healthy: Vec<_> = (0..100).map(|i| of(&format!("eu/0/h{i}"), REFRESH)).collect();

@@ -185,7 +185,7 @@ pub(super) struct Sky {
     pub(super) refresher: Arc<Refresher>,
     catalog: Arc<Catalog>,
     pub(super) clock: Arc<Wall>,
-    telemetry: Telemetry,
+    pub(super) telemetry: Telemetry,
     _tasks: TaskSet,
 }
 
