@@ -16,12 +16,16 @@
 
 #[path = "load/bare.rs"]
 mod bare;
+#[expect(dead_code, reason = "when a read was made is another benchmark's business")]
 #[path = "load/client.rs"]
 mod client;
 #[path = "load/cluster.rs"]
 mod cluster;
 #[path = "load/process.rs"]
 mod process;
+#[expect(dead_code, reason = "nobody looks at the admin listener here")]
+#[path = "load/site.rs"]
+mod site;
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -29,24 +33,13 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use client::{Outcome, Shape, Target};
-use http_body_util::Empty;
-use hyper::Request;
 use process::Server;
-use rcgen::{CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair};
-use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-
-/// Distinct metrics that are read.
-const METRICS: u64 = 10_000;
+use rustls_pki_types::ServerName;
+use site::{METRICS, Started, certificates, chain, key, request, warm};
 
 /// Set for the child that is the bare server.
 const BARE: &str = "TIDEPOLE_BENCH_BARE_SERVER";
-
-/// Names another program to be started in Tidepole's place: an older build, or a script that runs
-/// it under a profiler.
-const BINARY: &str = "TIDEPOLE_BENCH_BINARY";
 
 fn main() {
     rustls::crypto::aws_lc_rs::default_provider().install_default().expect("first to install");
@@ -81,17 +74,8 @@ async fn run(folder: &Path, tls: Arc<rustls::ClientConfig>, duration: Duration) 
         Command::new(std::env::current_exe().expect("this program")).env(BARE, folder),
     );
     let bare_address = bare.wait_for(|line| line.strip_prefix("listening ")?.parse().ok());
-    let binary = std::env::var_os(BINARY).unwrap_or_else(|| env!("CARGO_BIN_EXE_tidepole").into());
     let started = Instant::now();
-    let mut tidepole = Server::start(
-        Command::new(binary)
-            .args(["serve", "--log-format", "json", "--config"])
-            .arg(folder.join("config.yaml")),
-    );
-    let tidepole_address = tidepole.wait_for(|line| {
-        let line: serde_json::Value = serde_json::from_str(line).ok()?;
-        line["api"].as_str().or_else(|| line["fields"]["api"].as_str())?.parse().ok()
-    });
+    let Started { server: tidepole, api: tidepole_address, .. } = site::start(folder, &[]);
     println!("start to listening with {METRICS} definitions: {:?}", started.elapsed());
     let target = |address| Target {
         address,
@@ -169,47 +153,8 @@ fn report(name: &str, (bare, bare_cpu): &Measured, (tidepole, tidepole_cpu): &Me
     );
 }
 
-/// What a kube-apiserver sends on behalf of the HPA controller.
-fn request(number: u64) -> Request<Empty<Bytes>> {
-    let metric = number % METRICS;
-    Request::get(format!(
-        "https://localhost/apis/external.metrics.k8s.io/v1beta1/namespaces/default/metric_{metric:05}?labelSelector=queue%3Djobs"
-    ))
-    .header("accept", "application/vnd.kubernetes.protobuf, */*")
-    .header("user-agent", "kube-controller-manager/v1.34.4 (linux/amd64) kubernetes/abcdef0/system:serviceaccount:kube-system:horizontal-pod-autoscaler")
-    .header("audit-id", "6d1ba8a9-0b0f-4f0f-9c5f-2f1f8b0a7c11")
-    .header("x-forwarded-for", "127.0.0.1")
-    .header("x-remote-user", "system:serviceaccount:kube-system:horizontal-pod-autoscaler")
-    .header("x-remote-group", "system:serviceaccounts")
-    .header("x-remote-group", "system:serviceaccounts:kube-system")
-    .header("x-remote-group", "system:authenticated")
-    .body(Empty::new())
-    .expect("a request")
-}
-
-async fn warm(target: &Target) {
-    let mut sender = target.connect().await;
-    let start = Instant::now();
-    for number in 0..METRICS {
-        loop {
-            let response = sender.send_request(request(number)).await.expect("an answer");
-            if response.status().is_success() {
-                break;
-            }
-            assert!(start.elapsed() < Duration::from_mins(1), "{}", response.status());
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
-    }
-}
-
 fn write_config(folder: &Path, api: &str) {
-    std::fs::write(
-        folder.join("kubeconfig"),
-        format!(
-            "apiVersion: v1\nkind: Config\ncurrent-context: c\nclusters: [{{name: c, cluster: {{server: \"{api}\"}}}}]\nusers: [{{name: u, user: {{}}}}]\ncontexts: [{{name: c, context: {{cluster: c, user: u}}}}]\n"
-        ),
-    )
-    .expect("kubeconfig");
+    site::write_kubeconfig(folder, api);
     std::fs::write(
         folder.join("config.yaml"),
         "apiVersion: tidepole.dev/v1alpha1\nkind: ServerConfig\nserver:\n  listen: 127.0.0.1:0\n  tls: { certFile: server.crt, keyFile: server.key }\n  auth: delegated\nadmin: { listen: 127.0.0.1:0 }\nkubernetes: { enabled: true, kubeconfig: kubeconfig }\nsources: [{ name: sim, simulated: {} }]\ndefinitions: { paths: [metrics.yaml] }\n",
@@ -223,48 +168,4 @@ fn write_config(folder: &Path, api: &str) {
         );
     }
     std::fs::write(folder.join("metrics.yaml"), documents).expect("metrics.yaml");
-}
-
-/// Makes a CA, a serving pair and a front-proxy client pair; gives the client's TLS side.
-fn certificates(folder: &Path) -> Arc<rustls::ClientConfig> {
-    let mut params = CertificateParams::new(Vec::new()).expect("parameters");
-    params.is_ca = IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-    params.distinguished_name.push(DnType::CommonName, "bench-ca");
-    let ca = CertifiedIssuer::self_signed(params, KeyPair::generate().expect("a key")).expect("ca");
-    let leaf = |name: &str, usage| {
-        let mut params = CertificateParams::new(vec!["localhost".to_owned()]).expect("parameters");
-        params.distinguished_name.push(DnType::CommonName, name);
-        params.extended_key_usages = vec![usage];
-        let key = KeyPair::generate().expect("a key");
-        let certificate = params.signed_by(&key, &ca).expect("a certificate");
-        (certificate.pem(), key.serialize_pem())
-    };
-    let write = |name: &str, text: &str| std::fs::write(folder.join(name), text).expect(name);
-    write("ca.crt", &ca.pem());
-    for (file, name, usage) in [
-        ("server", "localhost", ExtendedKeyUsagePurpose::ServerAuth),
-        ("client", "front-proxy-client", ExtendedKeyUsagePurpose::ClientAuth),
-    ] {
-        let (certificate, key) = leaf(name, usage);
-        write(&format!("{file}.crt"), &certificate);
-        write(&format!("{file}.key"), &key);
-    }
-    let mut roots = rustls::RootCertStore::empty();
-    roots.add_parsable_certificates(chain(&folder.join("ca.crt")));
-    let mut config = rustls::ClientConfig::builder()
-        .with_root_certificates(roots)
-        .with_client_auth_cert(chain(&folder.join("client.crt")), key(&folder.join("client.key")))
-        .expect("a client certificate");
-    config.alpn_protocols = vec![b"h2".to_vec()];
-    Arc::new(config)
-}
-
-fn chain(path: &Path) -> Vec<CertificateDer<'static>> {
-    CertificateDer::pem_file_iter(path)
-        .and_then(Iterator::collect)
-        .unwrap_or_else(|e| panic!("{}: {e}", path.display()))
-}
-
-fn key(path: &Path) -> PrivateKeyDer<'static> {
-    PrivateKeyDer::from_pem_file(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
 }

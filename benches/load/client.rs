@@ -29,7 +29,26 @@ pub(crate) struct Shape {
 pub(crate) struct Outcome {
     pub(crate) reads: u64,
     pub(crate) elapsed: Duration,
-    latencies_us: Vec<u32>,
+    /// When the load began, from which reads count.
+    pub(crate) start: Instant,
+    /// By latency.
+    pub(crate) each: Vec<Read>,
+}
+
+/// One read.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Read {
+    /// How long it took, in microseconds.
+    pub(crate) took_us: u32,
+    /// When it was sent, in microseconds from the start of the load.
+    pub(crate) sent_us: u32,
+}
+
+/// Latency in microseconds below which this share of reads stayed, which are sorted by it.
+pub(crate) fn percentile_us(reads: &[Read], share: f64) -> u32 {
+    let last = reads.len().saturating_sub(1);
+    let at = (last as f64 * share).round() as usize;
+    reads.get(at).map_or(0, |read| read.took_us)
 }
 
 impl Outcome {
@@ -39,9 +58,7 @@ impl Outcome {
 
     /// Latency in microseconds below which this share of the reads stayed.
     pub(crate) fn percentile_us(&self, share: f64) -> u32 {
-        let last = self.latencies_us.len().saturating_sub(1);
-        let at = (last as f64 * share).round() as usize;
-        self.latencies_us.get(at).copied().unwrap_or_default()
+        percentile_us(&self.each, share)
     }
 }
 
@@ -73,6 +90,7 @@ impl Target {
     /// be a 200 with a body.
     pub(crate) async fn load(&self, shape: Shape, duration: Duration) -> Outcome {
         let stop = Arc::new(AtomicBool::new(false));
+        let start = Instant::now();
         let mut workers = JoinSet::new();
         let workers_count = shape.connections * shape.streams;
         for connection in 0..shape.connections {
@@ -88,20 +106,21 @@ impl Target {
                     // Workers walk over the metrics from different places.
                     number.wrapping_mul(7919),
                     pace.map(|p| (p, offset)),
+                    start,
                     Arc::clone(&stop),
                 ));
             }
         }
-        let start = Instant::now();
+        let loaded = Instant::now();
         tokio::time::sleep(duration).await;
         stop.store(true, Ordering::Relaxed);
-        let elapsed = start.elapsed();
-        let mut latencies_us = Vec::new();
+        let elapsed = loaded.elapsed();
+        let mut each = Vec::new();
         while let Some(done) = workers.join_next().await {
-            latencies_us.extend(done.expect("a worker does not panic"));
+            each.extend(done.expect("a worker does not panic"));
         }
-        latencies_us.sort_unstable();
-        Outcome { reads: latencies_us.len() as u64, elapsed, latencies_us }
+        each.sort_unstable_by_key(|read| read.took_us);
+        Outcome { reads: each.len() as u64, elapsed, start, each }
     }
 }
 
@@ -110,9 +129,11 @@ async fn worker(
     request: fn(u64) -> Request<Empty<Bytes>>,
     mut number: u64,
     pace: Option<(Duration, Duration)>,
+    begun: Instant,
     stop: Arc<AtomicBool>,
-) -> Vec<u32> {
-    let mut latencies = Vec::with_capacity(1 << 16);
+) -> Vec<Read> {
+    let micros = |time: Duration| u32::try_from(time.as_micros()).unwrap_or(u32::MAX);
+    let mut reads = Vec::with_capacity(1 << 16);
     let mut due = Instant::now() + pace.map_or(Duration::ZERO, |(_, offset)| offset);
     while !stop.load(Ordering::Relaxed) {
         if let Some((period, _)) = pace {
@@ -124,8 +145,8 @@ async fn worker(
         let status = response.status();
         let body = response.into_body().collect().await.expect("the body arrives").to_bytes();
         assert!(status.is_success() && !body.is_empty(), "{status}: {body:?}");
-        latencies.push(u32::try_from(start.elapsed().as_micros()).unwrap_or(u32::MAX));
+        reads.push(Read { took_us: micros(start.elapsed()), sent_us: micros(start - begun) });
         number = number.wrapping_add(1);
     }
-    latencies
+    reads
 }
