@@ -12,7 +12,13 @@
 //! those with the text in their id; in a shared call that would be those of strangers, so it becomes
 //! an array of the group's own.
 
+use std::collections::{HashMap, HashSet};
+
+use crate::model::query::cloudwatch::MAX_EXPRESSION;
 use crate::model::query::expression::{Spanned, Token, tokens};
+
+/// What is longer in bytes is too long in characters. An array of hundreds is short in `METRICS()`.
+const MAX_BYTES: usize = MAX_EXPRESSION * 4;
 
 /// A query of a group, under both its names.
 #[derive(Clone, Debug)]
@@ -25,10 +31,32 @@ pub(super) struct Name<'a> {
     pub metric: bool,
 }
 
+/// All queries of a group. A group may have hundreds, and each of its expressions name as many.
+#[derive(Clone, Debug)]
+pub(super) struct Names<'a> {
+    all: Vec<Name<'a>>,
+    /// Places in `all`.
+    by_author: HashMap<&'a str, usize>,
+}
+
+impl<'a> Names<'a> {
+    /// The queries, in the author's order.
+    pub(super) fn new(all: Vec<Name<'a>>) -> Self {
+        // The first of equals is the last to be put in.
+        let places = all.iter().enumerate().rev();
+        let by_author = places.map(|(at, name)| (name.author, at)).collect();
+        Self { all, by_author }
+    }
+
+    fn wire(&self, author: &str) -> Option<&str> {
+        Some(&self.all.get(*self.by_author.get(author)?)?.wire)
+    }
+}
+
 /// The expression with all ids replaced. `None` when it cannot be said in a shared call: it has a
-/// quote that is never closed, names a query that the group has not, or uses `METRICS()` where an
-/// array would not mean the same.
-pub(super) fn rewrite(expression: &str, names: &[Name<'_>]) -> Option<String> {
+/// quote that is never closed, names a query that the group has not, uses `METRICS()` where an
+/// array would not mean the same, or gets too long.
+pub(super) fn rewrite(expression: &str, names: &Names<'_>) -> Option<String> {
     let tokens = tokens(expression).ok()?;
     let mut out = String::with_capacity(expression.len() + 16);
     let (mut brackets, mut called) = (Vec::new(), false);
@@ -36,6 +64,9 @@ pub(super) fn rewrite(expression: &str, names: &[Name<'_>]) -> Option<String> {
     let mut done = 0;
     let mut at = 0;
     while let Some(Spanned { token, span }) = tokens.get(at) {
+        if out.len() > MAX_BYTES {
+            return None;
+        }
         at += 1;
         let written = done..span.end;
         done = span.end;
@@ -52,7 +83,7 @@ pub(super) fn rewrite(expression: &str, names: &[Name<'_>]) -> Option<String> {
             }
             Token::Word(word) if is_id(word) && !is_call(&tokens[at..]) => {
                 out.push_str(&expression[written.start..span.start]);
-                out.push_str(&names.iter().find(|name| name.author == word)?.wire);
+                out.push_str(names.wire(word)?);
                 continue;
             }
             Token::Word(_) => called = is_call(&tokens[at..]),
@@ -92,14 +123,15 @@ fn argument<'a>(after: &[Spanned<'a>]) -> Option<(&'a str, usize)> {
 
 /// The array that `METRICS` stands for. The service says nowhere what an array of one is, or what
 /// naming one metric twice does, so those are left to `METRICS` itself.
-fn array(names: &[Name<'_>], needle: &str) -> Option<String> {
+fn array(names: &Names<'_>, needle: &str) -> Option<String> {
     let found: Vec<&str> = names
+        .all
         .iter()
         .filter(|name| name.metric && name.author.contains(needle))
         .map(|name| name.wire.as_str())
         .collect();
-    let distinct = (1..found.len()).all(|i| !found[..i].contains(&found[i]));
-    (found.len() >= 2 && distinct).then(|| format!("[{}]", found.join(",")))
+    let distinct: HashSet<&str> = found.iter().copied().collect();
+    (found.len() >= 2 && distinct.len() == found.len()).then(|| format!("[{}]", found.join(",")))
 }
 
 #[cfg(test)]
@@ -108,11 +140,17 @@ mod tests {
 
     use super::*;
 
-    fn names() -> Vec<Name<'static>> {
-        [("errors_4xx", true), ("errors_5xx", true), ("total", true), ("rate", false), ("e3", true)]
-            .into_iter()
-            .map(|(author, metric)| Name { author, wire: format!("g7_{author}"), metric })
-            .collect()
+    fn names() -> Names<'static> {
+        let names = [
+            ("errors_4xx", true),
+            ("errors_5xx", true),
+            ("total", true),
+            ("rate", false),
+            ("e3", true),
+        ]
+        .into_iter()
+        .map(|(author, metric)| Name { author, wire: format!("g7_{author}"), metric });
+        Names::new(names.collect())
     }
 
     #[test]
@@ -161,7 +199,16 @@ mod tests {
             Name { author: "a", wire: "m1".into(), metric: true },
             Name { author: "b", wire: "m1".into(), metric: true },
         ];
-        assert_eq!(rewrite("SUM(METRICS())", &twice), None);
+        assert_eq!(rewrite("SUM(METRICS())", &Names::new(twice)), None);
+    }
+
+    #[test]
+    fn what_gets_too_long_is_not_written() {
+        let ids: Vec<String> = (0..500).map(|at| format!("m{at}")).collect();
+        let all = ids.iter().map(|id| Name { author: id, wire: id.clone(), metric: true });
+        let names = Names::new(all.collect());
+        assert_eq!(rewrite("SUM(METRICS('49'))", &names).map(|text| text.len()), Some(80));
+        assert_eq!(rewrite(&vec!["SUM(METRICS())"; 100].join("+"), &names), None);
     }
 
     #[test]

@@ -28,6 +28,7 @@
 //! that are empty, that end like the items of a list, or that still hold a `${` do not count either.
 
 use std::borrow::Cow;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::model::query::expression::{Token, tokens};
@@ -78,7 +79,8 @@ pub(super) fn naming(query: &CloudWatchQuery) -> (Option<Cow<'_, str>>, Naming) 
     };
     let own = returned.label.as_deref().map(Cow::Borrowed);
     let Some(keys) = keys(returned, text) else {
-        let several = gives_array(query, returned, &mut Vec::new());
+        let by_id = query.queries.iter().map(|part| (&*part.id, part)).collect();
+        let several = gives_array(&by_id, returned, &mut HashSet::new());
         return (own, if several { Naming::Whole } else { Naming::Single });
     };
     if own.is_some() || keys.is_empty() {
@@ -100,16 +102,16 @@ fn keys(query: &MetricDataQuery, text: &str) -> Option<Vec<Arc<str>>> {
 
 /// Whether an expression gives an array, as far as its words tell.
 fn gives_array<'a>(
-    query: &'a CloudWatchQuery,
+    group: &HashMap<&'a str, &'a MetricDataQuery>,
     part: &'a MetricDataQuery,
-    seen: &mut Vec<&'a str>,
+    seen: &mut HashSet<&'a str>,
 ) -> bool {
     let MetricQuestion::Expression { text, .. } = &part.question else { return false };
     if part.is_insights() {
         return group_by(text).is_some();
     }
     // Expressions that refer to each other in a circle are the service's to refuse.
-    seen.push(&part.id);
+    seen.insert(&part.id);
     let words = words(text);
     // For each open bracket: whether an aggregate is around it.
     let mut aggregated = vec![false];
@@ -123,8 +125,7 @@ fn gives_array<'a>(
                 ARRAYS.contains(&name)
             }
             Token::Word(name) if is_id(name) && !inside && !seen.contains(&name) => {
-                let operand = query.queries.iter().find(|part| *part.id == *name);
-                operand.is_some_and(|operand| gives_array(query, operand, seen))
+                group.get(name).is_some_and(|operand| gives_array(group, operand, seen))
             }
             Token::Sign(open @ ("(" | "[")) => {
                 let around = AGGREGATES.contains(&std::mem::take(&mut function));

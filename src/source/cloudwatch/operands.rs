@@ -15,7 +15,7 @@
 //! Not responsible for: what a search inside of an expression finds. `SUM(SEARCH(..))` with one of its
 //! series late is too small, and nothing in the answer tells.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 
 use crate::model::query::expression::{Spanned, Token, tokens};
@@ -33,7 +33,10 @@ pub enum Need {
 
 /// The metrics that are needed, by their place in the group.
 pub(super) fn needed(query: &CloudWatchQuery) -> BTreeMap<usize, Need> {
-    let mut needs = Needs { query, found: BTreeMap::new() };
+    let metrics = query.queries.iter().enumerate();
+    let metrics = metrics.filter(|(_, part)| matches!(part.question, MetricQuestion::Metric(_)));
+    let by_id = metrics.map(|(place, part)| (&*part.id, place)).collect();
+    let mut needs = Needs { by_id, found: BTreeMap::new() };
     for part in &query.queries {
         let MetricQuestion::Expression { text, .. } = &part.question else { continue };
         if part.is_insights() {
@@ -49,7 +52,8 @@ pub(super) fn needed(query: &CloudWatchQuery) -> BTreeMap<usize, Need> {
 }
 
 struct Needs<'a> {
-    query: &'a CloudWatchQuery,
+    /// The places of the metrics in the group.
+    by_id: HashMap<&'a str, usize>,
     found: BTreeMap<usize, Need>,
 }
 
@@ -104,20 +108,19 @@ impl Needs<'_> {
         let mut found = Vec::new();
         for (at, spanned) in words.iter().enumerate() {
             let Token::Word(word) = spanned.token else { continue };
-            let called = is_call(&words[at + 1..]);
+            if !is_call(&words[at + 1..]) {
+                found.extend(self.by_id.get(word));
+                continue;
+            }
+            if word != "METRICS" {
+                continue;
+            }
             let needle = match words.get(at + 2).map(|spanned| spanned.token) {
                 Some(Token::Text(needle)) => needle,
                 _ => "",
             };
-            let all = self.query.queries.iter().enumerate();
-            let named = all.filter(|(_, part)| match (called, word) {
-                (true, "METRICS") => part.id.contains(needle),
-                (true, _) => false,
-                (false, _) => *part.id == *word,
-            });
-            let metrics =
-                named.filter(|(_, part)| matches!(part.question, MetricQuestion::Metric(_)));
-            found.extend(metrics.map(|(place, _)| place));
+            let named = self.by_id.iter().filter(|(id, _)| id.contains(needle));
+            found.extend(named.map(|(_, place)| *place));
         }
         found
     }

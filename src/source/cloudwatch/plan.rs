@@ -27,7 +27,7 @@ use crate::model::query::cloudwatch::{
 use crate::model::{
     Cause, CloudWatchQuery, FetchError, MetricDataQuery, MetricQuestion, MetricStat,
 };
-use crate::source::cloudwatch::expression::{self, Name};
+use crate::source::cloudwatch::expression::{self, Name, Names};
 pub use crate::source::cloudwatch::labels::Naming;
 use crate::source::cloudwatch::labels::naming;
 use crate::source::cloudwatch::operands;
@@ -234,15 +234,14 @@ impl<'a> Batch<'a> {
     /// Adds a group if there is room for it.
     fn take(&mut self, position: usize, query: &'a CloudWatchQuery) -> bool {
         let (mut items, mut datapoints, mut size) = (self.items, self.datapoints, self.bytes);
-        let mut new = Vec::new();
+        let mut new = HashSet::new();
         for part in &query.queries {
             let period = match &part.question {
                 MetricQuestion::Metric(stat) => {
                     let key = (stat, operand_label(part));
-                    if self.shared.contains(&key) || new.contains(&key) {
+                    if self.shared.contains(&key) || !new.insert(key) {
                         continue;
                     }
-                    new.push(key);
                     stat.period
                 }
                 MetricQuestion::Expression { period, .. } => period.unwrap_or(query.period),
@@ -299,20 +298,21 @@ pub(super) fn is_shareable(query: &CloudWatchQuery) -> bool {
         return false;
     }
     // Names as long as the longest, so that what is tried here also fits later.
-    let first = |stat: &MetricStat| {
-        query.queries.iter().position(|part| part.question == MetricQuestion::Metric(stat.clone()))
-    };
+    let mut first: HashMap<&MetricStat, usize> = HashMap::new();
     let names: Vec<_> = query
         .queries
         .iter()
-        .map(|part| match &part.question {
-            MetricQuestion::Metric(stat) => format!("m{:03}", first(stat).unwrap_or_default()),
+        .enumerate()
+        .map(|(at, part)| match &part.question {
+            MetricQuestion::Metric(stat) => format!("m{:03}", first.entry(stat).or_insert(at)),
             MetricQuestion::Expression { .. } => group_id(MAX_QUERIES_PER_CALL, &part.id),
         })
         .collect();
-    let fits = names.iter().all(|name| name.len() <= MAX_ID);
+    if names.iter().any(|name| name.len() > MAX_ID) {
+        return false;
+    }
     let names = names_of(query, names);
-    fits && query.queries.iter().all(|part| match &part.question {
+    query.queries.iter().all(|part| match &part.question {
         MetricQuestion::Metric(_) => true,
         MetricQuestion::Expression { text, .. } => expression::rewrite(text, &names)
             .is_some_and(|new| new.chars().count() <= MAX_EXPRESSION),
@@ -323,14 +323,14 @@ fn group_id(number: usize, id: &str) -> String {
     format!("g{number}_{id}")
 }
 
-fn names_of(query: &CloudWatchQuery, wire: Vec<String>) -> Vec<Name<'_>> {
+fn names_of(query: &CloudWatchQuery, wire: Vec<String>) -> Names<'_> {
     let pairs = query.queries.iter().zip(wire);
     let named = pairs.map(|(part, wire)| Name {
         author: &part.id,
         wire,
         metric: matches!(part.question, MetricQuestion::Metric(_)),
     });
-    named.collect()
+    Names::new(named.collect())
 }
 
 /// Makes the call for some groups of one region, role and window; one group keeps its ids.

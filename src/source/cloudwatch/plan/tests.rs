@@ -297,3 +297,31 @@ proptest! {
         prop_assert_eq!(answered, (0..queries.len()).collect::<Vec<_>>());
     }
 }
+
+/// A group of 500 whose expressions name one of its metrics 200 times each.
+fn large(named: &str) -> CloudWatchQuery {
+    let mut parts: Vec<_> =
+        (100..350).map(|at| metric(&format!("a{at}"), &format!("M{at}"), 60)).collect();
+    let text = vec![named; 200].join("+");
+    parts.extend((0..250).map(|at| math(&format!("e{at}"), &text)));
+    group(parts)
+}
+
+#[test]
+fn large_groups_are_planned_in_the_time_of_their_text() {
+    let best = |named| {
+        let groups = [large(named), large(named)];
+        let groups: Vec<_> = groups.iter().collect();
+        let once = || {
+            let before = std::time::Instant::now();
+            let calls = plan(&groups, at(NOW)).calls;
+            let took = before.elapsed();
+            assert_eq!(calls.iter().map(|call| call.items.len()).collect::<Vec<_>>(), [500, 500]);
+            took
+        };
+        (0..3).map(|_| once()).min().unwrap()
+    };
+    // A search among the metrics for each name takes many times as long for the last of them.
+    let (first, last) = (best("a100"), best("a349"));
+    assert!(last < first * 3, "{first:?} {last:?}");
+}
