@@ -438,7 +438,8 @@ fn bid(id: Id, slot: &Slot, lanes: &Lanes, at: Tick) -> Bid {
         Standing::Failing | Standing::Refused => (Class::Failing, line::rank(at, cell.last_read())),
     };
     let batch = lanes.route(slot.route).batch.filter(|_| slot.standing() != Standing::Refused);
-    Bid { id, class, batch, owner: cell.owner(), rank }
+    let weight = cell.query().spec.weight();
+    Bid { id, class, batch, weight, owner: cell.owner(), rank }
 }
 
 /// Numbers from 0 to 1 that nobody can guess, other replicas least.

@@ -45,6 +45,19 @@ impl QuerySpec {
         }
     }
 
+    /// How much of a [`Batch::limit`](crate::model::Batch::limit) it takes, at least one: the metric
+    /// data queries of `CloudWatch`, of which a call holds so many. Counted as if it shared none of
+    /// them with others.
+    #[must_use]
+    pub fn weight(&self) -> u32 {
+        match self {
+            Self::CloudWatch(asked) => {
+                u32::try_from(asked.queries.len()).unwrap_or(u32::MAX).max(1)
+            }
+            Self::Sqs(_) | Self::Prometheus(_) | Self::Simulated(_) => 1,
+        }
+    }
+
     /// A fixed word for metrics labels and the status page.
     #[must_use]
     pub fn kind(&self) -> &'static str {

@@ -117,7 +117,8 @@ pub struct Batch {
     /// Queries of one upstream with the same key go together. A hash: the source groups by the
     /// real thing once more.
     pub key: u64,
-    /// How many queries one [`Source::fetch`] may carry, at least one.
+    /// How much one [`Source::fetch`] may carry, at least one: the sum of its queries'
+    /// [`QuerySpec::weight`](crate::model::QuerySpec::weight). A query that is heavier goes alone.
     pub limit: usize,
 }
 
@@ -138,7 +139,7 @@ pub struct Dispatch {
 /// it in the metrics, and never let a secret into an error.
 pub trait Source: Send + Sync + 'static {
     /// Asks a batch of queries and answers each, in order. The batch holds one query, or queries of
-    /// one [`Dispatch::upstream`] with one [`Batch::key`], [`Batch::limit`] of them at most. It is
+    /// one [`Dispatch::upstream`] with one [`Batch::key`] that weigh [`Batch::limit`] at most. It is
     /// one upstream call where the upstream can do that.
     fn fetch<'a>(
         &'a self,

@@ -38,7 +38,7 @@ use std::time::Duration;
 
 use prometheus_client::metrics::counter::Counter;
 
-use crate::model::query::cloudwatch::MAX_QUERIES_PER_CALL;
+use crate::model::query::cloudwatch::{MAX_DATAPOINTS_PER_CALL, MAX_QUERIES_PER_CALL};
 use crate::model::{
     Batch, Beat, Cause, Clock, CloudWatchQuery, Dispatch, Exchange, Explanation, FetchError,
     Sample, SourceName,
@@ -67,13 +67,21 @@ pub(super) fn dispatch(query: &CloudWatchQuery) -> Dispatch {
     let batch = plan::is_shareable(query).then(|| {
         let CloudWatchQuery { region, role_arn, queries: _, period, delay, lookback } = query;
         let key = hash(&(region, role_arn, period, delay, lookback));
-        Batch { key, limit: MAX_QUERIES_PER_CALL }
+        Batch { key, limit: per_call(query) }
     });
     Dispatch {
         upstream: upstream(query).to_string().into(),
         batch,
         beat: Some(Beat { period: query.period, delay: query.delay.saturating_add(GUARD) }),
     }
+}
+
+/// How many items one call holds: 500, fewer where each has hundreds of datapoints. So a fetch is one
+/// call as a rule, and no fetch has more of them than can be made before its deadline.
+fn per_call(query: &CloudWatchQuery) -> usize {
+    let buckets = plan::Window::most_datapoints(query);
+    let fit = usize::try_from(MAX_DATAPOINTS_PER_CALL / buckets.max(1)).unwrap_or(usize::MAX);
+    fit.clamp(1, MAX_QUERIES_PER_CALL)
 }
 
 /// A number for what is told apart cheaply, in this process alone: a mistake costs a call, no more.

@@ -434,7 +434,7 @@ mod tests {
                 crate::cache::QueryCell::new(Arc::new(unused), Duration::from_secs(1), false);
             let id = schedule.add(Arc::new(cell), route, Tick(0));
             let batch = lanes.route(route).batch;
-            let bid = Bid { id, class: Class::Regular, batch, owner: 0, rank: 0 };
+            let bid = Bid { id, class: Class::Regular, batch, weight: 1, owner: 0, rank: 0 };
             lanes.push(route, bid, Tick(0));
         }
         let healthy = |lanes: &mut Lanes, lane| {

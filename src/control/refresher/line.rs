@@ -6,7 +6,8 @@
 //! with thousands does not starve one with five; of one owner's queries the one with the lowest
 //! rank goes next ([`rank`]).
 //!
-//! Queries with the same [`Batch`] go together, up to its limit; a batch has a turn of its own
+//! Queries with the same [`Batch`] go together, as many as its limit allows by their weight; who
+//! does not fit any more goes with the next fetch. A batch has a turn of its own
 //! beside the owners, and within it owners take turns again. A batch that starts for a first read
 //! takes along whatever else of it waits, but nothing that keeps failing.
 //!
@@ -59,17 +60,38 @@ pub(super) fn rank(since: Tick, last_read: Option<Tick>) -> Rank {
 
 /// One owner's, lowest rank first, and in the order of arrival within a rank.
 #[derive(Default)]
-struct Queue(BTreeMap<Rank, VecDeque<(Ticket, Id)>>);
+struct Queue(BTreeMap<Rank, VecDeque<Place>>);
+
+/// One query's, and what it weighs.
+#[derive(Clone, Copy)]
+struct Place {
+    ticket: Ticket,
+    id: Id,
+    weight: u32,
+}
+
+/// The queries of one fetch.
+struct Load {
+    ids: Vec<Id>,
+    /// Weight that it can still take.
+    left: u32,
+}
+
+impl Load {
+    fn fits(&self, weight: u32) -> bool {
+        self.left > 0 && (self.ids.is_empty() || weight <= self.left)
+    }
+}
 
 impl Queue {
-    fn push(&mut self, rank: Rank, place: (Ticket, Id)) {
+    fn push(&mut self, rank: Rank, place: Place) {
         self.0.entry(rank).or_default().push_back(place);
     }
 
     /// Takes the first place whose ticket is good.
     fn pop(&mut self, good: &mut dyn FnMut(Id, Ticket) -> bool) -> Option<Id> {
         while let Some(mut first) = self.0.first_entry() {
-            while let Some((ticket, id)) = first.get_mut().pop_front() {
+            while let Some(Place { ticket, id, .. }) = first.get_mut().pop_front() {
                 if good(id, ticket) {
                     if first.get().is_empty() {
                         first.remove();
@@ -82,13 +104,51 @@ impl Queue {
         None
     }
 
+    /// Loads up to `most` queries, while the next one fits.
+    fn load(
+        &mut self,
+        most: usize,
+        load: &mut Load,
+        good: &mut dyn FnMut(Id, Ticket) -> bool,
+    ) -> Fit {
+        let mut loaded = 0;
+        while loaded < most
+            && let Some(mut first) = self.0.first_entry()
+        {
+            let Some(&Place { ticket, id, weight }) = first.get().front() else {
+                first.remove();
+                continue;
+            };
+            if !load.fits(weight) {
+                return Fit::Full;
+            }
+            first.get_mut().pop_front();
+            if first.get().is_empty() {
+                first.remove();
+            }
+            if good(id, ticket) {
+                load.ids.push(id);
+                load.left = load.left.saturating_sub(weight);
+                loaded += 1;
+            }
+        }
+        Fit::Room
+    }
+
     fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
     fn all(&self) -> impl Iterator<Item = (Id, Ticket)> {
-        self.0.values().flatten().map(|(ticket, id)| (*id, *ticket))
+        self.0.values().flatten().map(|place| (place.id, place.ticket))
     }
+}
+
+/// Whether a fetch can take more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fit {
+    Room,
+    Full,
 }
 
 /// Members of one batch and class, whose owners take turns.
@@ -101,7 +161,7 @@ struct Members {
 }
 
 impl Members {
-    fn push(&mut self, owner: Owner, rank: Rank, place: (Ticket, Id)) {
+    fn push(&mut self, owner: Owner, rank: Rank, place: Place) {
         let turns = &mut self.turns;
         self.owners
             .entry(owner)
@@ -112,18 +172,21 @@ impl Members {
             .push(rank, place);
     }
 
-    fn take(&mut self, limit: usize, ids: &mut Vec<Id>, good: &mut dyn FnMut(Id, Ticket) -> bool) {
-        while ids.len() < limit
+    fn take(&mut self, load: &mut Load, good: &mut dyn FnMut(Id, Ticket) -> bool) {
+        let mut fit = Fit::Room;
+        while fit == Fit::Room
+            && load.left > 0
             && let Some(owner) = self.turns.pop_front()
         {
             let Some(queue) = self.owners.get_mut(&owner) else { continue };
             // Alone it need not wait for its next turn.
-            let some = if self.turns.is_empty() { limit - ids.len() } else { 1 };
-            ids.extend(std::iter::from_fn(|| queue.pop(good)).take(some));
-            if queue.is_empty() {
-                self.owners.remove(&owner);
-            } else {
-                self.turns.push_back(owner);
+            let some = if self.turns.is_empty() { usize::MAX } else { 1 };
+            fit = queue.load(some, load, good);
+            match (queue.is_empty(), fit) {
+                (true, _) => drop(self.owners.remove(&owner)),
+                // Who did not fit is the first of the next fetch.
+                (false, Fit::Full) => self.turns.push_front(owner),
+                (false, Fit::Room) => self.turns.push_back(owner),
             }
         }
     }
@@ -169,6 +232,8 @@ pub(super) struct Bid {
     pub(super) class: Class,
     /// Which others it can go with; none: it goes alone.
     pub(super) batch: Option<Batch>,
+    /// What it takes of the batch's limit.
+    pub(super) weight: u32,
     pub(super) owner: Owner,
     /// See [`rank`].
     pub(super) rank: Rank,
@@ -177,9 +242,9 @@ pub(super) struct Bid {
 impl Line {
     /// Adds a query. Earlier tickets of it are to be no good from now on.
     pub(super) fn push(&mut self, bid: Bid, ticket: Ticket) {
-        let Bid { id, class, batch, owner, rank } = bid;
+        let Bid { id, class, batch, weight, owner, rank } = bid;
         self.places += 1;
-        let place = (ticket, id);
+        let place = Place { ticket, id, weight };
         let Rows { turns, alone } = &mut self.ranks[class as usize];
         if let Some(batch) = batch {
             let members = &mut self.batches.entry(batch).or_default()[class as usize];
@@ -280,11 +345,11 @@ impl Line {
         good: &mut dyn FnMut(Id, Ticket) -> bool,
     ) -> Vec<Id> {
         let Some(members) = self.batches.get_mut(&batch) else { return Vec::new() };
-        let mut ids = Vec::new();
-        let limit = batch.limit.max(1);
-        members[class as usize].take(limit, &mut ids, good);
-        if class == Class::First && !ids.is_empty() {
-            members[Class::Regular as usize].take(limit, &mut ids, good);
+        let limit = u32::try_from(batch.limit).unwrap_or(u32::MAX).max(1);
+        let mut load = Load { ids: Vec::new(), left: limit };
+        members[class as usize].take(&mut load, good);
+        if class == Class::First && !load.ids.is_empty() {
+            members[Class::Regular as usize].take(&mut load, good);
         }
         let own = &mut members[class as usize];
         own.seated = !own.is_empty();
@@ -293,7 +358,7 @@ impl Line {
         } else if members.iter().all(|members| !members.seated && members.is_empty()) {
             self.batches.remove(&batch);
         }
-        ids
+        load.ids
     }
 }
 

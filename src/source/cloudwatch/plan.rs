@@ -72,6 +72,16 @@ impl Window {
         Self { start: grid(query.lookback).min(end.saturating_sub(period)), end }
     }
 
+    /// How many datapoints a series can have at whatever time.
+    pub(super) fn most_datapoints(query: &CloudWatchQuery) -> u64 {
+        let period = seconds(query.period);
+        let length = query.lookback.saturating_sub(query.delay).as_millis();
+        let length = i64::try_from(length.div_ceil(1000)).unwrap_or(i64::MAX);
+        let buckets = length.unsigned_abs().div_ceil(period.unsigned_abs()).max(1);
+        let end = i64::try_from(buckets).unwrap_or(i64::MAX).saturating_mul(period);
+        Self { start: 0, end }.datapoints(query.period)
+    }
+
     /// How many datapoints a series can have.
     fn datapoints(self, period: Duration) -> u64 {
         let length = self.end.abs_diff(self.start);

@@ -45,8 +45,19 @@ impl Hall {
     }
 
     fn push_of(&mut self, owner: Owner, name: usize, class: Class, batch: Option<Batch>) {
+        self.push_heavy(1, owner, name, class, batch);
+    }
+
+    fn push_heavy(
+        &mut self,
+        weight: u32,
+        owner: Owner,
+        name: usize,
+        class: Class,
+        batch: Option<Batch>,
+    ) {
         self.time += 1;
-        let bid = Bid { id: self.names[name], class, batch, owner, rank: self.time };
+        let bid = Bid { id: self.names[name], class, batch, weight, owner, rank: self.time };
         let ticket = Ticket(u32::try_from(self.time).unwrap());
         self.line.push(bid, ticket);
         self.tickets.insert(self.names[name], ticket);
@@ -141,6 +152,32 @@ fn owners_take_turns_within_a_batch() {
 }
 
 #[test]
+fn a_fetch_carries_no_more_than_its_limit_by_weight() {
+    let mut hall = Hall::new(12);
+    let shared = Some(batch(1, 500));
+    for name in 0..6 {
+        hall.push_heavy(200, 1, name, Regular, shared);
+    }
+    // Heavier than any fetch may be: alone, and nobody waits for ever behind it.
+    hall.push_heavy(900, 1, 6, Regular, shared);
+    hall.push_heavy(100, 1, 7, Regular, shared);
+    assert_eq!(hall.drain(), [vec![0, 1], vec![2, 3], vec![4, 5], vec![6], vec![7]]);
+    // Owners take turns, and who did not fit goes first the next time.
+    for name in 0..3 {
+        hall.push_heavy(300, 1, name, Regular, shared);
+        hall.push_heavy(300, 2, 3 + name, Regular, shared);
+    }
+    assert_eq!(hall.drain(), [[0], [3], [1], [4], [2], [5]]);
+    // A first read takes along what still fits.
+    hall.push_heavy(200, 1, 0, Regular, shared);
+    hall.push_heavy(400, 1, 1, First, shared);
+    hall.push_heavy(100, 2, 2, Regular, shared);
+    hall.push_heavy(300, 3, 3, Regular, None);
+    assert_eq!(hall.drain(), [vec![1], vec![0, 2], vec![3]]);
+    assert!(hall.is_bare());
+}
+
+#[test]
 fn a_query_that_is_hurried_or_leaves_is_not_taken_twice() {
     let mut hall = Hall::new(4);
     (0..4).for_each(|name| hall.push(name, Regular, None));
@@ -184,6 +221,10 @@ fn the_least_recently_read_wait_longest_but_not_for_ever() {
     assert_eq!(rank(second(0), Some(Tick(0))), rank(second(0), None));
 }
 
+/// What one fetch may weigh in the model, and one query at most.
+const LIMIT: u32 = 4;
+const HEAVY: u32 = 5;
+
 /// One step of the model: a push, or a take when there is none.
 #[derive(Clone, Debug)]
 struct Step {
@@ -191,6 +232,7 @@ struct Step {
     owner: Owner,
     key: u64,
     rank: u64,
+    weight: u32,
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -201,12 +243,8 @@ fn step() -> impl Strategy<Value = Step> {
         Just(Some(Regular)),
         Just(Some(Failing))
     ];
-    (class, 0..3_u32, 0..3_u64, 0..5_u64).prop_map(|(class, owner, key, rank)| Step {
-        class,
-        owner,
-        key,
-        rank,
-    })
+    let step = (class, 0..3_u32, 0..3_u64, 0..5_u64, 1..=HEAVY);
+    step.prop_map(|(class, owner, key, rank, weight)| Step { class, owner, key, rank, weight })
 }
 
 proptest! {
@@ -219,10 +257,10 @@ proptest! {
         let mut list: Vec<(Id, Ticket, Step)> = Vec::new();
         let (mut firsts, mut others) = (0, 0);
         for (i, step) in steps.into_iter().enumerate() {
-            let shared = (step.key > 0).then_some(Batch { key: step.key, limit: 2 });
+            let shared = (step.key > 0).then_some(Batch { key: step.key, limit: LIMIT as usize });
             if let Some(class) = step.class {
-                let bid =
-                    Bid { id: id[i], class, batch: shared, owner: step.owner, rank: step.rank };
+                let Step { owner, rank, weight, .. } = step;
+                let bid = Bid { id: id[i], class, batch: shared, weight, owner, rank };
                 let ticket = Ticket(u32::try_from(i).unwrap());
                 line.push(bid, ticket);
                 list.push((id[i], ticket, step));
@@ -247,8 +285,8 @@ proptest! {
             let Some((class, taken)) = taken else { continue };
             let of = |id: &Id| list.iter().find(|(other, ..)| other == id).unwrap().2.clone();
             let head = of(&taken[0]);
-            let most = if head.key > 0 { 2 } else { 1 };
-            prop_assert!(taken.len() <= most);
+            let sum: u32 = taken.iter().map(|id| of(id).weight).sum();
+            prop_assert!(taken.len() == 1 || (head.key > 0 && sum <= LIMIT));
             for id in &taken {
                 let step = of(id);
                 prop_assert_eq!(step.key, head.key);
@@ -259,13 +297,14 @@ proptest! {
                 });
                 prop_assert_eq!(lower.count(), 0, "the lowest rank of its owner goes first");
             }
-            // As many of the batch as fit.
+            // As many of the batch as fit, up to the first that does not.
             let company = list.iter().filter(|(_, _, s)| {
                 s.key == head.key && (s.class == Some(class)
                     || class == First && s.class == Some(Regular))
             });
             if head.key > 0 {
-                prop_assert_eq!(taken.len(), company.count().min(2));
+                let mut behind = company.filter(|(id, ..)| !taken.contains(id)).peekable();
+                prop_assert!(behind.peek().is_none() || behind.any(|(_, _, s)| sum + s.weight > LIMIT));
             }
             list.retain(|(id, ..)| !taken.contains(id));
         }

@@ -325,3 +325,22 @@ fn large_groups_are_planned_in_the_time_of_their_text() {
     let (first, last) = (best("a100"), best("a349"));
     assert!(last < first * 3, "{first:?} {last:?}");
 }
+
+#[test]
+fn a_fetch_is_one_call_whatever_the_groups_are() {
+    for (parts, lookback, held) in [(1, 6, 500), (3, 6, 500), (7, 6, 500), (1, 1441, 70)] {
+        let groups: Vec<_> = (0..600)
+            .map(|number| {
+                let part = |at| metric(&format!("a{at}"), &format!("M{number}_{at}"), 60);
+                let mut group = group((0..parts).map(part).collect());
+                group.lookback = Duration::from_mins(lookback);
+                group
+            })
+            .collect();
+        let batch = super::super::dispatch(&groups[0]).batch.unwrap();
+        assert_eq!(batch.limit, held);
+        assert!(groups.iter().all(|group| super::super::dispatch(group).batch == Some(batch)));
+        let fetch: Vec<_> = groups.iter().take(batch.limit / parts).collect();
+        assert_eq!(plan(&fetch, at(NOW)).calls.len(), 1, "{parts} {lookback}");
+    }
+}
