@@ -91,20 +91,21 @@ impl fmt::Debug for Catalog {
 }
 
 /// A cell for every complete query: the one it had, or a new one. Its pace is the shortest
-/// refresh that any of its definitions asks for; its owner is that of the oldest.
+/// refresh that any of its definitions asks for; it is noted as the oldest one's.
 fn cells_for(entries: &[Arc<Entry>], before: &Snapshot) -> HashMap<Arc<Query>, Arc<QueryCell>> {
-    let mut paces: HashMap<&Arc<Query>, (std::time::Duration, bool, Option<&str>)> = HashMap::new();
+    let mut paces: HashMap<&Arc<Query>, (std::time::Duration, bool, &Arc<Entry>, usize)> =
+        HashMap::new();
     for entry in entries {
         if let QueryTemplate::Fixed(query) = &entry.query {
-            let owner = entry.id.namespace.as_deref();
-            let pace = paces.entry(query).or_insert((entry.policy.refresh, false, owner));
+            let pace = paces.entry(query).or_insert((entry.policy.refresh, false, entry, 0));
             pace.0 = pace.0.min(entry.policy.refresh);
             pace.1 |= entry.policy.keep_warm;
+            pace.3 += 1;
         }
     }
     paces
         .into_iter()
-        .map(|(query, (refresh, keep_warm, owner))| {
+        .map(|(query, (refresh, keep_warm, oldest, count))| {
             let cell = match before.cell(query) {
                 Some(cell) => {
                     cell.set_pace(refresh, keep_warm);
@@ -112,7 +113,7 @@ fn cells_for(entries: &[Arc<Entry>], before: &Snapshot) -> HashMap<Arc<Query>, A
                 }
                 None => Arc::new(QueryCell::new(Arc::clone(query), refresh, keep_warm)),
             };
-            cell.set_owner(owner);
+            cell.set_definition(oldest, count - 1);
             (Arc::clone(query), cell)
         })
         .collect()

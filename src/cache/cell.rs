@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
-use arc_swap::{ArcSwap, Guard};
+use arc_swap::{ArcSwap, ArcSwapOption, Guard};
 use jiff::Timestamp;
 use tokio::sync::Notify;
 
 use crate::cache::{EntryState, PHASES, ReadPhases};
-use crate::model::{CLAIM_LAPSE, Claim, FetchError, Query, Sample, Tick};
+use crate::model::{CLAIM_LAPSE, Claim, Entry, FetchError, Query, Sample, Tick};
 
 /// A tick that has not come: of a cell that nobody has read, to which no HPA has referred, or that is
 /// not set apart.
@@ -39,6 +39,9 @@ pub struct QueryCell {
     scheduled: AtomicBool,
     /// A hash of the namespace of its definition; see [`QueryCell::owner`].
     owner: AtomicU32,
+    /// The first definition that asks it, for messages, and how many others do.
+    definition: ArcSwapOption<Entry>,
+    others: AtomicU32,
     /// Where the refresher has it in its schedule; of no meaning to others.
     place: AtomicU32,
     /// Set when the definition went away or the store evicted the cell: the refresher drops it.
@@ -71,6 +74,8 @@ impl QueryCell {
             claimants: AtomicU32::new(0),
             scheduled: AtomicBool::new(false),
             owner: AtomicU32::new(0),
+            definition: ArcSwapOption::empty(),
+            others: AtomicU32::new(0),
             place: AtomicU32::new(0),
             retired: AtomicBool::new(false),
             keep_warm: AtomicBool::new(keep_warm),
@@ -219,6 +224,26 @@ impl QueryCell {
         let hash = namespace.map_or(0, |namespace| hasher.hash_one(namespace).max(1));
         let [a, b, c, d, ..] = hash.to_le_bytes();
         self.owner.store(u32::from_le_bytes([a, b, c, d]), Ordering::Relaxed);
+    }
+
+    /// Notes who asks the query: a definition, whose it then is, and how many further ones.
+    pub fn set_definition(&self, entry: &Arc<Entry>, others: usize) {
+        self.set_owner(entry.id.namespace.as_deref());
+        self.others.store(u32::try_from(others).unwrap_or(u32::MAX), Ordering::Relaxed);
+        self.definition.store(Some(Arc::clone(entry)));
+    }
+
+    /// Who asks the query, for the log: `ExternalMetric shop/orders and 2 others`. Empty where no
+    /// definition was noted.
+    #[must_use]
+    pub fn definition(&self) -> String {
+        let definition = self.definition.load();
+        let Some(entry) = &*definition else { return String::new() };
+        match self.others.load(Ordering::Relaxed) {
+            0 => entry.id.to_string(),
+            1 => format!("{} and 1 other", entry.id),
+            others => format!("{} and {others} others", entry.id),
+        }
     }
 
     /// Notes where the refresher has it in its schedule.

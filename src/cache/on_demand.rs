@@ -8,7 +8,7 @@ use moka::notification::RemovalCause;
 use moka::sync::Cache;
 
 use crate::cache::QueryCell;
-use crate::model::{Policy, Query};
+use crate::model::{Entry, Query};
 
 /// How many on-demand queries are kept. A cell costs about a kilobyte with its sample, so the
 /// store stays near ten megabytes at worst; 10,000 namespaces that each read one cluster-wide
@@ -53,17 +53,18 @@ impl OnDemand {
         Self { cells }
     }
 
-    /// The cell of a query, made when there is none; `owner` is the namespace of its definition.
+    /// The cell of a query, made when there is none; `entry` is the definition that it completes.
     #[must_use]
-    pub fn get(&self, query: &Arc<Query>, policy: &Policy, owner: Option<&str>) -> Arc<QueryCell> {
+    pub fn get(&self, query: &Arc<Query>, entry: &Arc<Entry>) -> Arc<QueryCell> {
+        let refresh = entry.policy.refresh;
         let cell = self.cells.get_with_by_ref(query, || {
-            let cell = QueryCell::new(Arc::clone(query), policy.refresh, false);
-            cell.set_owner(owner);
+            let cell = QueryCell::new(Arc::clone(query), refresh, false);
+            cell.set_definition(entry, 0);
             Arc::new(cell)
         });
         // The definition may have changed its pace since the cell was made.
-        if cell.refresh() != policy.refresh {
-            cell.set_pace(policy.refresh, false);
+        if cell.refresh() != refresh {
+            cell.set_pace(refresh, false);
         }
         cell
     }
@@ -71,17 +72,12 @@ impl OnDemand {
     /// The same for a query that nobody has read yet: none when there is no cell and the store is
     /// mostly full. A cell that is asked for every minute is never unread for too long.
     #[must_use]
-    pub fn announced(
-        &self,
-        query: &Arc<Query>,
-        policy: &Policy,
-        owner: Option<&str>,
-    ) -> Option<Arc<QueryCell>> {
+    pub fn announced(&self, query: &Arc<Query>, entry: &Arc<Entry>) -> Option<Arc<QueryCell>> {
         let (part, whole) = ANNOUNCED_SHARE;
         let capacity = self.cells.policy().max_capacity().unwrap_or(CAPACITY);
         // The count lags behind by what was made within the last moments.
         let room = self.cells.entry_count() < capacity * part / whole;
-        (room || self.cells.contains_key(query)).then(|| self.get(query, policy, owner))
+        (room || self.cells.contains_key(query)).then(|| self.get(query, entry))
     }
 
     /// The cell of a query, if there is one.
@@ -112,7 +108,10 @@ impl fmt::Debug for OnDemand {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{OnNoData, PrometheusQuery, QuerySpec, SourceName};
+    use crate::model::{
+        DefinitionId, DefinitionKind, Labels, MetricName, OnNoData, Origin, Policy,
+        PrometheusQuery, QuerySpec, QueryTemplate, Scope, SourceName,
+    };
 
     fn policy() -> Policy {
         Policy {
@@ -124,6 +123,27 @@ mod tests {
         }
     }
 
+    fn entry(policy: Policy) -> Arc<Entry> {
+        Arc::new(Entry {
+            id: DefinitionId {
+                kind: DefinitionKind::ClusterExternalMetric,
+                namespace: None,
+                name: "jobs".into(),
+            },
+            origin: Origin::File { path: "f.yaml".into(), line: 1 },
+            metric: MetricName::external("jobs").unwrap(),
+            scope: Scope::All,
+            labels: Labels::empty(),
+            query: QueryTemplate::PerNamespace {
+                source: SourceName::new("main"),
+                query: "up".into(),
+                lookback_delta: None,
+            },
+            policy: Arc::new(policy),
+            transform: Arc::default(),
+        })
+    }
+
     fn query(text: &str) -> Arc<Query> {
         let spec = PrometheusQuery { query: text.into(), lookback_delta: None };
         Arc::new(Query { source: SourceName::new("main"), spec: QuerySpec::Prometheus(spec) })
@@ -132,25 +152,26 @@ mod tests {
     #[test]
     fn equal_queries_share_a_cell() {
         let store = OnDemand::new();
-        let first = store.get(&query("up"), &policy(), None);
-        assert!(Arc::ptr_eq(&first, &store.get(&query("up"), &policy(), None)));
-        assert!(!Arc::ptr_eq(&first, &store.get(&query("down"), &policy(), None)));
+        let first = store.get(&query("up"), &entry(policy()));
+        assert!(Arc::ptr_eq(&first, &store.get(&query("up"), &entry(policy()))));
+        assert!(!Arc::ptr_eq(&first, &store.get(&query("down"), &entry(policy()))));
         let faster = Policy { refresh: Duration::from_secs(5), ..policy() };
-        assert_eq!(store.get(&query("up"), &faster, None).refresh(), Duration::from_secs(5));
+        assert_eq!(store.get(&query("up"), &entry(faster)).refresh(), Duration::from_secs(5));
         assert_eq!(first.refresh(), Duration::from_secs(5));
+        assert_eq!(first.definition(), "ClusterExternalMetric jobs");
     }
 
     #[test]
     fn what_only_reads_tell_of_ends_with_them() {
         let warm = Policy { keep_warm: true, ..policy() };
-        assert!(!OnDemand::new().get(&query("up"), &warm, None).keep_warm());
+        assert!(!OnDemand::new().get(&query("up"), &entry(warm)).keep_warm());
     }
 
     #[test]
     fn the_store_is_bounded_and_evicted_cells_are_retired() {
         let store = OnDemand::with_capacity(10);
         let cells: Vec<_> =
-            (0..100).map(|i| store.get(&query(&format!("q{i}")), &policy(), None)).collect();
+            (0..100).map(|i| store.get(&query(&format!("q{i}")), &entry(policy()))).collect();
         store.cells.run_pending_tasks();
         assert!(store.all().len() <= 10);
         assert_eq!(cells.iter().filter(|c| !c.is_retired()).count(), store.all().len());
@@ -161,7 +182,7 @@ mod tests {
         let store = OnDemand::with_capacity(100);
         let announce = |i: u32| {
             store.cells.run_pending_tasks();
-            store.announced(&query(&format!("q{i}")), &policy(), None)
+            store.announced(&query(&format!("q{i}")), &entry(policy()))
         };
         let cells: Vec<_> = (0..200).filter_map(announce).collect();
         assert_eq!(cells.len(), 75);

@@ -124,6 +124,7 @@ fn a_query_keeps_its_value_across_a_change_and_a_dropped_one_is_retired() {
         catalog.snapshot().cell(&query).cloned()
     };
     let (one, two) = (cell(1).unwrap(), cell(2).unwrap());
+    assert_eq!(one.definition(), "ExternalMetric default/a");
     one.complete(Err(FetchError::NoData(Cause::new("x"))), Tick(1), Timestamp::UNIX_EPOCH);
 
     let mut faster = entry("renamed", Scope::All, &[], 1);
@@ -133,6 +134,7 @@ fn a_query_keeps_its_value_across_a_change_and_a_dropped_one_is_retired() {
     assert!(Arc::ptr_eq(&one, &cell(1).unwrap()));
     assert!(one.state().is_tried());
     assert_eq!(one.refresh(), Duration::from_secs(5));
+    assert_eq!(one.definition(), "ClusterExternalMetric renamed");
     assert!(!one.is_retired());
     assert!(two.is_retired());
     assert_eq!(*changes.borrow(), 2);

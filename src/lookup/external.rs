@@ -246,8 +246,7 @@ impl Inner {
                 if let Some(cell) = snapshot.cell(&query) {
                     Arc::clone(cell)
                 } else {
-                    let owner = served.entry.id.namespace.as_deref();
-                    self.on_demand.get(&query, &served.entry.policy, owner)
+                    self.on_demand.get(&query, &served.entry)
                 }
             }
             (None, QueryTemplate::Fixed(_)) => {
@@ -278,15 +277,10 @@ impl Inner {
             (Some(cell), _) => cell.state().clone(),
             (None, template) => match snapshot.cell(&template.resolve(namespace)) {
                 Some(cell) => cell.state().clone(),
-                None => self
-                    .on_demand
-                    .get(
-                        &template.resolve(namespace),
-                        &served.entry.policy,
-                        served.entry.id.namespace.as_deref(),
-                    )
-                    .state()
-                    .clone(),
+                None => {
+                    let query = template.resolve(namespace);
+                    self.on_demand.get(&query, &served.entry).state().clone()
+                }
             },
         };
         match state.last_sample() {

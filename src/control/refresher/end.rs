@@ -76,7 +76,14 @@ impl Engine {
                 let start = apart::retry_at(now.tick, query, refresh, slot.refusals);
                 if before != Standing::Refused {
                     let pause = apart::pause(refresh, slot.refusals);
-                    tracing::info!(source, kind, query = %query.spec, ?pause, "a refused query is set apart");
+                    tracing::info!(
+                        source,
+                        kind,
+                        definition = slot.cell.definition(),
+                        query = query.spec.to_string(),
+                        ?pause,
+                        "a refused query is set apart"
+                    );
                 }
                 slot.cell.set_apart(Some(start));
                 Some(start)
@@ -84,7 +91,14 @@ impl Engine {
             (_, Standing::Failing) => {
                 if before != Standing::Failing {
                     let pace = slot.pace();
-                    tracing::info!(source, kind, query = %query.spec, ?pace, "a query keeps failing and goes behind others");
+                    tracing::info!(
+                        source,
+                        kind,
+                        definition = slot.cell.definition(),
+                        query = query.spec.to_string(),
+                        ?pace,
+                        "a query keeps failing and goes behind others"
+                    );
                 }
                 slot.cell.set_apart(Some(slot.due));
                 None
@@ -106,7 +120,7 @@ impl Engine {
             tracing::warn!(
                 source,
                 upstream,
-                %cause,
+                cause = cause.to_string(),
                 detail = cause.cause().detail(),
                 "an upstream keeps failing and is left alone but for probes"
             );

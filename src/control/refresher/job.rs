@@ -134,7 +134,14 @@ impl Tally {
 pub(super) fn not_asked(cell: &QueryCell, error: FetchError, clock: &dyn Clock) {
     let query = cell.query();
     let (source, kind) = (query.source.as_str(), query.spec.kind());
-    tracing::debug!(source, kind, query = %query.spec, cause = %error, "not asked");
+    tracing::debug!(
+        source,
+        kind,
+        definition = cell.definition(),
+        query = query.spec.to_string(),
+        cause = error.to_string(),
+        "not asked"
+    );
     cell.complete(Err(error), clock.tick(), clock.now());
 }
 
@@ -155,27 +162,37 @@ fn settle(cell: &QueryCell, answer: Result<Sample, FetchError>, clock: &dyn Cloc
             tracing::warn!(
                 source,
                 kind,
-                query = %query.spec,
+                definition = cell.definition(),
+                query = query.spec.to_string(),
                 error = error.kind(),
-                cause = %error,
+                cause = error.to_string(),
                 detail = error.cause().detail(),
                 "{what}"
             );
         }
         (_, Some(error)) => {
-            tracing::debug!(source, kind, query = %query.spec, cause = %error, "still failing");
+            tracing::debug!(
+                source,
+                kind,
+                definition = cell.definition(),
+                query = query.spec.to_string(),
+                cause = error.to_string(),
+                "still failing"
+            );
         }
         (Some(_), None) => {
-            tracing::info!(source, kind, query = %query.spec, "a metric can be read again");
+            let (definition, query) = (cell.definition(), query.spec.to_string());
+            tracing::info!(source, kind, definition, query, "a metric can be read again");
         }
         (None, None) => {}
     }
     // Warnings repeat with every answer, in words that may change each time: the first are news.
     for warning in &warnings {
+        let (definition, query) = (cell.definition(), query.spec.to_string());
         if warned {
-            tracing::debug!(source, kind, query = %query.spec, warning, "the upstream still warns");
+            tracing::debug!(source, kind, definition, query, warning, "the upstream still warns");
         } else {
-            tracing::warn!(source, kind, query = %query.spec, warning, "the upstream warns");
+            tracing::warn!(source, kind, definition, query, warning, "the upstream warns");
         }
     }
 }

@@ -28,9 +28,7 @@ impl Inner {
     fn claim(&self, reference: &MetricReference, claim: Claim) -> Announced {
         let mut announced = Announced::Unknown;
         self.each(reference, |served, snapshot| {
-            let owner = served.entry.id.namespace.as_deref();
-            let made =
-                |query: &Arc<_>| self.on_demand.announced(query, &served.entry.policy, owner);
+            let made = |query: &Arc<_>| self.on_demand.announced(query, &served.entry);
             let Some(cell) = cell(served, snapshot, &reference.namespace, made) else { return };
             // In this order: a refresher that lets the query go at this moment sees the claim when
             // it looks once more.
