@@ -7,8 +7,10 @@
 //! Every field is optional here, so that one that is missing or wrong hides no mistake in others.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
-use serde::Deserialize;
+use serde::de::{MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 
 use crate::definition::scalar::{GoDuration, NoData, Number};
 use crate::model::{Aggregate, QueueCount};
@@ -239,6 +241,7 @@ pub struct MetricSpec {
     /// The metric's name.
     pub name: Option<String>,
     /// The metric's exact dimensions. Default none.
+    #[serde(deserialize_with = "dimensions")]
     pub dimensions: BTreeMap<String, String>,
     /// `Average`, `p99.9`, `TM(10%:90%)` and the like.
     pub statistic: Option<String>,
@@ -249,6 +252,29 @@ pub struct MetricSpec {
     /// The account that has the metric, for an account that monitors others. Default: that of the
     /// credentials.
     pub account_id: Option<String>,
+}
+
+/// Reads dimensions. AWS' own tools write them as a list of names and values.
+fn dimensions<'de, D: Deserializer<'de>>(from: D) -> Result<BTreeMap<String, String>, D::Error> {
+    struct Pairs;
+
+    impl<'de> Visitor<'de> for Pairs {
+        type Value = BTreeMap<String, String>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a mapping of names to values, like { QueueName: jobs }")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+            let mut pairs = BTreeMap::new();
+            while let Some((name, value)) = map.next_entry()? {
+                pairs.insert(name, value);
+            }
+            Ok(pairs)
+        }
+    }
+
+    from.deserialize_map(Pairs)
 }
 
 /// A made-up signal: exactly one of these.

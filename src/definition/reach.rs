@@ -34,7 +34,7 @@ pub(super) fn is_allowed(
         return true;
     }
     let message = format!(
-        "source {} does not allow the region {region}; it allows {}",
+        "source {} does not allow the region {region}; it allows {} (allowedRegions)",
         profile.name,
         profile.allowed_regions.join(", ")
     );

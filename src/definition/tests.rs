@@ -157,6 +157,18 @@ fn a_cluster_wide_query_waits_for_its_namespace() {
 }
 
 #[test]
+fn what_only_reads_tell_of_is_not_kept_warm() {
+    let spec = "prometheus: {query: 'up{ns=\"$namespace\"}'}\nkeepWarm: true";
+    assert_eq!(
+        one(&cluster(spec)).unwrap_err(),
+        [
+            "6:13: spec.keepWarm: keepWarm needs a query without $namespace, or an ExternalMetric: for which namespaces a cluster-wide definition is to be refreshed is known by their reads alone"
+        ]
+    );
+    assert!(entry(&namespaced(spec)).policy.keep_warm);
+}
+
+#[test]
 fn cluster_wide_scopes() {
     let listed = entry(&cluster("namespaces: [b, a]\nsimulated: {constant: 1}")).scope;
     assert_eq!(listed, Scope::Listed(["a".into(), "b".into()].into()));
@@ -382,7 +394,7 @@ const SPEC_MISTAKES: &[(&str, &[&str])] = &[
     (
         "sqs: {queues: [jobs], region: ap-south-1}",
         &[
-            "5:33: spec.sqs.region: source aws does not allow the region ap-south-1; it allows eu-west-1, us-east-1",
+            "5:33: spec.sqs.region: source aws does not allow the region ap-south-1; it allows eu-west-1, us-east-1 (allowedRegions)",
         ],
     ),
     (
@@ -395,7 +407,7 @@ const SPEC_MISTAKES: &[(&str, &[&str])] = &[
     (
         "sqs: {queues: ['arn:aws:sqs:ap-south-1:111122223333:a']}",
         &[
-            "5:18: spec.sqs.queues[0]: source aws does not allow the region ap-south-1; it allows eu-west-1, us-east-1",
+            "5:18: spec.sqs.queues[0]: source aws does not allow the region ap-south-1; it allows eu-west-1, us-east-1 (allowedRegions)",
         ],
     ),
     (

@@ -15,7 +15,7 @@ use crate::definition::question::question;
 use crate::definition::report::Report;
 use crate::model::{
     Aggregate, Decimal, DefinitionId, DefinitionKind, Entry, Labels, MetricName, OnNoData, Origin,
-    Requirement, Scope, Selector, Transform,
+    QueryTemplate, Requirement, Scope, Selector, Transform,
 };
 
 /// The kinds of document that define a metric, by name.
@@ -87,6 +87,12 @@ pub(super) fn translate(
     let policy = freshness::policy(report, context, spec, query.as_ref());
     let transform = transform(report, spec);
     check_no_data(report, spec, &policy.on_no_data);
+    if spec.keep_warm && matches!(query, Some(QueryTemplate::PerNamespace { .. })) {
+        report.add(
+            &Field::of("spec.keepWarm"),
+            "keepWarm needs a query without $namespace, or an ExternalMetric: for which namespaces a cluster-wide definition is to be refreshed is known by their reads alone",
+        );
+    }
     Some(Entry {
         id: id?,
         origin,

@@ -200,6 +200,12 @@ const MISTAKES: &[(&str, &[&str])] = &[
             "spec.cloudwatch.metric.dimensions.c: expected text, found 5; write it as \"5\"",
         ],
     ),
+    (
+        "{ metric: { namespace: A, name: B, statistic: Sum, period: 1m, dimensions: [{ name: a, value: b }] } }",
+        &[
+            "spec.cloudwatch.metric.dimensions: expected a mapping of names to values, like { QueueName: jobs }, found a list",
+        ],
+    ),
     // Statistic, unit, account
     (
         "{ metric: { namespace: A, name: B, statistic: avg, period: 1m, unit: seconds, accountId: '1234' } }",
@@ -299,7 +305,7 @@ const MISTAKES: &[(&str, &[&str])] = &[
     (
         "{ metric: { namespace: A, name: B, statistic: Sum, period: 1m }, region: ap-south-1, roleArn: 'arn:aws:iam::111122223333:role/admin' }",
         &[
-            "spec.cloudwatch.region: source aws does not allow the region ap-south-1; it allows eu-west-1, us-east-1",
+            "spec.cloudwatch.region: source aws does not allow the region ap-south-1; it allows eu-west-1, us-east-1 (allowedRegions)",
             "spec.cloudwatch.roleArn: source aws does not allow the role arn:aws:iam::111122223333:role/admin; it allows arn:aws:iam::*:role/metrics-* (allowedRoles)",
         ],
     ),
