@@ -175,7 +175,7 @@ fn prometheus(
     let key = field.key("url");
     let url = report
         .require(&key, spec.url.as_deref())
-        .and_then(|text| url(report, &key, text))
+        .and_then(|text| url(report, &key, text, A_SERVER))
         .unwrap_or_else(|| Url::parse(STAND_IN).expect("the stand-in is a URL"));
     let mut settings = PrometheusSettings::new(url);
     for (name, spec) in &spec.headers {
@@ -273,7 +273,7 @@ fn sigv4(
     settings.external_id_file = file(report, &key, spec.external_id_file.as_deref(), base);
     let key = field.key("stsEndpointUrl");
     let text = spec.sts_endpoint_url.as_deref();
-    settings.sts_endpoint_url = text.and_then(|text| url(report, &key, text));
+    settings.sts_endpoint_url = text.and_then(|text| url(report, &key, text, A_SERVER));
     settings
 }
 
@@ -281,7 +281,7 @@ fn aws(report: &mut Report<'_>, field: &Field, spec: &document::Aws, base: &Path
     let region = report.require(&field.key("region"), spec.region.as_deref());
     let mut settings = AwsSettings::new(region.unwrap_or_default());
     let mut endpoint = |key: &str, text: &Option<String>| {
-        text.as_deref().and_then(|text| url(report, &field.key(key), text))
+        text.as_deref().and_then(|text| url(report, &field.key(key), text, AN_AWS_ENDPOINT))
     };
     settings.endpoint_url = endpoint("endpointUrl", &spec.endpoint_url);
     settings.sqs_endpoint_url = endpoint("sqsEndpointUrl", &spec.sqs_endpoint_url);
@@ -373,8 +373,12 @@ fn allowed(
     (roles, regions)
 }
 
+/// What URLs look like.
+const A_SERVER: &str = "https://prometheus:9090";
+const AN_AWS_ENDPOINT: &str = "https://vpce-0a1b2c3d.sqs.eu-west-1.vpce.amazonaws.com";
+
 /// Reads a URL. Its text is in no message: a password may be in it.
-fn url(report: &mut Report<'_>, field: &Field, text: &str) -> Option<Url> {
-    let explain = |error| format!("not a URL ({error}); write it like https://prometheus:9090");
+fn url(report: &mut Report<'_>, field: &Field, text: &str, example: &str) -> Option<Url> {
+    let explain = |error| format!("not a URL ({error}); write it like {example}");
     report.check(field, Url::parse(text).map_err(explain))
 }

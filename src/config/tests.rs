@@ -368,7 +368,7 @@ fn every_mistake_is_named_with_its_place() {
             &[
                 "3:55: sources[0].aws.roleArn: \"r\" is not a role's ARN; one looks like arn:aws:iam::111122223333:role/metrics",
                 "3:58: sources[0].aws.sessionName: unknown field; the fields here are region, endpointUrl, sqsEndpointUrl, cloudwatchEndpointUrl, stsEndpointUrl, roleArn, externalIdFile, allowedRoles, allowedRegions, timeout, maxConcurrent, maxRequestsPerSecond, breaker, fips, dualStack, cost",
-                "3:97: sources[0].aws.cloudwatchEndpointUrl: not a URL (relative URL without a base); write it like https://prometheus:9090",
+                "3:97: sources[0].aws.cloudwatchEndpointUrl: not a URL (relative URL without a base); write it like https://vpce-0a1b2c3d.sqs.eu-west-1.vpce.amazonaws.com",
             ],
         ),
         (

@@ -230,7 +230,7 @@ impl State {
         let (entries, problems) = self.set.collect();
         let problems: Vec<Problem> = self.walk_problems.iter().cloned().chain(problems).collect();
         for problem in problems.iter().filter(|problem| !self.reported.contains(problem)) {
-            tracing::warn!(%problem, "a definition is wrong; what worked before stays");
+            tracing::warn!(%problem, "a definition is wrong; if an earlier state of it worked, that stays");
         }
         tracing::info!(
             entries = entries.len(),

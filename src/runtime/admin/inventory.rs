@@ -116,6 +116,8 @@ pub struct SourceCost {
     pub requests_per_minute: f64,
     /// All of it, in US dollars. What `SEARCH` and Metrics Insights find counts as one metric.
     pub dollars_per_month: f64,
+    /// Whether something of that kind is among it, so that it may be more.
+    pub is_open_ended: bool,
 }
 
 /// How an upstream is doing.

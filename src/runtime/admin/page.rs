@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 use crate::control::hpa_watch::WatchState;
 use crate::model::ProbeReport;
 use crate::runtime::admin::view::{Bounded, View};
-use crate::runtime::admin::{MetricRow, MetricState};
+use crate::runtime::admin::{MetricRow, MetricState, SourceCost};
 
 /// The page's whole style; inline, so that nothing is loaded.
 const STYLE: &str = include_str!("style.css");
@@ -337,13 +337,18 @@ fn costs(view: &View) -> Markup {
     html! {
         @for cost in &view.costs {
             p.facts {
-                "source " (cost.source) ": about " (figure(cost.dollars_per_month))
+                "source " (cost.source) ": about " (least(cost)) (figure(cost.dollars_per_month))
                 " USD a month for what is refreshed now ("
-                (figure(cost.metrics_per_minute)) " CloudWatch metrics and "
+                (least(cost)) (figure(cost.metrics_per_minute)) " CloudWatch metrics and "
                 (figure(cost.requests_per_minute)) " SQS requests a minute)"
             }
         }
     }
+}
+
+/// What a search finds is known from its answer alone, and counts as one metric.
+fn least(cost: &SourceCost) -> &'static str {
+    if cost.is_open_ended { ">= " } else { "" }
 }
 
 /// One line for each upstream.

@@ -67,6 +67,7 @@ impl Inventory for Rows {
             metrics_per_minute: 10_000.0,
             requests_per_minute: 0.25,
             dollars_per_month: 4_380.004,
+            is_open_ended: true,
         }]
     }
 
@@ -264,7 +265,7 @@ async fn the_page_shows_every_metric_and_reloads_itself() {
         "source aws, sqs eu-west-1: 1 running, 12 waiting, <strong>3 overdue</strong>, the oldest for 1m 15s; at most 4.69 calls a second; breaker <strong>half-open</strong>",
         "12 reads upstream, 24 metrics requested",
         "1 set apart",
-        "source aws: about 4380 USD a month for what is refreshed now (10000 CloudWatch metrics and 0.25 SQS requests a minute)",
+        "source aws: about &gt;= 4380 USD a month for what is refreshed now (&gt;= 10000 CloudWatch metrics and 0.25 SQS requests a minute)",
         "asked again in 1m 15s",
     ] {
         assert!(page.contains(text), "{text} is missing: {page}");
