@@ -11,6 +11,12 @@ use url::Url;
 use crate::model::{ProtectionSettings, SourceKind};
 use crate::source::{AwsSettings, PrometheusSettings};
 
+/// Host and port of a URL, which is all of it that messages may show.
+pub(super) fn address(url: &Url) -> String {
+    let host = url.host_str().unwrap_or_default();
+    url.port_or_known_default().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
+}
+
 /// How long one answer is waited for, when nothing else is said: a third of the default refresh.
 pub(super) const DEFAULT_TIMEOUT: Duration = Duration::from_secs(5);
 /// A call that takes longer than the HPA's patience with the whole API is of no use.

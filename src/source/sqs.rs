@@ -58,14 +58,14 @@ pub(super) async fn fetch(
         let role = query.role_arn.as_deref();
         let upstream = Upstream { service: Service::Sqs, region, role: query.role_arn.clone() };
         let dry = recorder.is_some_and(|recorder| recorder.permit().is_err());
-        let As { client, identity } = if dry {
+        let As { client, identity, address } = if dry {
             clients.sqs_unready(&queue.region, role).await?
         } else {
             within(deadline, clients.sqs(&queue.region, role)).await?
         };
         // Who has no credentials takes no place among the upstreams.
         let gate = gates.of(&upstream)?;
-        let call = Call { client, gate, deadline, queue, identity, recorder };
+        let call = Call { client, gate, deadline, queue, identity, address, recorder };
         call.depth(queues, &attributes).await
     });
     let depths = try_join_all(reads).await?;
@@ -197,6 +197,7 @@ struct Call<'a> {
     deadline: Instant,
     queue: &'a QueueRef,
     identity: Arc<Identity>,
+    address: Option<Arc<str>>,
     recorder: Option<&'a Arc<Recorder>>,
 }
 
@@ -310,8 +311,8 @@ impl Call<'_> {
                     None => POLICY,
                 };
                 let identity = Some(&self.identity);
-                let (object, secret) = (self.queue, None);
-                Operation { action, object, identity, secret, hint }.failed(&error).into()
+                let (object, secret, endpoint) = (self.queue, None, self.address.as_deref());
+                Operation { action, object, identity, secret, endpoint, hint }.failed(&error).into()
             })
         };
         self.gate.call(self.deadline, &format!("{}: ", self.queue), sent).await

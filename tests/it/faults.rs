@@ -127,7 +127,7 @@ async fn prometheus_faults_are_told_and_end() {
     let server = setup.start().await;
 
     let mut cases: Vec<_> = faults().into_iter().map(|(n, _, text)| (n, "main", text)).collect();
-    cases.push(("refused", "gone", "cannot connect:"));
+    cases.push(("refused", "gone", "cannot connect to 127.0.0.1:"));
     let first = cases.iter().map(|(name, source, text)| {
         let server = &server;
         async move {

@@ -35,6 +35,8 @@ pub(in crate::source) struct As<C> {
     pub client: C,
     /// Its identity.
     pub identity: Arc<Identity>,
+    /// Host and port that it calls, where the operator names them.
+    pub address: Option<Arc<str>>,
 }
 
 impl<C> As<C> {
@@ -102,13 +104,14 @@ impl Clients {
                 let mut builder = aws_sdk_sqs::config::Builder::from(config);
                 let at = self.endpoint(self.settings.sqs_endpoint_url.as_ref());
                 builder.set_region(Some(Region::new(region.to_string())));
+                let address = at.address();
                 builder.set_endpoint_url(at.url);
                 builder.set_use_fips(Some(at.fips));
                 builder.set_use_dual_stack(Some(at.dual_stack));
                 builder.set_credentials_provider(Some(Identities::provider(&identity)));
                 builder.push_interceptor(self.cap(Service::Sqs));
                 let client = aws_sdk_sqs::Client::from_conf(builder.build());
-                As { client, identity: Arc::clone(&identity) }
+                As { client, identity: Arc::clone(&identity), address }
             },
         )
     }
@@ -132,13 +135,14 @@ impl Clients {
                 let mut builder = aws_sdk_cloudwatch::config::Builder::from(config);
                 let at = self.endpoint(self.settings.cloudwatch_endpoint_url.as_ref());
                 builder.set_region(Some(Region::new(region.to_string())));
+                let address = at.address();
                 builder.set_endpoint_url(at.url);
                 builder.set_use_fips(Some(at.fips));
                 builder.set_use_dual_stack(Some(at.dual_stack));
                 builder.set_credentials_provider(Some(Identities::provider(&identity)));
                 builder.push_interceptor(self.cap(Service::CloudWatch));
                 let client = aws_sdk_cloudwatch::Client::from_conf(builder.build());
-                As { client, identity: Arc::clone(&identity) }
+                As { client, identity: Arc::clone(&identity), address }
             },
         )
     }

@@ -30,6 +30,8 @@ pub(in crate::source) struct Operation<'a> {
     pub identity: Option<&'a Arc<Identity>>,
     /// What was sent in secret besides the credentials.
     pub secret: Option<&'a str>,
+    /// Host and port of the endpoint, where the operator names one.
+    pub endpoint: Option<&'a str>,
     /// What a person can do when the action is denied; [`POLICY`] if nothing better is known.
     pub hint: &'a str,
 }
@@ -119,16 +121,19 @@ impl Operation<'_> {
         let detail = detail(error, &secrets);
         let cause = |text: &str| Cause::new(format!("{object}: {text}")).with_detail(&detail);
         let root_cause = || said(&root_cause(error), &secrets);
+        let at = self.endpoint.map(|endpoint| format!(" ({endpoint})")).unwrap_or_default();
         if find::<LengthLimitError>(error).is_some() {
             return FetchError::Malformed(cause("the answer is too large"));
         }
         match error {
-            SdkError::TimeoutError(_) => FetchError::Timeout(cause("no answer in time")),
+            SdkError::TimeoutError(_) => {
+                FetchError::Timeout(cause(&format!("no answer in time{at}")))
+            }
             SdkError::DispatchFailure(failure) if failure.is_timeout() => {
-                FetchError::Timeout(cause("no answer in time"))
+                FetchError::Timeout(cause(&format!("no answer in time{at}")))
             }
             SdkError::DispatchFailure(_) => FetchError::Unavailable(cause(&format!(
-                "the endpoint cannot be reached: {}",
+                "the endpoint cannot be reached{at}: {}",
                 root_cause()
             ))),
             SdkError::ResponseError(response) => {
@@ -236,7 +241,7 @@ pub(in crate::source::aws) fn no_credentials(error: &CredentialsError) -> FetchE
         return error.clone();
     }
     if let Some(error) = find::<SdkError<AssumeRoleWithWebIdentityError, HttpResponse>>(error) {
-        return web_identity_refused(error, None);
+        return web_identity_refused(error, None, None);
     }
     let shown = || start(&said(&chain_text(error), &Secrets::default()));
     let cause = |text: &str| Cause::new(text).with_detail(shown());
@@ -260,11 +265,12 @@ pub(in crate::source::aws) fn no_credentials(error: &CredentialsError) -> FetchE
 pub(in crate::source::aws) fn web_identity_refused(
     error: &SdkError<AssumeRoleWithWebIdentityError, HttpResponse>,
     token: Option<&str>,
+    endpoint: Option<&str>,
 ) -> FetchError {
     let object = &"the role of the web identity (AWS_ROLE_ARN) cannot be assumed";
     let hint = "allow the pod's service account in the role's trust policy";
     let action = "sts:AssumeRoleWithWebIdentity";
-    Operation { action, object, identity: None, secret: token, hint }.failed(error)
+    Operation { action, object, identity: None, secret: token, endpoint, hint }.failed(error)
 }
 
 /// An answer without an error code that we could read: something else than AWS answered, or

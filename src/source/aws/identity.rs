@@ -30,6 +30,7 @@ use crate::model::{Clock, FetchError, SourceName};
 use crate::source::aws::bounded::Bounded;
 use crate::source::aws::failure::no_credentials;
 use crate::source::gate::Gate;
+use crate::source::settings::address;
 use crate::source::watched::WatchedFile;
 use crate::source::{BuildError, Metrics};
 use cached::Provider;
@@ -74,6 +75,14 @@ pub(in crate::source) struct Endpoint {
     pub fips: bool,
     /// Look for a dual-stack endpoint. The SDK refuses this with a URL.
     pub dual_stack: bool,
+}
+
+impl Endpoint {
+    /// Host and port, if it is named.
+    pub(in crate::source) fn address(&self) -> Option<Arc<str>> {
+        let url = Url::parse(self.url.as_deref()?).ok()?;
+        Some(address(&url).into())
+    }
 }
 
 /// What identities need.
@@ -156,6 +165,7 @@ impl Identities {
         let gate = |kind| Gate::new(MAX_ROLES + 2, settings.timeout, metrics.for_calls(name, kind));
         let sts = Sts {
             endpoint: settings.endpoint(settings.sts_endpoint_url.as_ref()),
+            region: settings.region.clone(),
             gate: gate(STS_KIND),
             session_name: session_name(name),
             external_id,

@@ -75,6 +75,8 @@ pub(super) struct Caller<'a> {
     pub gate: Gate,
     /// Who calls, for messages.
     pub identity: Arc<Identity>,
+    /// Host and port that are called, where the operator names them.
+    pub address: Option<Arc<str>>,
     /// When the fetch has to be done.
     pub deadline: Instant,
     /// Counts metrics as the service bills them.
@@ -124,7 +126,8 @@ impl Caller<'_> {
 
     fn operation<'a>(&'a self, object: &'a &str) -> Operation<'a> {
         let identity = Some(&self.identity);
-        Operation { action: ACTION, object, identity, secret: None, hint: POLICY }
+        let endpoint = self.address.as_deref();
+        Operation { action: ACTION, object, identity, secret: None, endpoint, hint: POLICY }
     }
 
     async fn page(

@@ -140,12 +140,12 @@ impl<'a> Round<'a> {
         let ready = tokio::time::timeout_at(self.deadline, client).await.unwrap_or_else(|_| {
             Err(FetchError::Timeout(Cause::new("the AWS client was not ready in time")))
         })?;
-        let As { client, identity } = ready;
+        let As { client, identity, address } = ready;
         // Who has no credentials takes no place among the upstreams.
         let gate = self.access.gates.of(&upstream)?;
         let requested = &self.shared.requested;
         let (deadline, recorder) = (self.deadline, self.recorder);
-        let caller = Caller { client, gate, identity, deadline, requested, recorder };
+        let caller = Caller { client, gate, identity, address, deadline, requested, recorder };
         let outcome = caller.ask(call, self.access.clock).await;
         self.shared.failing.note(call, &outcome);
         if let Some(skew) = outcome.as_ref().ok().and_then(Answer::skew) {

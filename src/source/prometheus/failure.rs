@@ -1,7 +1,7 @@
 //! Failures of the HTTP exchange, and what they mean to the caller.
 //!
 //! A client error prints the URL that it was for, and so the whole query; only the causes below it
-//! are shown here.
+//! are shown here, with host and port.
 
 use std::error::Error;
 use std::io;
@@ -9,6 +9,7 @@ use std::io;
 use crate::model::{Cause, FetchError};
 use crate::source::prometheus::credentials::Headers;
 use crate::source::prometheus::decode::Head;
+use crate::source::settings::address;
 
 /// What decompression says about bytes that are not compressed ones. A connection gives others.
 const UNDECODABLE: [io::ErrorKind; 2] = [io::ErrorKind::InvalidData, io::ErrorKind::InvalidInput];
@@ -24,11 +25,12 @@ pub(super) fn not_sent(error: &prometheus_http_query::Error) -> FetchError {
 /// The same for a request that we sent ourselves.
 pub(super) fn no_answer(error: &reqwest::Error) -> FetchError {
     let causes = causes(error);
+    let at = error.url().map_or_else(|| "the server".to_owned(), address);
     if error.is_timeout() {
-        return FetchError::Timeout(Cause::new("no connection in time"));
+        return FetchError::Timeout(Cause::new(format!("no connection to {at} in time")));
     }
-    let what = if error.is_connect() { "cannot connect" } else { "no answer" };
-    FetchError::Unavailable(Cause::new(format!("{what}: {causes}")))
+    let what = if error.is_connect() { "cannot connect to" } else { "no answer from" };
+    FetchError::Unavailable(Cause::new(format!("{what} {at}: {causes}")))
 }
 
 /// An answer whose body broke off.

@@ -618,7 +618,7 @@ mod tls {
         let mut bench = Bench::on(Prometheus::start_tls(server(&ca.issue("127.0.0.1"), None)));
         bench.fake.scalar("x", "1");
         let untrusted = ask(&*bench.source(), "x", None).await;
-        assert!(untrusted.starts_with("unavailable: cannot connect: "), "{untrusted}");
+        assert!(untrusted.starts_with("unavailable: cannot connect to "), "{untrusted}");
         assert!(untrusted.contains("UnknownIssuer"), "{untrusted}");
         bench.settings.tls.ca_file = Some(bench.file("ca.pem", &ca.1));
         assert_eq!(ask(&*bench.source(), "x", None).await, "{} 1");

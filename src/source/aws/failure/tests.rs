@@ -207,7 +207,7 @@ async fn a_call_without_credentials_says_why_it_was_not_sent() {
     for query in [depth(ROLE), metric("M")] {
         let told = bench.source.explain(&query).await;
         let why = told.outcome.unwrap_err();
-        assert!(why.to_string().contains("cannot be assumed: access denied: "), "{why}");
+        assert!(why.to_string().contains("failed: access denied: "), "{why}");
         assert!(!told.exchanges.is_empty());
         for call in told.exchanges {
             assert_eq!(call.answer, Err(format!("not sent: {why}")));

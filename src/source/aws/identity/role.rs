@@ -25,6 +25,7 @@ const EXTERNAL_ID_CHARS: std::ops::RangeInclusive<usize> = 2..=1224;
 #[derive(Debug)]
 pub(super) struct Sts {
     pub endpoint: Endpoint,
+    pub region: String,
     pub gate: Gate,
     pub session_name: String,
     pub external_id: Option<WatchedFile>,
@@ -86,15 +87,17 @@ impl Sts {
         } else {
             "allow it in that identity's policy, and that identity in the role's trust policy (externalIdFile if that asks for an external id)"
         };
-        let object = format!("role {role} cannot be assumed");
+        let object = format!("AssumeRole of {role} by STS in {} failed", self.region);
+        let address = self.endpoint.address();
         let sent = async {
             // Boxed: the SDK's futures are tens of kilobytes.
             Box::pin(request.send()).await.map_err(|error| {
                 let (action, identity) = ("sts:AssumeRole", Some(parent));
-                Operation { action, object: &object, identity, secret, hint }.failed(&error)
+                let (object, endpoint) = (&object, address.as_deref());
+                Operation { action, object, identity, secret, endpoint, hint }.failed(&error)
             })
         };
-        let about = format!("{object}: STS: ");
+        let about = format!("{object}: ");
         let answer = self.gate.call(self.gate.deadline(), &about, sent).await?;
         taken(answer.credentials).ok_or_else(|| {
             FetchError::Malformed(Cause::new(format!("{about}the answer has no credentials")))

@@ -156,7 +156,7 @@ async fn a_refused_role_names_the_role_the_action_and_what_to_do() {
     let source = bench.source();
     assert_eq!(
         ask(&source, Some(TEAM_ROLE)).await,
-        "denied: role arn:aws:iam::444455556666:role/metrics-reader cannot be assumed: access denied: the source's own identity needs sts:AssumeRole; allow it in that identity's policy, and that identity in the role's trust policy (externalIdFile if that asks for an external id) (AccessDenied)"
+        "denied: AssumeRole of arn:aws:iam::444455556666:role/metrics-reader by STS in eu-west-1 failed: access denied: the source's own identity needs sts:AssumeRole; allow it in that identity's policy, and that identity in the role's trust policy (externalIdFile if that asks for an external id) (AccessDenied)"
     );
     // Others are not affected, and STS is not asked at every read.
     assert_eq!(ask(&source, None).await, "7");
@@ -173,7 +173,7 @@ async fn a_refused_role_names_the_role_the_action_and_what_to_do() {
     let source = bench.source();
     assert_eq!(
         ask(&source, Some(TEAM_ROLE)).await,
-        "denied: role arn:aws:iam::444455556666:role/metrics-reader cannot be assumed: access denied: role arn:aws:iam::111122223333:role/tidepole needs sts:AssumeRole; allow it in that identity's policy, and that identity with this external id in the role's trust policy (AccessDenied)"
+        "denied: AssumeRole of arn:aws:iam::444455556666:role/metrics-reader by STS in eu-west-1 failed: access denied: role arn:aws:iam::111122223333:role/tidepole needs sts:AssumeRole; allow it in that identity's policy, and that identity with this external id in the role's trust policy (AccessDenied)"
     );
 }
 
@@ -280,7 +280,9 @@ async fn credentials_are_used_to_their_end_while_sts_is_away() {
     }
     bench.clock.advance(Duration::from_mins(2));
     let gone = ask(&source, Some(TEAM_ROLE)).await;
-    let about = format!("unavailable: role {TEAM_ROLE} cannot be assumed: the endpoint cannot be");
+    let about = format!(
+        "unavailable: AssumeRole of {TEAM_ROLE} by STS in eu-west-1 failed: the endpoint cannot be"
+    );
     assert!(gone.starts_with(&about), "{gone}");
     bench.sts.fault(None);
     bench.sts.lifetime(7200);
@@ -292,7 +294,7 @@ async fn credentials_are_used_to_their_end_while_sts_is_away() {
 async fn what_sts_answers_decides_the_kind_of_error() {
     let bench = Bench::new();
     let source = bench.source();
-    let about = format!("role {TEAM_ROLE} cannot be assumed: ");
+    let about = format!("AssumeRole of {TEAM_ROLE} by STS in eu-west-1 failed: ");
     for (reply, expected) in [
         (
             Sts::error(400, "Throttling", "Rate exceeded"),

@@ -5,6 +5,7 @@
 //! account name us and the source. Not responsible for: a web identity that a profile names.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use aws_config::SdkConfig;
 use aws_config::environment::EnvironmentVariableCredentialsProvider;
@@ -58,7 +59,8 @@ pub(super) fn chain(
     builder.set_endpoint_url(endpoint.url.clone());
     builder.set_use_fips(Some(endpoint.fips));
     builder.set_use_dual_stack(Some(endpoint.dual_stack));
-    let provider = Provider { web, client: Client::from_conf(builder.build()) };
+    let (client, address) = (Client::from_conf(builder.build()), endpoint.address());
+    let provider = Provider { web, client, address };
     let profile = ProfileFileCredentialsProvider::builder().configure(&like(config)).build();
     let chain = CredentialsProviderChain::first_try(
         "Environment",
@@ -89,6 +91,8 @@ fn like(config: &SdkConfig) -> ProviderConfig {
 struct Provider {
     web: WebIdentity,
     client: Client,
+    /// Of the endpoint, where the operator names one.
+    address: Option<Arc<str>>,
 }
 
 impl Provider {
@@ -103,7 +107,7 @@ impl Provider {
             .role_session_name(&self.web.session_name)
             .web_identity_token(token.trim());
         let answer = request.send().await.map_err(|error| {
-            let error = web_identity_refused(&error, Some(token.trim()));
+            let error = web_identity_refused(&error, Some(token.trim()), self.address.as_deref());
             CredentialsError::provider_error(Unobtainable(error))
         })?;
         taken(answer.credentials)
@@ -122,8 +126,6 @@ impl ProvideCredentials for Provider {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use aws_config::{BehaviorVersion, Region};
 
     use super::*;
