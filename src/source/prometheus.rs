@@ -13,6 +13,7 @@ mod credentials;
 mod decode;
 mod explain;
 mod failure;
+mod kept;
 mod refusal;
 mod settings;
 mod sigv4;
@@ -135,7 +136,7 @@ impl PrometheusSource {
         recorder: Option<&Recorder>,
     ) -> Result<Sample, FetchError> {
         // Before the request: the age of a sample may be over-estimated, never under-estimated.
-        let observed = self.clock.tick();
+        let (observed, asked) = (self.clock.tick(), self.clock.now());
         let client = self.connection.client(&*self.clock);
         let mut headers = self.credentials.headers(&*self.clock);
         let parameters = self.parameters(query);
@@ -174,7 +175,11 @@ impl PrometheusSource {
             }
         });
         answer
-            .and_then(|(status, body)| decode::decode(&status, &body, self.limits.series, observed))
+            .and_then(|(head, body)| {
+                let mut sample = decode::decode(&head, &body, self.limits.series, observed)?;
+                head.times.apply(&mut sample, asked, self.clock.tick().since(observed));
+                Ok(sample)
+            })
             .and_then(|sample| echoless(sample, &headers))
             .map_err(|error| failure::redact(&error, &headers))
     }

