@@ -275,13 +275,12 @@ impl Inner {
         let constant = &served.entry.labels;
         let state = match (&served.cell, &served.entry.query) {
             (Some(cell), _) => cell.state().clone(),
-            (None, template) => match snapshot.cell(&template.resolve(namespace)) {
-                Some(cell) => cell.state().clone(),
-                None => {
-                    let query = template.resolve(namespace);
-                    self.on_demand.get(&query, &served.entry).state().clone()
-                }
-            },
+            (None, template) => {
+                let query = template.resolve(namespace);
+                let known = snapshot.cell(&query).cloned();
+                let cell = known.unwrap_or_else(|| self.on_demand.get(&query, &served.entry));
+                cell.state().clone()
+            }
         };
         match state.last_sample() {
             Some(sample) => {
