@@ -4,10 +4,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use crate::aws_fakes::CloudWatch;
+use crate::aws_fakes::{CloudWatch, Sqs};
 use crate::control_plane::{ControlPlane, run};
 use crate::process::{Process, eventually, free_port};
-use crate::upstream::{ACCESS_KEY, Hanging, Prometheus, Queues, Slow};
+use crate::upstream::{ACCESS_KEY, Front, Hanging, Prometheus, Queues};
 
 /// A running `tidepole serve`.
 #[derive(Debug)]
@@ -42,11 +42,17 @@ pub(crate) struct Sources<'a> {
     /// `hanging`: never answers.
     pub(crate) hanging: &'a Hanging,
     /// `slow`: the same as `main`, a second later.
-    pub(crate) slow: &'a Slow,
+    pub(crate) slow: &'a Front,
+    /// `partly`: the same as `main`, but some queries are never answered.
+    pub(crate) partly: &'a Front,
     /// `aws`, for queues
     pub(crate) queues: &'a Queues,
     /// `aws`, for CloudWatch
     pub(crate) cloudwatch: &'a CloudWatch,
+    /// `faulty`, for queues: a fake that hangs and lies when a test says so
+    pub(crate) faulty_queues: &'a Sqs,
+    /// `faulty`, for CloudWatch: likewise
+    pub(crate) faulty_cloudwatch: &'a CloudWatch,
 }
 
 impl Sources<'_> {
@@ -58,6 +64,9 @@ impl Sources<'_> {
                - {{ name: flaky, prometheus: {{ url: \"{flaky}\", timeout: 2s }} }}\n  \
                - {{ name: hanging, prometheus: {{ url: \"{hanging}\", timeout: 5s }} }}\n  \
                - {{ name: slow, prometheus: {{ url: \"{slow}\", timeout: 5s }} }}\n  \
+               - {{ name: partly, prometheus: {{ url: \"{partly}\", timeout: 5s }} }}\n  \
+               - {{ name: faulty, aws: {{ region: eu-west-1, endpointUrl: \"{faulty_queues}\", \
+                 cloudwatchEndpointUrl: \"{faulty_cloudwatch}\" }} }}\n  \
                - {{ name: aws, aws: {{ region: eu-west-1, endpointUrl: \"{queues}\", \
                  cloudwatchEndpointUrl: \"{cloudwatch}\" }} }}\n  \
                - {{ name: sim, simulated: {{}} }}\n",
@@ -67,6 +76,9 @@ impl Sources<'_> {
             slow = self.slow.url(),
             queues = self.queues.url(),
             cloudwatch = self.cloudwatch.url(),
+            partly = self.partly.url(),
+            faulty_queues = self.faulty_queues.server().url(),
+            faulty_cloudwatch = self.faulty_cloudwatch.url(),
         )
     }
 }

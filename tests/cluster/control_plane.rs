@@ -6,6 +6,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::pki::{Authority, Pair, Usage, signing_key};
@@ -33,8 +34,15 @@ rules:
   - level: None
 ";
 
-/// How often HPAs are computed in most of these tests: a fifteenth of the default.
-const SYNC_PERIOD: Duration = Duration::from_secs(1);
+/// How often HPAs are computed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Pace {
+    /// Every second, a fifteenth of the default, with the default request budget raised to match.
+    Quick,
+    /// As by a controller manager that is told nothing: every 15 s, by five workers, with 20
+    /// requests a second for each of the controller's clients.
+    Default,
+}
 
 /// A running control plane.
 #[derive(Debug)]
@@ -52,7 +60,7 @@ pub(crate) struct ControlPlane {
     clients: Authority,
     folder: PathBuf,
     // Stopped in this order.
-    _controller_manager: Process,
+    controllers: Mutex<Controllers>,
     _api_server: Process,
     _etcd: Process,
 }
@@ -61,11 +69,11 @@ impl ControlPlane {
     /// Starts all three in `folder` with logs in `logs`, and waits until they are ready. HPAs are
     /// computed every second.
     pub(crate) fn start(folder: &Path, logs: &Path) -> Self {
-        Self::start_at_pace(folder, logs, SYNC_PERIOD)
+        Self::start_at_pace(folder, logs, Pace::Quick)
     }
 
     /// The same, with another pace of the HPA controller.
-    pub(crate) fn start_at_pace(folder: &Path, logs: &Path, sync_period: Duration) -> Self {
+    pub(crate) fn start_at_pace(folder: &Path, logs: &Path, pace: Pace) -> Self {
         let binaries = binaries();
         let etcd = start_etcd(&binaries, folder, logs);
 
@@ -136,12 +144,11 @@ impl ControlPlane {
             .arg(flag("--root-ca-file", &clients.file))
             .arg("--use-service-account-credentials")
             .arg(format!("--controllers={CONTROLLERS}"))
-            .arg(format!("--horizontal-pod-autoscaler-sync-period={}s", sync_period.as_secs()))
-            // Raised as the pace is.
-            .args(["--kube-api-qps=200", "--kube-api-burst=400", "--v=2"]);
-        let manager = Process::start("kube-controller-manager", logs, &manager);
+            .arg("--v=2");
+        let manager =
+            Controllers { command: manager, logs: logs.to_owned(), starts: 0, process: None };
 
-        Self {
+        let plane = Self {
             admin,
             masters,
             address,
@@ -150,10 +157,39 @@ impl ControlPlane {
             audit_log,
             clients,
             folder: folder.to_owned(),
-            _controller_manager: manager,
+            controllers: Mutex::new(manager),
             _api_server: api_server,
             _etcd: etcd.0,
+        };
+        plane.controllers(pace);
+        plane
+    }
+
+    /// Starts the controller manager at a pace, in place of the running one if there is one, and
+    /// waits for its HPA controller. Only for who has the world for itself.
+    pub(crate) fn controllers(&self, pace: Pace) {
+        let mut controllers = self.controllers.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(running) = controllers.process.take() {
+            running.stop(Duration::from_secs(20));
         }
+        let mut command = Command::new(controllers.command.get_program());
+        command.args(controllers.command.get_args());
+        match pace {
+            Pace::Default => {}
+            Pace::Quick => {
+                command
+                    .arg("--horizontal-pod-autoscaler-sync-period=1s")
+                    .args(["--kube-api-qps=200", "--kube-api-burst=400"]);
+            }
+        }
+        let mut process = Process::start("kube-controller-manager", &controllers.logs, &command);
+        eventually("the HPA controller starts", Duration::from_mins(1), || {
+            process.assert_running();
+            let starts = process.log().matches("Starting HPA controller").count();
+            if starts > controllers.starts { Ok(()) } else { Err(format!("{starts} starts")) }
+        });
+        controllers.starts += 1;
+        controllers.process = Some(process);
     }
 
     /// A kubeconfig that authenticates with a bearer token.
@@ -194,6 +230,16 @@ impl ControlPlane {
         apply.args(["apply", "--filename"]).arg(file.path());
         run(&mut apply).unwrap_or_else(|error| panic!("{error}\nin\n{document}"));
     }
+}
+
+/// The controller manager: how it is started but for its pace, and the running one.
+#[derive(Debug)]
+struct Controllers {
+    command: Command,
+    logs: PathBuf,
+    /// How often the HPA controller has started, as the log has it.
+    starts: usize,
+    process: Option<Process>,
 }
 
 struct Kubeconfigs<'a> {

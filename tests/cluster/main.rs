@@ -13,6 +13,7 @@ mod crowd;
 mod moto;
 mod pki;
 mod process;
+mod reads;
 mod scenario;
 mod upstream;
 mod workload;

@@ -8,6 +8,8 @@ mod control_plane_alone;
 mod failures;
 mod hpa;
 mod lifecycle;
+mod outages;
 mod registration;
 mod second_opinion;
+mod storm;
 mod warmth;

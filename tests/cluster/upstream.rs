@@ -150,18 +150,42 @@ impl Hanging {
     }
 }
 
-/// A Prometheus server whose every answer takes a second longer.
+/// Stands before a Prometheus server and holds some of its answers back.
 #[derive(Debug)]
-pub(crate) struct Slow {
+pub(crate) struct Front {
     port: u16,
 }
 
-impl Slow {
-    /// How long each request is held back.
+/// What becomes of one request.
+#[derive(Clone, Copy)]
+enum Hold {
+    /// Forwarded, this much later.
+    Back(Duration),
+    /// Never answered.
+    ForEver,
+}
+
+impl Front {
+    /// How long each request to [`Front::slow`] is held back.
     pub(crate) const DELAY: Duration = Duration::from_secs(1);
 
-    /// Stands before `server` for as long as the process lives.
-    pub(crate) fn start(server: &Prometheus) -> Self {
+    /// What a query that [`Front::partly`] never answers has in it.
+    pub(crate) const UNANSWERED: &str = "unanswered";
+
+    /// Every answer takes a second longer.
+    pub(crate) fn slow(server: &Prometheus) -> Self {
+        Self::start(server, |_| Hold::Back(Self::DELAY))
+    }
+
+    /// Some queries are never answered, all others at once.
+    pub(crate) fn partly(server: &Prometheus) -> Self {
+        Self::start(server, |line| {
+            if line.contains(Self::UNANSWERED) { Hold::ForEver } else { Hold::Back(Duration::ZERO) }
+        })
+    }
+
+    /// Stands there for as long as the process lives. `hold` judges by the request's first line.
+    fn start(server: &Prometheus, hold: fn(&str) -> Hold) -> Self {
         let listener =
             TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback has free ports");
         let port = listener.local_addr().expect("a bound socket has an address").port();
@@ -169,19 +193,27 @@ impl Slow {
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 // A side that has gone away is its own problem.
-                std::thread::spawn(move || Self::forward(stream, behind));
+                std::thread::spawn(move || Self::forward(stream, behind, hold));
             }
         });
         Self { port }
     }
 
     /// One request without a body, on a connection of its own.
-    fn forward(mut stream: TcpStream, behind: (Ipv4Addr, u16)) -> std::io::Result<()> {
+    fn forward(
+        mut stream: TcpStream,
+        behind: (Ipv4Addr, u16),
+        hold: fn(&str) -> Hold,
+    ) -> std::io::Result<()> {
         let mut lines = BufReader::new(&stream).lines();
         let line = lines.next().transpose()?.unwrap_or_default();
         while lines.next().transpose()?.is_some_and(|line| !line.is_empty()) {}
         drop(lines);
-        std::thread::sleep(Self::DELAY);
+        match hold(&line) {
+            Hold::Back(delay) => std::thread::sleep(delay),
+            // Until the other side gives it up.
+            Hold::ForEver => return std::io::copy(&mut stream, &mut std::io::sink()).map(drop),
+        }
         let mut server = TcpStream::connect(behind)?;
         write!(server, "{line}\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
         std::io::copy(&mut server, &mut stream)?;
@@ -261,6 +293,12 @@ impl Queues {
     pub(crate) fn create(&self, name: &str) -> String {
         let made = self.runtime.block_on(self.client.create_queue().queue_name(name).send());
         made.expect("a queue can be made").queue_url.expect("a queue has a URL")
+    }
+
+    /// Deletes a queue with what is in it.
+    pub(crate) fn remove(&self, queue: &str) {
+        let deleted = self.runtime.block_on(self.client.delete_queue().queue_url(queue).send());
+        deleted.expect("a queue can be deleted");
     }
 
     /// Puts `count` messages into a queue.

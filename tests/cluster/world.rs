@@ -1,6 +1,5 @@
 //! The one environment that all tests of this binary share, started by whichever test is first.
 
-use std::collections::BTreeMap;
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -13,10 +12,10 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use tokio::runtime::Runtime;
 
 use crate::adapter::{Adapter, Installation, Sources};
-use crate::aws_fakes::{CloudWatch, KeyRing};
+use crate::aws_fakes::{CloudWatch, KeyRing, Sqs};
 use crate::control_plane::{ControlPlane, run};
 use crate::process::eventually;
-use crate::upstream::{ACCESS_KEY, Exposition, Hanging, Prometheus, Queues, Slow};
+use crate::upstream::{ACCESS_KEY, Exposition, Front, Hanging, Prometheus, Queues};
 
 /// A control plane, upstreams and an installed adapter.
 pub(crate) struct World {
@@ -27,6 +26,9 @@ pub(crate) struct World {
     pub(crate) queues: Queues,
     /// Our own fake: there is no other that can do more than plain statistics.
     pub(crate) cloudwatch: CloudWatch,
+    /// Fakes that misbehave when a test says so, as an upstream apart from the others.
+    pub(crate) faulty_queues: Sqs,
+    pub(crate) faulty_cloudwatch: CloudWatch,
     pub(crate) installation: Installation,
     pub(crate) client: kube::Client,
     pub(crate) logs: PathBuf,
@@ -121,16 +123,20 @@ impl World {
         let client = runtime.block_on(client(&plane.admin));
         crate::workload::keep_pods_ready(client.clone());
         let hanging = Hanging::start();
-        let slow = Slow::start(&main);
+        let (slow, partly) = (Front::slow(&main), Front::partly(&main));
         let cloudwatch = CloudWatch::start();
         cloudwatch.check_signatures(&KeyRing::with_user(ACCESS_KEY, ACCESS_KEY));
+        let (faulty_queues, faulty_cloudwatch) = (Sqs::start(), CloudWatch::start());
         let sources = Sources {
             main: &main,
             flaky: &flaky,
             hanging: &hanging,
             slow: &slow,
+            partly: &partly,
             queues: &queues,
             cloudwatch: &cloudwatch,
+            faulty_queues: &faulty_queues,
+            faulty_cloudwatch: &faulty_cloudwatch,
         };
         let installation = Installation::new(&plane, folder, logs, &sources.config());
         let world = Self {
@@ -140,6 +146,8 @@ impl World {
             flaky,
             queues,
             cloudwatch,
+            faulty_queues,
+            faulty_cloudwatch,
             installation,
             client,
             logs: logs.to_owned(),
@@ -263,56 +271,7 @@ impl World {
     }
 }
 
-/// One read of an external metric, as the API server's audit log has it.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct AuditedRead {
-    pub(crate) received: jiff::Timestamp,
-    /// From its arrival at the API server to the end of the answer.
-    pub(crate) took: Duration,
-    pub(crate) code: u64,
-}
-
-impl ControlPlane {
-    /// The HPA controller's reads of the external metrics of a namespace so far, by metric, in the
-    /// order of their arrival.
-    pub(crate) fn hpa_reads(&self, namespace: &str) -> BTreeMap<String, Vec<AuditedRead>> {
-        let text = std::fs::read_to_string(&self.audit_log).unwrap_or_default();
-        let mut reads: BTreeMap<String, Vec<AuditedRead>> = BTreeMap::new();
-        let time = |value: &serde_json::Value| -> jiff::Timestamp {
-            let text = value.as_str().expect("audited times are strings");
-            text.parse().expect("audited times are RFC 3339")
-        };
-        let events = text.lines().filter_map(|line| serde_json::from_str(line).ok());
-        for event in events.filter(|event: &serde_json::Value| {
-            let object = &event["objectRef"];
-            object["apiGroup"] == "external.metrics.k8s.io"
-                && object["namespace"] == namespace
-                && event["stage"] == "ResponseComplete"
-                && event["user"]["username"] == HPA_CONTROLLER
-        }) {
-            let metric = event["objectRef"]["resource"].as_str().expect("a read names its metric");
-            let received = time(&event["requestReceivedTimestamp"]);
-            let took = time(&event["stageTimestamp"]).duration_since(received);
-            reads.entry(metric.to_owned()).or_default().push(AuditedRead {
-                received,
-                took: took.try_into().expect("an answer ends after its request"),
-                code: event["responseStatus"]["code"].as_u64().expect("an answer has a code"),
-            });
-        }
-        for reads in reads.values_mut() {
-            reads.sort_by_key(|read| read.received);
-        }
-        reads
-    }
-}
-
 impl World {
-    /// The HPA controller's reads of the external metrics of a namespace so far, by metric, in the
-    /// order of their arrival.
-    pub(crate) fn hpa_reads(&self, namespace: &str) -> BTreeMap<String, Vec<AuditedRead>> {
-        self.plane.hpa_reads(namespace)
-    }
-
     /// The sum of the adapter's samples of one name whose labels contain all of `labels`.
     pub(crate) fn counted(&self, name: &str, labels: &[&str]) -> f64 {
         self.installation.counted(name, labels)

@@ -30,9 +30,10 @@ use crate::adapter::{Adapter, Installation, sum_of};
 use crate::aws_fakes::{Queue, Sqs};
 use crate::control_plane::{ControlPlane, run};
 use crate::process::eventually;
+use crate::reads::AuditedRead;
 use crate::upstream::{Exposition, Prometheus};
 use crate::workload::SOON;
-use crate::world::{AuditedRead, client, folders};
+use crate::world::{client, folders};
 
 const NAMESPACE: &str = "beat";
 
@@ -132,7 +133,7 @@ impl Cluster {
             std::fs::create_dir_all(folder).expect("target/ is writable");
         }
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-        let plane = ControlPlane::start_at_pace(&folder, &logs, BEAT);
+        let plane = ControlPlane::start_at_pace(&folder, &logs, Pace::Default);
         let prometheus = Prometheus::start("prometheus", &folder, &logs, &Exposition::start());
         let queues = Arc::new(Sqs::start());
         let base = Timestamp::from_second(Timestamp::now().as_second()).expect("a time");

@@ -5,8 +5,9 @@ use std::time::{Duration, Instant};
 
 use crate::crowd::{Crowd, average, scaling_active};
 use crate::process::always;
+use crate::reads::{AuditedRead, cadence};
 use crate::workload::{SOON, Workload};
-use crate::world::{AuditedRead, HPA_CONTROLLER, World, exclusive};
+use crate::world::{HPA_CONTROLLER, World, exclusive};
 
 /// HPAs on metrics of the upstream that hangs.
 const HUNG: usize = 20;
@@ -18,17 +19,6 @@ const CROWD: usize = 300;
 /// The controller's period in these tests is a second. A read is repeated a period after the
 /// HPA is done, which takes a while on a loaded machine.
 const FEW_PERIODS: Duration = Duration::from_secs(4);
-
-/// The longest time between two reads that follow each other since `begin`, and their number.
-fn cadence(reads: &[AuditedRead], begin: jiff::Timestamp) -> (Duration, usize) {
-    let times: Vec<jiff::Timestamp> =
-        reads.iter().map(|read| read.received).filter(|at| *at >= begin).collect();
-    let edges = std::iter::once(begin).chain(times.iter().copied());
-    let next = times.iter().copied().chain(std::iter::once(jiff::Timestamp::now()));
-    let gap = edges.zip(next).map(|(from, to)| to.duration_since(from)).max();
-    let gap = gap.expect("there is at least the time from the beginning to now");
-    (gap.try_into().expect("reads are in order"), times.len())
-}
 
 fn calls(world: &World, source: &str) -> f64 {
     world.counted("tidepole_upstream_calls_total", &[&format!("source=\"{source}\"")])

@@ -25,6 +25,7 @@ struct Table {
     queues: BTreeMap<String, Queue>,
     hits: BTreeMap<(String, String), u64>,
     faults: BTreeMap<String, Reply>,
+    queue_faults: BTreeMap<String, Reply>,
     delay: Duration,
     generation: u64,
     ring: Option<KeyRing>,
@@ -82,6 +83,15 @@ impl Sqs {
         };
     }
 
+    /// Answers every action on one queue with this; `None` ends it.
+    pub fn queue_fault(&self, queue: &str, reply: Option<Reply>) {
+        let mut table = self.lock();
+        match reply {
+            Some(reply) => table.queue_faults.insert(queue.to_owned(), reply),
+            None => table.queue_faults.remove(queue),
+        };
+    }
+
     /// An error in the service's form.
     pub fn error(status: u16, code: &str, message: &str) -> Reply {
         let body = json!({"__type": format!("com.amazonaws.sqs#{code}"), "message": message});
@@ -123,7 +133,7 @@ impl Table {
             .unwrap_or_default()
             .to_owned();
         *self.hits.entry((action.clone(), name.clone())).or_default() += 1;
-        if let Some(fault) = self.faults.get(&action) {
+        if let Some(fault) = self.faults.get(&action).or_else(|| self.queue_faults.get(&name)) {
             return fault.clone();
         }
         let permission = format!("sqs:{action}");
