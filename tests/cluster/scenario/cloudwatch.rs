@@ -1,13 +1,15 @@
 //! An HPA on a load balancer's latency, as `CloudWatch` has it: README's example, on a
-//! high-resolution metric so that nobody waits for minutes.
+//! high-resolution metric so that nobody waits for minutes. And one on a metric that is throttled.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
 
+use crate::aws_fakes::CloudWatch;
 use crate::aws_fakes::cloudwatch::Metric;
 use crate::control_plane::run;
-use crate::process::eventually;
-use crate::workload::{A_WHILE, SOON, Workload};
+use crate::process::{always, eventually};
+use crate::workload::{A_WHILE, Condition, SOON, Workload};
 use crate::world::{World, shared};
 
 /// How the balancer's p99 went: seconds since the epoch, and the value from then on.
@@ -137,4 +139,61 @@ fn hpa_on_latency_of_a_load_balancer() {
     course.continues_at(0.6);
     // Twice the pods, until no more than four get ready.
     web.expect_replicas(8);
+}
+
+/// Replicas stay where they are: at a number that is neither the least nor the most.
+#[test]
+fn a_throttled_metric_holds_its_replicas_for_a_minute() {
+    let world = shared();
+    let web = Workload::new(&world, "throttled", 1);
+    let metric = Metric::new("Tests", "Throttled");
+    world.faulty_cloudwatch.generate(&metric, |_, _| Some(40.0));
+    web.define(&[(
+        "jobs",
+        "metric: throttled_jobs\nsource: faulty\nmaxAge: 30s\ncloudwatch:\n  metric: \
+         { namespace: Tests, name: Throttled, statistic: Maximum, period: 1s }",
+    )]);
+    web.autoscale(&["{ type: External, external: { metric: { name: throttled_jobs }, \
+                     target: { type: AverageValue, averageValue: \"10\" } } }"]);
+    web.expect_replicas(4);
+
+    world.faulty_cloudwatch.fault(Some(CloudWatch::throttled()));
+    world.faulty_cloudwatch.generate(&metric, |_, _| Some(80.0));
+    let (begin, before) = (Instant::now(), world.faulty_cloudwatch.hits());
+    let mut told: Option<(Duration, Condition)> = None;
+    always("throttled keeps 4 replicas", Duration::from_secs(65), || {
+        let scaling = web.scaling().ok_or("no condition")?;
+        if scaling.status == "False" && told.is_none() {
+            told = Some((begin.elapsed(), scaling));
+        } else if scaling.status == "True" && told.is_some() {
+            return Err(format!("a value from nowhere: {scaling:?}"));
+        }
+        let seen = web.replicas();
+        if seen == 4 { Ok(()) } else { Err(seen.to_string()) }
+    });
+    let calls = world.faulty_cloudwatch.hits() - before;
+    let (held, failed) = told.expect("the value gets older than maxAge");
+    println!(
+        "measured: throttled for 65 s with maxAge 30s: 4 replicas all along, the value held for \
+         {:.0} s, then FailedGetExternalMetric; {calls} calls",
+        held.as_secs_f64()
+    );
+    println!("{failed:?}");
+    assert_eq!(failed.reason, "FailedGetExternalMetric");
+    for words in [
+        "throttled_jobs in throttled: ",
+        "AWS asks for fewer calls",
+        "(source faulty)",
+        "last good value 40 at",
+    ] {
+        assert!(failed.message.contains(words), "no {words:?} in: {}", failed.message);
+    }
+    // The age counts from the start of the sample's bucket, which is some seconds old when it comes.
+    assert!(held >= Duration::from_secs(15), "held for {held:?}");
+    // Asked every second when all is well.
+    assert!((2..=25).contains(&calls), "{calls} calls in 65 s of throttling");
+
+    world.faulty_cloudwatch.fault(None);
+    web.expect_replicas(8);
+    assert_eq!(web.expect_scaling("ValidMetricFound").status, "True");
 }

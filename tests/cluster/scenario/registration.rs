@@ -135,7 +135,8 @@ fn kubectl_discovers_the_group() {
 #[test]
 fn aggregated_discovery_is_current_and_not_empty() {
     let world = shared();
-    let ours = eventually("the aggregator has read our discovery", SOON, || {
+    // It looks once a minute; tests before this one stop the adapter.
+    let ours = eventually("the aggregator has read our discovery", Duration::from_secs(75), || {
         let request = http::Request::get("/apis")
             .header(
                 "Accept",

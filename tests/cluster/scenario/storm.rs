@@ -75,20 +75,27 @@ struct Window {
     slowest: Duration,
     /// Reads by metric that were not answered with a value.
     failed: BTreeMap<String, usize>,
-    length: Duration,
+    /// Reads a minute of each metric; 0 of one that was not read twice.
+    paces: Vec<f64>,
 }
 
 impl Window {
     fn new(world: &Exclusive, begin: jiff::Timestamp, end: jiff::Timestamp) -> Self {
-        let length = end.duration_since(begin).try_into().expect("it ends after it begins");
-        let empty = BTreeMap::new();
-        let (gap, slowest) = (Duration::ZERO, Duration::ZERO);
-        let mut window = Self { reads: 0, gap, slowest, failed: empty, length };
+        let mut window = Self {
+            reads: 0,
+            gap: Duration::ZERO,
+            slowest: Duration::ZERO,
+            failed: BTreeMap::new(),
+            paces: Vec::new(),
+        };
         for (metric, reads) in world.hpa_reads("storm") {
             let (gap, count) = cadence_until(&reads, begin, end);
             assert!(gap <= PERIOD_AND_SLACK, "{metric} was not read for {gap:?}");
             (window.reads, window.gap) = (window.reads + count, window.gap.max(gap));
-            for read in reads.iter().filter(|read| (begin..end).contains(&read.received)) {
+            let reads: Vec<AuditedRead> =
+                reads.into_iter().filter(|read| (begin..end).contains(&read.received)).collect();
+            window.paces.push(a_minute(&reads));
+            for read in &reads {
                 assert!(read.took < AT_ONCE, "a read of {metric} waited: {read:?}");
                 window.slowest = window.slowest.max(read.took);
                 if read.code != 200 {
@@ -99,9 +106,10 @@ impl Window {
         window
     }
 
+    /// Reads of all metrics a minute, by the time from each metric's first read to its last: a
+    /// window's edges fall between the reads of one and among those of another.
     fn a_minute(&self) -> f64 {
-        let reads = u32::try_from(self.reads).expect("a few thousand");
-        f64::from(reads) * 60.0 / self.length.as_secs_f64()
+        self.paces.iter().sum()
     }
 
     fn cadence(&self) -> String {
@@ -115,6 +123,13 @@ impl Window {
     fn figures(&self) -> String {
         format!("{:.0} HPA reads a minute, {}", self.a_minute(), self.cadence())
     }
+}
+
+/// Reads a minute of one metric: 0 when there are no two.
+fn a_minute(reads: &[AuditedRead]) -> f64 {
+    let [first, .., last] = reads else { return 0.0 };
+    let intervals = u32::try_from(reads.len() - 1).expect("a few reads");
+    f64::from(intervals) * 60.0 / last.received.duration_since(first.received).as_secs_f64()
 }
 
 /// Lets time pass; its beginning and end.
@@ -232,11 +247,15 @@ fn two_hundred_queues_that_hang_keep_no_hpa_waiting() {
     let (made, of_it) = (calls(&world) - before, asked() - asked_before);
     world.faulty_queues.queue_fault(&queue(0), None);
     println!(
-        "measured: one queue of {QUEUES} hangs: {}; {made} calls, {of_it} of the queue that hangs",
-        one_hangs.figures()
+        "measured: one queue of {QUEUES} hangs: {}, {} reads in this minute; {made} calls, {of_it} \
+         of the queue that hangs",
+        one_hangs.figures(),
+        one_hangs.reads
     );
     let (with, without) = (one_hangs.a_minute(), none_hangs.a_minute());
     assert!((with / without - 1.0).abs() <= 0.05, "{with} reads a minute, {without} without it");
+    // And in that very minute, edges or not.
+    assert!(one_hangs.reads >= 4 * (QUEUES + 1) * 95 / 100, "{} reads", one_hangs.reads);
     // The last value is held for maxAge, then the reads say why.
     assert_eq!(one_hangs.failed.keys().collect::<Vec<_>>(), [&metric(0)]);
     let reads = world.hpa_reads("storm").remove(&metric(0)).expect("it was read");
