@@ -1,5 +1,7 @@
 //! The SDK's configuration that all clients of a source share, and the default chain.
 
+use std::time::Duration;
+
 use aws_config::identity::IdentityCache;
 use aws_config::retry::RetryConfig;
 use aws_config::stalled_stream_protection::StalledStreamProtectionConfig;
@@ -8,6 +10,9 @@ use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_credential_types::provider::SharedCredentialsProvider;
 
 use crate::source::aws::identity::IdentitySettings;
+
+/// How much later than ours the SDK's own timeouts are: more than any timer is late.
+const BEHIND: Duration = Duration::from_secs(1);
 
 /// Loads the configuration: environment and profile are read, nothing is called. `credentials`
 /// replaces the default chain (environment, profile, web identity, container, instance metadata).
@@ -19,12 +24,14 @@ pub(super) async fn load(
     credentials: Option<SharedCredentialsProvider>,
 ) -> SdkConfig {
     // The SDK has no timeouts of its own apart from connecting. The gate's deadline ends a fetch;
-    // these end what the SDK does inside.
+    // these end what the SDK does inside, later, so that one hang has one text: which of two equal
+    // timers is first differs from call to call.
+    let timeout = settings.timeout + BEHIND;
     let timeouts = TimeoutConfig::builder()
-        .connect_timeout(settings.timeout)
-        .read_timeout(settings.timeout)
-        .operation_attempt_timeout(settings.timeout)
-        .operation_timeout(settings.timeout)
+        .connect_timeout(timeout)
+        .read_timeout(timeout)
+        .operation_attempt_timeout(timeout)
+        .operation_timeout(timeout)
         .build();
     let mut loader = aws_config::defaults(BehaviorVersion::latest())
         .region(Region::new(settings.region.clone()))
