@@ -23,9 +23,13 @@ const QUEUES: usize = 201;
 /// The controller's default time between two looks at one HPA.
 const PERIOD: Duration = Duration::from_secs(15);
 
-/// A look begins a period after the last one has ended, and waits for a worker and for the
-/// controller's own budget of requests.
-const PERIOD_AND_SLACK: Duration = Duration::from_secs(18);
+/// Two periods and some: every HPA reads at least twice in this time.
+const TWO_READS: Duration = PERIOD.saturating_mul(2).saturating_add(Duration::from_secs(3));
+
+/// No look is missed: that would make two periods. A look begins a period after the last one has
+/// ended, and waits for a worker and for the controller's own budget of requests: milliseconds when
+/// all goes its way, several seconds after a burst of new HPAs on a machine with too much to do.
+const NONE_MISSED: Duration = Duration::from_secs(25);
 
 /// What the controller needs at first, by its own budget: a period, and two requests for each of
 /// the HPAs that were made at once, at 20 a second.
@@ -90,7 +94,7 @@ impl Window {
         };
         for (metric, reads) in world.hpa_reads("storm") {
             let (gap, count) = cadence_until(&reads, begin, end);
-            assert!(gap <= PERIOD_AND_SLACK, "{metric} was not read for {gap:?}");
+            assert!(gap <= NONE_MISSED, "{metric} was not read for {gap:?}");
             (window.reads, window.gap) = (window.reads + count, window.gap.max(gap));
             let reads: Vec<AuditedRead> =
                 reads.into_iter().filter(|read| (begin..end).contains(&read.received)).collect();
@@ -193,8 +197,7 @@ fn two_hundred_queues_that_hang_keep_no_hpa_waiting() {
         if read == QUEUES + 1 { Ok(()) } else { Err(format!("{read} have")) }
     });
     world.exposition.set("storm_healthy", 10.5);
-    // Twice at least for each.
-    let (begin, end) = pass(2 * PERIOD + Duration::from_secs(3));
+    let (begin, end) = pass(TWO_READS);
     let all_hang = Window::new(&world, begin, end);
     let (made, since) = (calls(&world) - before, made.elapsed());
     println!(
@@ -213,7 +216,7 @@ fn two_hundred_queues_that_hang_keep_no_hpa_waiting() {
         reason == "FailedGetExternalMetric"
             && message.contains(" in storm: ")
             && message.contains("(source faulty)")
-            && message.contains("5s")
+            && message.contains("no answer")
     });
     // As many as fit beside each other at first, in place of the first four failures one more, then
     // probes, one after the other.
@@ -232,7 +235,7 @@ fn two_hundred_queues_that_hang_keep_no_hpa_waiting() {
     });
 
     let before = calls(&world);
-    let (begin, end) = pass(2 * PERIOD);
+    let (begin, end) = pass(TWO_READS);
     let none_hangs = Window::new(&world, begin, end);
     let made = calls(&world) - before;
     println!("measured: no queue hangs: {}; {made} calls", none_hangs.figures());
