@@ -28,7 +28,7 @@ use tokio::runtime::Runtime;
 
 use crate::adapter::{Adapter, Installation, sum_of};
 use crate::aws_fakes::{Queue, Sqs};
-use crate::control_plane::{ControlPlane, run};
+use crate::control_plane::{ControlPlane, Pace, run};
 use crate::process::eventually;
 use crate::reads::AuditedRead;
 use crate::upstream::{Exposition, Prometheus};
