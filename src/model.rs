@@ -20,6 +20,7 @@ pub mod explanation;
 pub mod identity;
 pub mod labels;
 pub mod name;
+pub mod object;
 pub mod pattern;
 pub mod policy;
 pub mod problem;
@@ -30,6 +31,7 @@ pub mod query;
 pub mod region;
 pub mod sample;
 pub mod selector;
+pub mod series;
 pub mod source;
 
 pub use announce::{
@@ -46,19 +48,25 @@ pub use explanation::{Exchange, Explanation};
 pub use identity::Identity;
 pub use labels::Labels;
 pub use name::{MetricName, SourceName};
+pub use object::{
+    GroupResource, ObjectDirectory, ObjectNames, ObjectSet, Objects, Resource, ResourceDirectory,
+};
 pub use pattern::Pattern;
 pub use policy::{Aggregate, OnNoData, Policy, Transform, TransformStep};
 pub use problem::Problem;
 pub use protection::ProtectionSettings;
 pub use provider::{
-    ExternalReading, MetricItem, MetricsProvider, NamespaceDirectory, Probe, ProbeReport, Reading,
+    CustomItem, CustomMetricName, CustomReading, CustomRequest, DescribedObject, ExternalReading,
+    MetricItem, MetricsProvider, NamespaceDirectory, ObjectChoice, Probe, ProbeReport, Reading,
     ServerState,
 };
 pub use quantity::Quantity;
 pub use query::{
-    CloudWatchQuery, MetricDataQuery, MetricQuestion, MetricStat, PrometheusQuery, Query,
-    QuerySpec, QueryTemplate, QueueCount, QueueRef, SimulatedQuery, SqsQuery,
+    AnswerShape, CloudWatchQuery, MetricDataQuery, MetricQuestion, MetricStat, ObjectsQuery,
+    ObjectsText, PrometheusQuery, Query, QuerySpec, QueryTemplate, QueueCount, QueueRef,
+    SimulatedQuery, SqsQuery, WriteText,
 };
 pub use sample::{Sample, Series};
 pub use selector::{Operator, Requirement, Selector};
+pub use series::{SeriesLister, SeriesShape};
 pub use source::{Batch, Beat, Dispatch, Source, SourceDirectory, SourceKind, SourceProfile};

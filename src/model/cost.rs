@@ -99,7 +99,7 @@ impl Toll {
                 let count = query.queues.len() as u64;
                 Some(Self { unit: BillingUnit::Requests, count, most: count })
             }
-            QuerySpec::Prometheus(_) | QuerySpec::Simulated(_) => None,
+            QuerySpec::Prometheus(_) | QuerySpec::Objects(_) | QuerySpec::Simulated(_) => None,
         }
     }
 
@@ -127,7 +127,10 @@ impl Toll {
 pub fn effective_refresh(query: &Query, refresh: Duration) -> Duration {
     match &query.spec {
         QuerySpec::CloudWatch(query) => query.effective_refresh(refresh),
-        QuerySpec::Sqs(_) | QuerySpec::Prometheus(_) | QuerySpec::Simulated(_) => refresh,
+        QuerySpec::Sqs(_)
+        | QuerySpec::Prometheus(_)
+        | QuerySpec::Objects(_)
+        | QuerySpec::Simulated(_) => refresh,
     }
 }
 

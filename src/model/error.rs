@@ -185,6 +185,14 @@ pub enum ApiError {
     /// Authorization could not be decided; the text says why.
     #[error("{0}")]
     AuthorizationUnavailable(String),
+    /// A metric of a rule has no value: Prometheus failed, a template did, objects cannot be listed.
+    /// Told with the original adapter's status.
+    #[error("{0}")]
+    RuleFailed(String),
+    /// What the original adapter answers without a reason: a selector on the metric's labels that
+    /// cannot be read, an answer of a wrong type.
+    #[error("{0}")]
+    Unclassified(String),
     /// A defect of ours. The text is constant; the log has the rest.
     #[error("{0}")]
     Internal(String),

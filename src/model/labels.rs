@@ -4,8 +4,14 @@ use std::fmt;
 use std::sync::Arc;
 
 /// An immutable label set, sorted by key, cheap to clone and to share between threads.
+///
+/// There are two ways to have no labels: a series without any ([`Labels::empty`]), and a number that
+/// is no series and cannot have any ([`Labels::absent`]). On the wire they are `{}` and `null`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Labels(Arc<[(Arc<str>, Arc<str>)]>);
+pub struct Labels(Option<Arc<[Label]>>);
+
+/// Key and value.
+type Label = (Arc<str>, Arc<str>);
 
 impl Labels {
     /// A label set from pairs. Of two pairs with one key the later wins.
@@ -14,43 +20,59 @@ impl Labels {
         K: Into<Arc<str>>,
         V: Into<Arc<str>>,
     {
-        let mut all: Vec<(Arc<str>, Arc<str>)> =
-            pairs.into_iter().map(|(k, v)| (k.into(), v.into())).collect();
+        let mut all: Vec<Label> = pairs.into_iter().map(|(k, v)| (k.into(), v.into())).collect();
         // Stable sort: equal keys keep their order, so that the later one can win below.
         all.sort_by(|a, b| a.0.cmp(&b.0));
         all.reverse();
         all.dedup_by(|a, b| a.0 == b.0);
         all.reverse();
-        Self(all.into())
+        Self(Some(all.into()))
     }
 
-    /// No labels.
+    /// The labels of a series that has none.
     #[must_use]
     pub fn empty() -> Self {
-        Self(Arc::from([]))
+        Self(Some(Arc::default()))
+    }
+
+    /// The labels of what is no series: a scalar of Prometheus.
+    #[must_use]
+    pub fn absent() -> Self {
+        Self(None)
+    }
+
+    /// Whether there is no series that could have labels.
+    #[must_use]
+    pub fn is_absent(&self) -> bool {
+        self.0.is_none()
+    }
+
+    fn all(&self) -> &[Label] {
+        self.0.as_deref().unwrap_or_default()
     }
 
     /// The value of a label.
     #[must_use]
     pub fn get(&self, key: &str) -> Option<&str> {
-        self.0.binary_search_by(|(k, _)| (**k).cmp(key)).ok().map(|i| &*self.0[i].1)
+        let all = self.all();
+        all.binary_search_by(|(k, _)| (**k).cmp(key)).ok().map(|i| &*all[i].1)
     }
 
     /// All labels in key order.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (&str, &str)> {
-        self.0.iter().map(|(k, v)| (&**k, &**v))
+        self.all().iter().map(|(k, v)| (&**k, &**v))
     }
 
     /// Number of labels.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.all().len()
     }
 
     /// Whether there are none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.all().is_empty()
     }
 
     /// These labels with `winners` laid over them: a key in both takes the winner's value.
@@ -64,7 +86,8 @@ impl Labels {
         }
         // Both are sorted already.
         let mut merged = Vec::with_capacity(self.len() + winners.len());
-        let (mut ours, mut theirs) = (self.0.iter().peekable(), winners.0.iter().peekable());
+        let (mut ours, mut theirs) =
+            (self.all().iter().peekable(), winners.all().iter().peekable());
         while let (Some(our), Some(their)) = (ours.peek(), theirs.peek()) {
             let order = our.0.cmp(&their.0);
             if order.is_eq() {
@@ -74,7 +97,7 @@ impl Labels {
             merged.extend(next.cloned());
         }
         merged.extend(ours.chain(theirs).cloned());
-        Self(merged.into())
+        Self(Some(merged.into()))
     }
 
     /// The keys that both sets have with different values.
@@ -112,6 +135,15 @@ mod tests {
         assert_eq!(labels.to_string(), "{a=x,b=2}");
         assert_eq!(labels.get("b"), Some("2"));
         assert_eq!(labels.get("c"), None);
+    }
+
+    #[test]
+    fn a_number_without_a_series_has_no_labels_until_it_is_given_some() {
+        let (absent, empty) = (Labels::absent(), Labels::empty());
+        assert!(absent.is_absent() && absent.is_empty() && !empty.is_absent() && empty.is_empty());
+        assert_eq!((absent.get("a"), absent.len(), absent.iter().len()), (None, 0, 0));
+        assert!(absent.overlaid(&empty).is_absent());
+        assert_eq!(absent.overlaid(&Labels::new([("a", "b")])).to_string(), "{a=b}");
     }
 
     #[test]

@@ -28,8 +28,8 @@ pub enum InvalidMetricName {
     Reserved(String),
 }
 
-/// The name of an external metric, in lower case: client-go lower-cases the resource segment of
-/// its requests, so `MyQueue` in an HPA arrives as `myqueue`.
+/// The name of an external metric, that of a definition in lower case: client-go lower-cases the
+/// resource segment of its requests, so `MyQueue` in an HPA arrives as `myqueue`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct MetricName(Arc<str>);
 
@@ -54,6 +54,13 @@ impl MetricName {
             return Err(InvalidMetricName::Reserved(folded));
         }
         Ok(Self(folded.into()))
+    }
+
+    /// The name of a rule's external metric, as it is: prometheus-adapter lists whatever its rules
+    /// make, also what no HPA could ever ask for.
+    #[must_use]
+    pub fn of_rule(name: &Arc<str>) -> Self {
+        Self(Arc::clone(name))
     }
 
     /// The name.

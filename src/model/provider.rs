@@ -5,7 +5,7 @@ use std::sync::Arc;
 use futures::future::BoxFuture;
 use jiff::Timestamp;
 
-use crate::model::{ApiError, Labels, MetricName, Quantity, Selector};
+use crate::model::{ApiError, GroupResource, Labels, MetricName, Quantity, Selector};
 
 /// One item of an external metric list.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,14 +18,87 @@ pub struct MetricItem {
     pub value: Quantity,
 }
 
-/// The answer to a read of an external metric. Never empty: a read without a matching series is an
-/// error, because an empty list tells the HPA's user nothing.
+/// The answer to a read of an external metric. Of a definition it is never empty: a read without a
+/// matching series is an error, because an empty list tells the HPA's user nothing. Of a rule it is
+/// empty when the upstream's answer was, as the original's is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ExternalReading {
-    /// The metric's name, case-folded.
+    /// The metric's name; that of a definition is case-folded.
     pub metric: MetricName,
     /// Its series.
     pub items: Vec<MetricItem>,
+}
+
+/// Which objects a read of a custom metric is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ObjectChoice<'a> {
+    /// One by name.
+    Named(&'a str),
+    /// `*`: those whose labels match.
+    Matching(&'a Selector),
+}
+
+/// A read of a custom metric.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CustomRequest<'a> {
+    /// `<resource>[.<group>]` as it stands in the path, decoded: `pods`, `deployments.apps`.
+    pub resource: &'a str,
+    /// The namespace of the objects; none for objects outside of namespaces. Namespaces themselves
+    /// (`namespaces/<ns>/metrics/<metric>`) are a read of resource `namespaces` without one.
+    pub namespace: Option<&'a str>,
+    /// Which objects.
+    pub objects: ObjectChoice<'a>,
+    /// The metric's name as it stands in the path, decoded.
+    pub metric: &'a str,
+    /// `metricLabelSelector`.
+    pub metric_selector: &'a Selector,
+}
+
+/// The object that a value is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DescribedObject {
+    /// Its kind: `Pod`.
+    pub kind: Arc<str>,
+    /// Its namespace, if it has one.
+    pub namespace: Option<Arc<str>>,
+    /// Its name.
+    pub name: Arc<str>,
+    /// Group, slash, version: `apps/v1`, and `/v1` for the core group.
+    pub api_version: Arc<str>,
+}
+
+/// One item of a custom metric list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CustomItem {
+    /// What the value is about.
+    pub object: DescribedObject,
+    /// When the value was true.
+    pub timestamp: Timestamp,
+    /// The value.
+    pub value: Quantity,
+}
+
+/// The answer to a read of a custom metric: one item for each object that has a value, in the order
+/// in which Kubernetes lists the objects. May be empty.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CustomReading {
+    /// The metric's name.
+    pub metric: Arc<str>,
+    /// `metricLabelSelector`, told back in every item.
+    pub selector: Selector,
+    /// The items.
+    pub items: Vec<CustomItem>,
+}
+
+/// A custom metric that can be asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct CustomMetricName {
+    /// Of which objects.
+    pub resource: GroupResource,
+    /// The metric.
+    pub metric: Arc<str>,
+    /// Whether it is asked for in a namespace.
+    pub namespaced: bool,
 }
 
 /// An answer that is there already, or one that has to be waited for.
@@ -66,6 +139,12 @@ pub trait MetricsProvider: Send + Sync + 'static {
     /// The names of all external metrics, sorted and unique, for people who look at the legacy
     /// resource list. Must come from memory: the aggregator probes that list for health.
     fn external_names(&self) -> Arc<[MetricName]>;
+
+    /// Reads a custom metric.
+    fn custom(&self, request: &CustomRequest<'_>) -> Reading<CustomReading>;
+
+    /// All custom metrics, sorted and unique, for people. Must come from memory.
+    fn custom_names(&self) -> Arc<[CustomMetricName]>;
 }
 
 /// Labels of namespaces, for definitions that choose namespaces by label.

@@ -8,8 +8,10 @@ use crate::model::{Decimal, SourceName};
 
 pub mod cloudwatch;
 pub mod expression;
+pub mod objects;
 
 pub use cloudwatch::{CloudWatchQuery, MetricDataQuery, MetricQuestion, MetricStat};
+pub use objects::{ObjectsQuery, ObjectsText, WriteText};
 
 /// One question to one source, in canonical form. Two definitions that ask the same question
 /// share one query, one upstream call and one cache entry.
@@ -32,6 +34,8 @@ pub enum QuerySpec {
     CloudWatch(Box<CloudWatchQuery>),
     /// A made-up signal.
     Simulated(SimulatedQuery),
+    /// An instant query about Kubernetes objects.
+    Objects(ObjectsQuery),
 }
 
 impl QuerySpec {
@@ -41,7 +45,7 @@ impl QuerySpec {
     pub fn calls(&self) -> u32 {
         match self {
             Self::Sqs(asked) => u32::try_from(asked.queues.len()).unwrap_or(u32::MAX).max(1),
-            Self::CloudWatch(_) | Self::Prometheus(_) | Self::Simulated(_) => 1,
+            Self::CloudWatch(_) | Self::Prometheus(_) | Self::Simulated(_) | Self::Objects(_) => 1,
         }
     }
 
@@ -54,7 +58,7 @@ impl QuerySpec {
             Self::CloudWatch(asked) => {
                 u32::try_from(asked.queries.len()).unwrap_or(u32::MAX).max(1)
             }
-            Self::Sqs(_) | Self::Prometheus(_) | Self::Simulated(_) => 1,
+            Self::Sqs(_) | Self::Prometheus(_) | Self::Objects(_) | Self::Simulated(_) => 1,
         }
     }
 
@@ -66,6 +70,7 @@ impl QuerySpec {
             Self::Sqs(_) => "sqs",
             Self::CloudWatch(_) => "cloudwatch",
             Self::Simulated(_) => "simulated",
+            Self::Objects(_) => "objects",
         }
     }
 }
@@ -77,6 +82,23 @@ pub struct PrometheusQuery {
     pub query: Arc<str>,
     /// Sent as `lookback_delta`.
     pub lookback_delta: Option<Duration>,
+    /// What is made of the answer.
+    pub shape: AnswerShape,
+}
+
+/// What is made of a Prometheus answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum AnswerShape {
+    /// For definitions: a vector without `__name__`, of at most the source's `maxSeries` series, or
+    /// a scalar as one series without labels.
+    #[default]
+    Items,
+    /// For external metrics of rules: a vector with all its labels, or a scalar as one series
+    /// without labels. Bounded by the size of the answer alone.
+    Whole,
+    /// For metrics of objects: a vector with all its labels and nothing else. Bounded by the size
+    /// of the answer alone.
+    Vector,
 }
 
 /// Which of a queue's message counts are summed.
@@ -202,6 +224,7 @@ impl QueryTemplate {
                 spec: QuerySpec::Prometheus(PrometheusQuery {
                     query: query.replace(NAMESPACE_PLACEHOLDER, &escape_promql(namespace)).into(),
                     lookback_delta: *lookback_delta,
+                    shape: AnswerShape::Items,
                 }),
             }),
         }
@@ -230,6 +253,7 @@ impl fmt::Display for QuerySpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Prometheus(query) => f.write_str(&query.query),
+            Self::Objects(query) => query.fmt(f),
             Self::Sqs(query) => {
                 for (i, count) in query.count.iter().enumerate() {
                     let word = match count {

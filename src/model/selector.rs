@@ -12,9 +12,14 @@ pub use grammar::MAX_SELECTOR_BYTES;
 /// How one requirement compares.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Operator {
-    /// The label is there with one of the values. `=` and `==` are this with one value.
+    /// The label is there with the value: `=` and `==`. Means what [`Operator::In`] with one value
+    /// means; told apart because prometheus-adapter makes another query of it, and another echo.
+    Equals,
+    /// The label has another value, or is absent: `!=`.
+    NotEquals,
+    /// The label is there with one of the values.
     In,
-    /// The label has none of the values, or is absent. `!=` is this with one value.
+    /// The label has none of the values, or is absent.
     NotIn,
     /// The label is there.
     Exists,
@@ -60,8 +65,12 @@ impl Requirement {
     #[must_use]
     pub fn matches_value(&self, value: Option<&str>) -> bool {
         match self.operator {
-            Operator::In => value.is_some_and(|v| self.values.iter().any(|w| w == v)),
-            Operator::NotIn => value.is_none_or(|v| self.values.iter().all(|w| w != v)),
+            Operator::Equals | Operator::In => {
+                value.is_some_and(|v| self.values.iter().any(|w| w == v))
+            }
+            Operator::NotEquals | Operator::NotIn => {
+                value.is_none_or(|v| self.values.iter().all(|w| w != v))
+            }
             Operator::Exists => value.is_some(),
             Operator::DoesNotExist => value.is_none(),
             Operator::GreaterThan | Operator::LessThan => {
@@ -136,9 +145,9 @@ impl fmt::Display for Selector {
             }
             let values = r.values.join(",");
             match r.operator {
-                Operator::In if r.values.len() == 1 => write!(f, "{}={values}", r.key),
+                Operator::Equals => write!(f, "{}={values}", r.key),
+                Operator::NotEquals => write!(f, "{}!={values}", r.key),
                 Operator::In => write!(f, "{} in ({values})", r.key),
-                Operator::NotIn if r.values.len() == 1 => write!(f, "{}!={values}", r.key),
                 Operator::NotIn => write!(f, "{} notin ({values})", r.key),
                 Operator::Exists => f.write_str(&r.key),
                 Operator::DoesNotExist => write!(f, "!{}", r.key),

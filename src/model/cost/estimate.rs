@@ -210,7 +210,11 @@ mod tests {
 
     #[test]
     fn what_is_asked_is_counted_once_and_priced() {
-        let up = PrometheusQuery { query: "up".into(), lookback_delta: None };
+        let up = PrometheusQuery {
+            query: "up".into(),
+            lookback_delta: None,
+            shape: crate::model::AnswerShape::Items,
+        };
         let entries = [
             entry("jobs", "aws", 15, queues(&["a", "b"])),
             entry("again", "aws", 10, queues(&["a", "b"])),

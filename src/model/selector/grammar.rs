@@ -166,8 +166,8 @@ impl<'a> Parser<'a> {
             return Ok(build(Operator::Exists, Vec::new()));
         }
         let (operator, values) = match self.next() {
-            Token::Equal | Token::DoubleEqual => (Operator::In, vec![self.exact_value()?]),
-            Token::NotEqual => (Operator::NotIn, vec![self.exact_value()?]),
+            Token::Equal | Token::DoubleEqual => (Operator::Equals, vec![self.exact_value()?]),
+            Token::NotEqual => (Operator::NotEquals, vec![self.exact_value()?]),
             Token::Greater => (Operator::GreaterThan, vec![self.exact_value()?]),
             Token::Less => (Operator::LessThan, vec![self.exact_value()?]),
             Token::Word("in") => (Operator::In, self.value_list()?),
@@ -324,13 +324,13 @@ mod tests {
             ("a!=b", "<a!=b>"),
             ("a=", "<a=>"),
             ("a==,b!=", "<a=,b!=>"),
-            ("a in (x)", "<a=x>"),
+            ("a in (x)", "<a in (x)>"),
             ("a in (y, x,y)", "<a in (x,y)>"),
             ("a in (,x)", "<a in (,x)>"),
             ("a in (x,,)", "<a in (,x)>"),
-            ("a in ()", "<a=>"),
+            ("a in ()", "<a in ()>"),
             ("a notin (x,y)", "<a notin (x,y)>"),
-            ("a notin ()", "<a!=>"),
+            ("a notin ()", "<a notin ()>"),
             ("a", "<a>"),
             ("!a", "<!a>"),
             (" ! a , b ", "<!a,b>"),
