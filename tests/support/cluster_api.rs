@@ -1,8 +1,9 @@
-//! A fake Kubernetes API server: the trust `ConfigMap` and the HPAs (list and watch), token reviews
-//! and access reviews, over plain HTTP. It counts, it remembers what it was asked, and it answers as
-//! told.
+//! A fake Kubernetes API server: the trust `ConfigMap` and the HPAs (list and watch), API discovery
+//! and the metadata of any objects, token reviews and access reviews, over plain HTTP. It counts, it
+//! remembers what it was asked, and it answers as told.
 
 mod hpas;
+mod objects;
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -29,6 +30,8 @@ use tokio_util::sync::CancellationToken;
 
 use hpas::Hpas;
 pub(crate) use hpas::external;
+use objects::Objects;
+pub(crate) use objects::{PODS, Served};
 
 type Body = BoxBody<Bytes, Infallible>;
 type Allow = dyn Fn(&Value) -> bool + Send + Sync;
@@ -46,6 +49,7 @@ struct State {
     trust: watch::Sender<(u64, BTreeMap<String, String>)>,
     told: Mutex<Told>,
     hpas: Hpas,
+    objects: Objects,
 }
 
 struct Told {
@@ -92,6 +96,7 @@ impl ClusterApi {
             trust: watch::Sender::new((1, trust)),
             told: Mutex::new(told),
             hpas: Hpas::default(),
+            objects: Objects::default(),
         });
         let stop = CancellationToken::new();
         let thread = std::thread::spawn({
@@ -167,6 +172,11 @@ impl ClusterApi {
         &self.state.hpas
     }
 
+    /// The resources and their objects.
+    pub(crate) fn objects(&self) -> &Objects {
+        &self.state.objects
+    }
+
     fn told(&self) -> MutexGuard<'_, Told> {
         self.state.told()
     }
@@ -203,6 +213,8 @@ impl State {
 
     async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
         let path = request.uri().path().to_owned();
+        let accept = request.headers().get(http::header::ACCEPT);
+        let accept = accept.and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
         let query = request.uri().query().unwrap_or_default().to_owned();
         let parameter = |name: &str| {
             url::form_urlencoded::parse(query.as_bytes())
@@ -227,7 +239,13 @@ impl State {
             }
             "/apis/authorization.k8s.io/v1/subjectaccessreviews" => self.review_access(body),
             "/apis/authentication.k8s.io/v1/tokenreviews" => self.review_token(body),
-            _ => refusal(StatusCode::NOT_FOUND, "NotFound", "not here"),
+            path => {
+                let found = self.objects.answer(path, &accept, parameter);
+                found.unwrap_or_else(|| {
+                    let message = "the server could not find the requested resource";
+                    refusal(StatusCode::NOT_FOUND, "NotFound", message)
+                })
+            }
         }
     }
 
