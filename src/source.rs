@@ -58,7 +58,7 @@ pub use metrics::Metrics;
 pub use prometheus::PrometheusSettings;
 pub use settings::{BreakerSettings, Settings, SettingsProblem};
 
-use crate::model::{self, Clock, FetchError, Query, Source, SourceKind, SourceName};
+use crate::model::{self, Clock, FetchError, Query, SeriesLister, Source, SourceKind, SourceName};
 
 /// Why a source could not be built. All of these need a person.
 #[derive(Debug, thiserror::Error)]
@@ -105,6 +105,14 @@ pub enum BuildError {
     },
 }
 
+/// A source, built.
+pub struct Built {
+    /// Who answers queries.
+    pub source: Arc<dyn Source>,
+    /// Who lists series, where the kind has series.
+    pub series: Option<Arc<dyn SeriesLister>>,
+}
+
 /// Builds one source. Reads the files that the settings name; makes no connection.
 ///
 /// # Errors
@@ -114,19 +122,22 @@ pub fn build(
     settings: &Settings,
     clock: Arc<dyn Clock>,
     metrics: &Metrics,
-) -> Result<Arc<dyn Source>, BuildError> {
+) -> Result<Built, BuildError> {
     if let Some(problem) = settings.problems().into_iter().next() {
         return Err(BuildError::Settings { name: name.clone(), problem });
     }
-    Ok(match settings {
+    let source: Arc<dyn Source> = match settings {
         Settings::Prometheus(settings) => {
-            Arc::new(prometheus::PrometheusSource::build(name, settings, clock, metrics)?)
+            let source = prometheus::PrometheusSource::build(name, settings, clock, metrics)?;
+            let source = Arc::new(source);
+            return Ok(Built { series: Some(Arc::clone(&source) as _), source });
         }
         Settings::Aws(settings) => {
             Arc::new(aws::AwsSource::build(name, settings, clock, metrics, None)?)
         }
         Settings::Simulated => Arc::new(simulated::SimulatedSource::new(clock)),
-    })
+    };
+    Ok(Built { source, series: None })
 }
 
 /// The answer to a query that belongs to another kind of source. Definitions are checked against

@@ -103,7 +103,7 @@ impl AwsSource {
                 Some(sqs::fetch(clients, &self.queues, gates, &*self.clock, spec, None).await)
             }
             QuerySpec::CloudWatch(_) => None,
-            QuerySpec::Prometheus(_) | QuerySpec::Simulated(_) => {
+            QuerySpec::Prometheus(_) | QuerySpec::Objects(_) | QuerySpec::Simulated(_) => {
                 Some(Err(wrong_kind(query, SourceKind::Aws)))
             }
         }
@@ -124,7 +124,10 @@ impl AwsSource {
 fn metric_data(query: &Query) -> Option<&CloudWatchQuery> {
     match &query.spec {
         QuerySpec::CloudWatch(spec) => Some(spec),
-        QuerySpec::Sqs(_) | QuerySpec::Prometheus(_) | QuerySpec::Simulated(_) => None,
+        QuerySpec::Sqs(_)
+        | QuerySpec::Prometheus(_)
+        | QuerySpec::Objects(_)
+        | QuerySpec::Simulated(_) => None,
     }
 }
 
@@ -146,7 +149,7 @@ impl Source for AwsSource {
         let upstream = match &query.spec {
             QuerySpec::CloudWatch(spec) => return cloudwatch::dispatch(spec),
             QuerySpec::Sqs(spec) => sqs::upstream(spec),
-            QuerySpec::Prometheus(_) | QuerySpec::Simulated(_) => "".into(),
+            QuerySpec::Prometheus(_) | QuerySpec::Objects(_) | QuerySpec::Simulated(_) => "".into(),
         };
         Dispatch { upstream, batch: None, beat: None }
     }
@@ -155,7 +158,9 @@ impl Source for AwsSource {
         let default = match &query.spec {
             QuerySpec::CloudWatch(_) => CLOUDWATCH_RATE,
             QuerySpec::Sqs(_) => SQS_RATE,
-            QuerySpec::Prometheus(_) | QuerySpec::Simulated(_) => return None,
+            QuerySpec::Prometheus(_) | QuerySpec::Objects(_) | QuerySpec::Simulated(_) => {
+                return None;
+            }
         };
         let rate = self.rate.unwrap_or(default);
         Some(self.breaker.protection(rate, self.gates.timeout()))
@@ -176,7 +181,7 @@ impl Source for AwsSource {
                     sqs::explain(clients, &self.queues, gates, &*self.clock, spec).await
                 }
                 QuerySpec::CloudWatch(spec) => self.cloudwatch.explain(self.access(), spec).await,
-                QuerySpec::Prometheus(_) | QuerySpec::Simulated(_) => {
+                QuerySpec::Prometheus(_) | QuerySpec::Objects(_) | QuerySpec::Simulated(_) => {
                     let outcome = Err(wrong_kind(query, SourceKind::Aws));
                     Explanation { exchanges: Vec::new(), choice: Vec::new(), outcome }
                 }
@@ -193,7 +198,7 @@ impl Source for AwsSource {
                     Some(sqs::preview(clients, gates, &*self.clock, spec).await)
                 }
                 QuerySpec::CloudWatch(spec) => Some(CloudWatch::preview(self.access(), spec)),
-                QuerySpec::Prometheus(_) | QuerySpec::Simulated(_) => None,
+                QuerySpec::Prometheus(_) | QuerySpec::Objects(_) | QuerySpec::Simulated(_) => None,
             }
         }
         .boxed()

@@ -80,7 +80,7 @@ fn prometheus(timeout: Duration, max_concurrent: usize) -> Fixture {
     let settings = Settings::Prometheus(Box::new(settings));
     let metrics = Metrics::register(&telemetry);
     let clock = Arc::new(SystemClock::new());
-    let source = build(&SourceName::new("main"), &settings, clock, &metrics).unwrap();
+    let source = build(&SourceName::new("main"), &settings, clock, &metrics).unwrap().source;
     let fake = Fake::Prometheus(fake);
     Fixture { kind: "prometheus", source, telemetry, fake, _files: files }
 }
@@ -122,6 +122,7 @@ fn query(kind: &str, i: u64) -> Arc<Query> {
         "prometheus" => QuerySpec::Prometheus(PrometheusQuery {
             query: format!("q{i}").into(),
             lookback_delta: None,
+            shape: crate::model::AnswerShape::Items,
         }),
         "sqs" => QuerySpec::Sqs(SqsQuery {
             queues: vec![QueueRef {
@@ -173,7 +174,8 @@ async fn every_query_gets_its_answer_in_order() {
         Arc::new(SystemClock::new()),
         &Metrics::register(&Telemetry::new()),
     )
-    .unwrap();
+    .unwrap()
+    .source;
     let fixtures = fixtures(LONG, 16);
     let all = fixtures.iter().map(|f| (f.kind, &f.source)).chain([("simulated", &simulated)]);
     for (kind, source) in all {

@@ -15,6 +15,7 @@ mod explain;
 mod failure;
 mod kept;
 mod refusal;
+mod series;
 mod settings;
 mod sigv4;
 
@@ -62,6 +63,8 @@ pub struct PrometheusSource {
     method: Method,
     limits: decode::Limits,
     gate: Gate,
+    /// For lists of series, which take longer and are less urgent than queries.
+    listings: Gate,
     protection: ProtectionSettings,
     clock: Arc<dyn Clock>,
 }
@@ -115,6 +118,11 @@ impl PrometheusSource {
                 settings.timeout,
                 metrics.for_calls(name, KIND),
             ),
+            listings: Gate::new(
+                series::CONCURRENT,
+                settings.timeout.max(series::TIMEOUT),
+                metrics.for_calls(name, KIND),
+            ),
             protection: settings
                 .breaker
                 .protection(settings.max_requests_per_second, settings.timeout),
@@ -149,7 +157,9 @@ impl PrometheusSource {
             None => self.send(&client, query, &parameters, &headers).await,
             Some(signer) => {
                 let (base, method) = (client.base_url(), self.method);
-                match signer.query(base, method, &parameters, headers.iter()).await {
+                let prepared =
+                    signer.request(base, "query", method, &parameters, headers.iter()).await;
+                match prepared {
                     Ok(prepared) => {
                         headers = headers.with_secrets(&prepared.secrets);
                         signed_as = Some((signer, prepared.identity));
@@ -176,7 +186,8 @@ impl PrometheusSource {
         });
         answer
             .and_then(|(head, body)| {
-                let mut sample = decode::decode(&head, &body, self.limits.series, observed)?;
+                let mut sample =
+                    decode::decode(&head, &body, query.shape, self.limits.series, observed)?;
                 head.times.apply(&mut sample, asked, self.clock.tick().since(observed));
                 Ok(sample)
             })

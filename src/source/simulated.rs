@@ -277,6 +277,7 @@ mod tests {
         let foreign = query(QuerySpec::Prometheus(crate::model::PrometheusQuery {
             query: "up".into(),
             lookback_delta: None,
+            shape: crate::model::AnswerShape::Items,
         }));
         let queries = [replay, foreign];
         let first = source.fetch(&queries).await;

@@ -14,7 +14,7 @@ use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 use crate::model::decimal::InvalidDecimal;
-use crate::model::{Cause, Decimal, FetchError, Labels, Sample, Series, Tick};
+use crate::model::{AnswerShape, Cause, Decimal, FetchError, Labels, Sample, Series, Tick};
 use crate::source::prometheus::kept::Times;
 use crate::source::prometheus::refusal::{
     api_error, by_status, invalid, malformed, no_data, not_json,
@@ -27,7 +27,7 @@ const MAX_WARNINGS: usize = 8;
 const MAX_WARNING_CHARS: usize = 300;
 
 /// The label that holds a series' metric name.
-const NAME_LABEL: &str = "__name__";
+pub(super) const NAME_LABEL: &str = "__name__";
 
 /// How much of an answer is taken.
 #[derive(Clone, Copy, Debug)]
@@ -88,15 +88,22 @@ struct Envelope<'a> {
     status: Cow<'a, str>,
     #[serde(borrow)]
     data: Option<Data<'a>>,
-    #[serde(rename = "errorType", borrow)]
-    error_type: Option<Cow<'a, str>>,
-    #[serde(borrow)]
-    error: Option<Cow<'a, str>>,
     warnings: Option<Vec<String>>,
     infos: Option<Vec<String>>,
     /// `VictoriaMetrics`' cluster says so when a storage node did not answer.
     #[serde(rename = "isPartial", default)]
     is_partial: Option<bool>,
+}
+
+/// An answer that is an error.
+#[derive(Deserialize)]
+struct Refusal<'a> {
+    #[serde(borrow)]
+    status: Cow<'a, str>,
+    #[serde(rename = "errorType", borrow)]
+    error_type: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    error: Option<Cow<'a, str>>,
 }
 
 #[derive(Deserialize)]
@@ -121,7 +128,7 @@ struct Element<'a> {
     histogram: Option<serde::de::IgnoredAny>,
 }
 
-/// Labels without the metric name.
+/// Labels, the metric name among them.
 struct Metric<'a>(Vec<(Cow<'a, str>, Cow<'a, str>)>);
 
 impl<'de: 'a, 'a> Deserialize<'de> for Metric<'a> {
@@ -137,9 +144,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Metric<'a> {
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
                 let mut pairs = Vec::new();
                 while let Some((Text(key), Text(value))) = map.next_entry()? {
-                    if key != NAME_LABEL {
-                        pairs.push((key, value));
-                    }
+                    pairs.push((key, value));
                 }
                 Ok(Metric(pairs))
             }
@@ -152,10 +157,34 @@ impl<'de: 'a, 'a> Deserialize<'de> for Metric<'a> {
 #[derive(Deserialize)]
 struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
 
+/// The address of an endpoint of the API under `base`.
+pub(super) fn api(base: &reqwest::Url, endpoint: &str) -> reqwest::Url {
+    let mut url = base.clone();
+    url.set_path(&format!("{}/api/v1/{endpoint}", base.path().trim_end_matches('/')));
+    url
+}
+
+/// What an answer means that is not what was asked for, by its head and its beginning.
+pub(super) fn refusal(head: &Head, body: &[u8]) -> FetchError {
+    if let Some(error) = by_status(head, body) {
+        return error;
+    }
+    match serde_json::from_slice::<Refusal<'_>>(body) {
+        Ok(said) if said.status != "success" || !(200..300).contains(&head.status) => {
+            let kind = said.error_type.as_deref().unwrap_or("unknown");
+            let message = said.error.as_deref().unwrap_or("no message");
+            api_error(head, kind, message, body)
+        }
+        Ok(_) => malformed(head, "it is not of the form that was asked for", body),
+        Err(_) => not_json(head, body),
+    }
+}
+
 /// Decodes an answer. `observed` is when the request started.
 pub(super) fn decode(
     head: &Head,
     body: &[u8],
+    shape: AnswerShape,
     max_series: MaxSeries,
     observed: Tick,
 ) -> Result<Sample, FetchError> {
@@ -166,9 +195,7 @@ pub(super) fn decode(
         return Err(not_json(head, body));
     };
     if envelope.status != "success" || !(200..300).contains(&head.status) {
-        let kind = envelope.error_type.as_deref().unwrap_or("unknown");
-        let message = envelope.error.as_deref().unwrap_or("no message");
-        return Err(api_error(head, kind, message, body));
+        return Err(refusal(head, body));
     }
     if envelope.is_partial == Some(true) {
         let cause =
@@ -180,8 +207,11 @@ pub(super) fn decode(
     };
     let mut warnings = warnings(&envelope);
     let (timestamp, series) = match &*data.result_type {
-        "vector" => vector(data.result, max_series, &mut warnings)
+        "vector" => vector(data.result, shape, max_series, &mut warnings)
             .map_err(|e| e.into_fetch_error(head, body))?,
+        "scalar" if shape == AnswerShape::Vector => {
+            return Err(invalid("the query gives a scalar, and no values of objects"));
+        }
         "scalar" => scalar(data.result).map_err(|e| e.into_fetch_error(head, body))?,
         "matrix" => {
             return Err(invalid(
@@ -215,11 +245,14 @@ impl NoSample {
 
 fn vector(
     result: &RawValue,
+    shape: AnswerShape,
     max_series: MaxSeries,
     warnings: &mut Vec<String>,
 ) -> Result<(Timestamp, Vec<Series>), NoSample> {
     let mut json = serde_json::Deserializer::from_str(result.get());
-    let elements = Capped { max: max_series.most }
+    // The answers for rules and objects are bounded by their size alone.
+    let items = shape == AnswerShape::Items;
+    let elements = Capped { max: if items { max_series.most } else { usize::MAX } }
         .read(&mut json)
         .map_err(|e| NoSample::Malformed(e.to_string()))?;
     let Some(elements) = elements else {
@@ -230,7 +263,10 @@ fn vector(
     };
     let total = elements.len();
     let (mut timestamp, mut series) = (None, Vec::with_capacity(total));
-    for element in elements {
+    for mut element in elements {
+        if items {
+            element.metric.0.retain(|(key, _)| key != NAME_LABEL);
+        }
         let Some(Point(time, value)) = element.value else {
             return Err(match element.histogram {
                 Some(_) => NoSample::Error(invalid(
@@ -264,7 +300,7 @@ fn scalar(result: &RawValue) -> Result<(Timestamp, Vec<Series>), NoSample> {
         serde_json::from_str(result.get()).map_err(|e| NoSample::Malformed(e.to_string()))?;
     let timestamp = time_of(time)?;
     if let Some(value) = number(&value)? {
-        return Ok((timestamp, vec![Series { labels: Labels::empty(), value }]));
+        return Ok((timestamp, vec![Series { labels: Labels::absent(), value }]));
     }
     let hint = if value.eq_ignore_ascii_case("nan") {
         " (scalar() of an empty vector is NaN)"

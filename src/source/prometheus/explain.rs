@@ -140,12 +140,16 @@ mod tests {
         let settings = Settings::Prometheus(Box::new(settings));
         let clock = Arc::new(SystemClock::new());
         let source = build(&SourceName::new("main"), &settings, clock, &metrics).unwrap();
-        Bench { fake, source, _folder: folder }
+        Bench { fake, source: source.source, _folder: folder }
     }
 
     fn query(text: &str, lookback: Option<u64>) -> Arc<Query> {
         let lookback_delta = lookback.map(Duration::from_secs);
-        let spec = QuerySpec::Prometheus(PrometheusQuery { query: text.into(), lookback_delta });
+        let spec = QuerySpec::Prometheus(PrometheusQuery {
+            query: text.into(),
+            lookback_delta,
+            shape: crate::model::AnswerShape::Items,
+        });
         Arc::new(Query { source: SourceName::new("main"), spec })
     }
 

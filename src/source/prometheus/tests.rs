@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use super::decode::{Head, MaxSeries, decode};
 use super::kept::Times;
 use super::*;
-use crate::model::{SystemClock, Tick};
+use crate::model::{AnswerShape, SystemClock, Tick};
 use crate::source::Settings;
 use crate::source::upstream::{Prometheus, Reply};
 use crate::telemetry::Telemetry;
@@ -18,7 +18,13 @@ fn head(status: u16, content_type: &str) -> Head {
 }
 
 fn json(status: u16, body: &str) -> Result<Sample, FetchError> {
-    decode(&head(status, "application/json"), body.as_bytes(), MAX_SERIES, Tick(7))
+    decode(
+        &head(status, "application/json"),
+        body.as_bytes(),
+        AnswerShape::Items,
+        MAX_SERIES,
+        Tick(7),
+    )
 }
 
 fn result(kind: &str, result: &str) -> Result<Sample, FetchError> {
@@ -187,7 +193,9 @@ fn errors_say_what_to_do() {
         assert_eq!(api(status, kind), expected);
     }
     let plain = |status, kind: &str, body: &str| {
-        let error = decode(&head(status, kind), body.as_bytes(), MAX_SERIES, Tick(0)).unwrap_err();
+        let error =
+            decode(&head(status, kind), body.as_bytes(), AnswerShape::Items, MAX_SERIES, Tick(0))
+                .unwrap_err();
         (format!("{}: {error}", error.kind()), error.cause().detail().unwrap_or("").to_owned())
     };
     assert_eq!(
@@ -215,18 +223,18 @@ fn errors_say_what_to_do() {
 proptest! {
     #[test]
     fn nothing_makes_the_decoder_panic(status in 200_u16..600, body in ".{0,200}") {
-        let _ = decode(&head(status, "application/json"), body.as_bytes(), MAX_SERIES, Tick(0));
+        let _ = decode(&head(status, "application/json"), body.as_bytes(), AnswerShape::Items, MAX_SERIES, Tick(0));
     }
 
     #[test]
     fn broken_answers_are_errors(cut in 0_usize..150, flip in any::<u8>(), at in 0_usize..150) {
         let whole = r#"{"status":"success","data":{"resultType":"vector","result":[{"metric":{"a":"b"},"value":[1435781451.781,"64.1"]}]}}"#;
         let cut_short = &whole.as_bytes()[..cut.min(whole.len() - 1)];
-        prop_assert!(decode(&head(200, "application/json"), cut_short, MAX_SERIES, Tick(0)).is_err());
+        prop_assert!(decode(&head(200, "application/json"), cut_short, AnswerShape::Items, MAX_SERIES, Tick(0)).is_err());
         let mut changed = whole.as_bytes().to_vec();
         let at = at.min(changed.len() - 1);
         changed[at] = flip;
-        let _ = decode(&head(200, "application/json"), &changed, MAX_SERIES, Tick(0));
+        let _ = decode(&head(200, "application/json"), &changed, AnswerShape::Items, MAX_SERIES, Tick(0));
     }
 }
 
@@ -257,7 +265,7 @@ impl Bench {
         let metrics = Metrics::register(&Telemetry::new());
         let settings = Settings::Prometheus(Box::new(self.settings.clone()));
         let clock = Arc::new(SystemClock::new());
-        crate::source::build(&SourceName::new("main"), &settings, clock, &metrics).unwrap()
+        crate::source::build(&SourceName::new("main"), &settings, clock, &metrics).unwrap().source
     }
 
     fn build_error(&self) -> String {
@@ -272,8 +280,11 @@ impl Bench {
 }
 
 async fn ask(source: &dyn Source, query: &str, lookback: Option<Duration>) -> String {
-    let spec =
-        QuerySpec::Prometheus(PrometheusQuery { query: query.into(), lookback_delta: lookback });
+    let spec = QuerySpec::Prometheus(PrometheusQuery {
+        query: query.into(),
+        lookback_delta: lookback,
+        shape: crate::model::AnswerShape::Items,
+    });
     let query = Arc::new(Query { source: SourceName::new("main"), spec });
     shown(source.fetch(&[query]).await.remove(0))
 }
@@ -407,7 +418,11 @@ async fn echoed_headers_are_blotted_out_of_errors_and_warnings() {
     );
     let body = r#"{"status":"success","warnings":["got bearer-secret"],"data":{"resultType":"scalar","result":[1,"1"]}}"#;
     bench.fake.set("warned", Reply::json(200, body));
-    let spec = PrometheusQuery { query: "warned".into(), lookback_delta: None };
+    let spec = PrometheusQuery {
+        query: "warned".into(),
+        lookback_delta: None,
+        shape: crate::model::AnswerShape::Items,
+    };
     let spec = QuerySpec::Prometheus(spec);
     let query = Arc::new(Query { source: SourceName::new("main"), spec });
     let sample = source.fetch(&[query]).await.remove(0).unwrap();
@@ -444,7 +459,11 @@ async fn a_secret_is_blotted_out_in_every_encoding_and_where_it_is_cut_off() {
         "x".repeat(280)
     );
     replies.push(Reply::json(200, warned));
-    let spec = PrometheusQuery { query: "up".into(), lookback_delta: None };
+    let spec = PrometheusQuery {
+        query: "up".into(),
+        lookback_delta: None,
+        shape: crate::model::AnswerShape::Items,
+    };
     let spec = QuerySpec::Prometheus(spec);
     let query = Arc::new(Query { source: SourceName::new("main"), spec });
     for reply in replies {

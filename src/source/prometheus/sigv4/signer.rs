@@ -15,7 +15,7 @@ use crate::model::{Cause, Clock, FetchError, SourceName};
 use crate::source::aws::check_trust_store;
 use crate::source::aws::identity::{Identities, Identity, Who};
 use crate::source::prometheus::Method;
-use crate::source::prometheus::decode::Head;
+use crate::source::prometheus::decode::{self, Head};
 use crate::source::prometheus::sigv4::{SigV4Service, SigV4Settings, refused};
 use crate::source::secrets::Secrets;
 use crate::source::{BuildError, Metrics};
@@ -70,21 +70,21 @@ impl Signer {
         self.service
     }
 
-    /// An instant query at the API under `base`, signed now.
+    /// A request for `endpoint` (`query`, `series`) of the API under `base`, signed now.
     ///
     /// # Errors
     /// When there are no credentials, why.
-    pub(in crate::source::prometheus) async fn query<'a>(
+    pub(in crate::source::prometheus) async fn request<'a>(
         &self,
         base: &Url,
+        endpoint: &str,
         method: Method,
         parameters: &[(&str, String)],
         headers: impl Iterator<Item = (&'a HeaderName, &'a HeaderValue)>,
     ) -> Result<Signed, FetchError> {
         let identity = self.identities.of(None).await?;
         let credentials = identity.credentials().await?;
-        let mut url = base.clone();
-        url.set_path(&format!("{}/api/v1/query", base.path().trim_end_matches('/')));
+        let mut url = decode::api(base, endpoint);
         let form = encoded(parameters);
         let (verb, body) = match method {
             Method::Get => {

@@ -53,7 +53,11 @@ impl Bench {
 }
 
 async fn ask(source: &PrometheusSource, query: &str) -> String {
-    let spec = PrometheusQuery { query: query.into(), lookback_delta: None };
+    let spec = PrometheusQuery {
+        query: query.into(),
+        lookback_delta: None,
+        shape: crate::model::AnswerShape::Items,
+    };
     let spec = QuerySpec::Prometheus(spec);
     let query = Arc::new(Query { source: SourceName::new("amp"), spec });
     match source.fetch(&[query]).await.remove(0) {
@@ -67,7 +71,11 @@ async fn ask(source: &PrometheusSource, query: &str) -> String {
 }
 
 async fn refusal(source: &PrometheusSource) -> crate::model::FetchError {
-    let spec = PrometheusQuery { query: "up".into(), lookback_delta: None };
+    let spec = PrometheusQuery {
+        query: "up".into(),
+        lookback_delta: None,
+        shape: crate::model::AnswerShape::Items,
+    };
     let spec = QuerySpec::Prometheus(spec);
     let query = Arc::new(Query { source: SourceName::new("amp"), spec });
     source.fetch(&[query]).await.remove(0).unwrap_err()
