@@ -12,9 +12,11 @@
 mod accept;
 mod attributes;
 mod body;
+mod custom;
 mod discovery;
 mod duration;
 mod external;
+mod fields;
 mod group;
 pub mod health;
 mod json;
@@ -22,6 +24,7 @@ mod metrics;
 mod openapi;
 mod params;
 mod path;
+mod read;
 mod route;
 mod schema;
 #[cfg(test)]
@@ -37,13 +40,13 @@ use http::request::Parts;
 use http::{HeaderValue, Method, Response, Uri};
 use http_body_util::Full;
 
-use crate::api::accept::{Chosen, Format, negotiate};
-use crate::api::discovery::Discovery;
-use crate::api::external::Reads;
-use crate::api::group::{GroupVersion, MetricPath};
+use crate::api::accept::{Chosen, Format, Offer, negotiate};
+use crate::api::discovery::{CustomList, Discovery};
+use crate::api::group::{CUSTOM_V1BETA1, GroupVersion, MetricPath};
 use crate::api::health::{HealthQuery, Reasons};
 use crate::api::metrics::ReadMetrics;
 use crate::api::openapi::OpenApi;
+use crate::api::read::Reads;
 use crate::api::route::Target;
 use crate::model::{ApiError, Clock, MetricsProvider, ServerState};
 use crate::status::{self, Status};
@@ -60,6 +63,8 @@ pub const OPENMETRICS: HeaderValue =
 pub struct Settings {
     /// Whether `external.metrics.k8s.io` is served.
     pub external: bool,
+    /// Whether `custom.metrics.k8s.io` is served, in both its versions.
+    pub custom: bool,
     /// Longest wait of one request, whatever its `timeout` parameter says. Only first reads wait,
     /// and their definition's `firstReadTimeout` ends them earlier as a rule.
     pub max_wait: Duration,
@@ -74,9 +79,10 @@ impl Settings {
 }
 
 impl Default for Settings {
-    /// External metrics; 60 s, the request timeout of Go's API servers.
+    /// External metrics alone, because a cluster has one adapter for metrics of objects and mostly
+    /// has it already; 60 s, the request timeout of Go's API servers.
     fn default() -> Self {
-        Self { external: true, max_wait: Duration::from_mins(1) }
+        Self { external: true, custom: false, max_wait: Duration::from_mins(1) }
     }
 }
 
@@ -87,6 +93,8 @@ pub type Answer = Either<Response<Full<Bytes>>, BoxFuture<'static, Response<Full
 pub struct Api {
     served: Vec<&'static GroupVersion>,
     discovery: Discovery,
+    /// The resource lists of metrics of objects.
+    custom_lists: Vec<CustomList>,
     openapi: OpenApi,
     provider: Arc<dyn MetricsProvider>,
     state: Arc<dyn ServerState>,
@@ -113,15 +121,20 @@ impl Api {
         let served = group::served(settings);
         Self {
             discovery: Discovery::new(&served),
+            custom_lists: served
+                .iter()
+                .filter(|gv| gv.group == CUSTOM_V1BETA1.group)
+                .map(|&gv| CustomList::new(gv))
+                .collect(),
             openapi: OpenApi::new(&served),
-            served,
             provider,
             state,
             reads: Arc::new(Reads {
-                metrics: ReadMetrics::external(telemetry),
+                metrics: ReadMetrics::new(telemetry, &served),
                 clock,
                 max_wait: settings.max_wait,
             }),
+            served,
         }
     }
 
@@ -146,19 +159,14 @@ impl Api {
     fn answer_in_full(&self, route: Route, parts: &Parts) -> Answer {
         let Route { method, path, params, target } = route;
         if let (Target::Read(gv, metric), Ok(path)) = (&target, &path) {
+            let request = read::Request { gv, params: &params, method: &method, parts };
             return match *metric {
-                MetricPath::External { namespace, metric } => external::answer(
-                    &self.reads,
-                    &*self.provider,
-                    &external::Request {
-                        gv,
-                        namespace: &path.segment(namespace),
-                        metric: &path.segment(metric),
-                        params: &params,
-                        method: &method,
-                    },
-                    parts,
-                ),
+                MetricPath::External(place) => {
+                    external::answer(&self.reads, &*self.provider, &request, path, place)
+                }
+                MetricPath::Custom(place) => {
+                    custom::answer(&self.reads, &*self.provider, &request, path, place)
+                }
             };
         }
         let check = path.as_ref().map(|path| path.tail(1)).unwrap_or_default();
@@ -192,35 +200,40 @@ impl Api {
             Target::Root => Ok(body::json(self.discovery.root.bytes(), true, &parts.headers)),
             Target::Version => Ok(body::json(self.discovery.version.bytes(), true, &parts.headers)),
             Target::Groups => {
-                let chosen = choose(parts, true)?;
+                let chosen = choose(parts, Offer::Discovery)?;
                 let document = match chosen.format {
-                    Format::Json => &self.discovery.groups,
+                    // YAML is not on offer here.
+                    Format::Json | Format::Yaml => &self.discovery.groups,
                     Format::DiscoveryV2 => &self.discovery.aggregated_v2,
                     Format::DiscoveryV2Beta1 => &self.discovery.aggregated_v2beta1,
                 };
                 Ok(document.respond(parts, pretty(chosen)))
             }
             Target::Group(name) => {
-                let chosen = choose(parts, false)?;
+                let chosen = choose(parts, Offer::Json)?;
                 let group = self.discovery.group.iter().find(|(group, _)| *group == name);
                 let (_, document) = group.ok_or(ApiError::PathNotFound)?;
                 Ok(document.respond(parts, pretty(chosen)))
             }
             Target::Resources(gv) => {
-                let chosen = choose(parts, false)?;
+                let chosen = choose(parts, Offer::Json)?;
+                let pretty = pretty(chosen);
+                if let Some(list) = self.custom_lists.iter().find(|list| list.is_of(gv)) {
+                    return Ok(list.respond(self.provider.custom_names(), pretty, &parts.headers));
+                }
                 let list = discovery::resources(gv, &self.provider.external_names());
-                Ok(body::json(list, pretty(chosen), &parts.headers))
+                Ok(body::json(list, pretty, &parts.headers))
             }
             Target::OpenApiV2 => {
-                let chosen = choose(parts, false)?;
+                let chosen = choose(parts, Offer::Json)?;
                 Ok(self.openapi.v2.respond(parts, pretty(chosen)))
             }
             Target::OpenApiV3 => {
-                let chosen = choose(parts, false)?;
+                let chosen = choose(parts, Offer::Json)?;
                 Ok(self.openapi.v3.respond(parts, pretty(chosen)))
             }
             Target::OpenApiV3Document(gv) => {
-                let chosen = choose(parts, false)?;
+                let chosen = choose(parts, Offer::Json)?;
                 Ok(self.openapi.document(gv, parts, pretty(chosen), self.reads.clock.now()))
             }
             Target::Metrics => Ok(body::answer(OPENMETRICS, self.state.metrics_text())),
@@ -242,13 +255,6 @@ impl Api {
     }
 }
 
-fn choose(parts: &Parts, discovery: bool) -> Result<Chosen, ApiError> {
-    let offered = if discovery {
-        "application/json, \
-         application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList, \
-         application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList"
-    } else {
-        "application/json"
-    };
-    negotiate(&parts.headers, discovery).ok_or(ApiError::NotAcceptable { offered })
+fn choose(parts: &Parts, offer: Offer) -> Result<Chosen, ApiError> {
+    negotiate(&parts.headers, offer).ok_or(ApiError::NotAcceptable { offered: offer.listed() })
 }

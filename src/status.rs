@@ -76,6 +76,7 @@ pub struct Status {
     #[serde(rename = "status")]
     outcome: &'static str,
     message: String,
+    #[serde(skip_serializing_if = "str::is_empty")]
     reason: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     details: Option<Details>,
@@ -150,7 +151,10 @@ impl From<&ApiError> for Status {
             ApiError::RequestTooLarge(_) => {
                 (StatusCode::PAYLOAD_TOO_LARGE, "RequestEntityTooLarge", text, None)
             }
-            ApiError::AuthorizationUnavailable(_) | ApiError::Internal(_) => {
+            ApiError::Unclassified(_) => (StatusCode::INTERNAL_SERVER_ERROR, "", text, None),
+            ApiError::AuthorizationUnavailable(_)
+            | ApiError::RuleFailed(_)
+            | ApiError::Internal(_) => {
                 let message = format!("Internal error occurred: {text}");
                 let causes = vec![DetailCause { message: text }];
                 let details = Details { causes, ..Details::default() };
@@ -288,6 +292,11 @@ mod tests {
                 ApiError::AuthorizationUnavailable("no answer".into()),
                 r#"{"message":"Internal error occurred: no answer","reason":"InternalError","details":{"causes":[{"message":"no answer"}]},"code":500}"#,
             ),
+            (
+                ApiError::RuleFailed("unable to fetch metrics".into()),
+                r#"{"message":"Internal error occurred: unable to fetch metrics","reason":"InternalError","details":{"causes":[{"message":"unable to fetch metrics"}]},"code":500}"#,
+            ),
+            (ApiError::Unclassified("found 'T'".into()), r#"{"message":"found 'T'","code":500}"#),
             (
                 ApiError::Internal("a defect".into()),
                 r#"{"message":"Internal error occurred: a defect","reason":"InternalError","details":{"causes":[{"message":"a defect"}]},"code":500}"#,

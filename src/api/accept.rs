@@ -1,7 +1,8 @@
 //! Content negotiation.
 //!
-//! We write JSON. Clients that prefer something else (protobuf, CBOR, YAML, a Table) name JSON or
-//! a wildcard further back, and get that; clients that accept nothing we write get 406.
+//! We write JSON, and metrics also as YAML. Clients that prefer something else (protobuf, CBOR, a
+//! Table) name JSON or a wildcard further back, and get that; clients that accept nothing we write
+//! get 406.
 
 use http::HeaderMap;
 use http::header::{ACCEPT, ACCEPT_ENCODING, USER_AGENT};
@@ -11,10 +12,38 @@ use http::header::{ACCEPT, ACCEPT_ENCODING, USER_AGENT};
 pub(super) enum Format {
     /// `application/json`.
     Json,
+    /// `application/yaml`.
+    Yaml,
     /// The aggregated discovery document `apidiscovery.k8s.io/v2`.
     DiscoveryV2,
     /// The same as `apidiscovery.k8s.io/v2beta1`.
     DiscoveryV2Beta1,
+}
+
+/// What an endpoint has on offer beside `application/json`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Offer {
+    /// Nothing.
+    Json,
+    /// YAML.
+    Yaml,
+    /// The aggregated discovery documents.
+    Discovery,
+}
+
+impl Offer {
+    /// All of it, as the refusal names it.
+    pub(super) fn listed(self) -> &'static str {
+        match self {
+            Self::Json => "application/json",
+            Self::Yaml => "application/json, application/yaml",
+            Self::Discovery => {
+                "application/json, \
+                 application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList, \
+                 application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList"
+            }
+        }
+    }
 }
 
 /// What a client gets.
@@ -27,8 +56,8 @@ pub(super) struct Chosen {
 }
 
 /// Chooses what to write: the acceptable clause with the highest `q`, the first of equals. `None`
-/// when nothing on offer is acceptable. `discovery`: the aggregated documents are on offer, too.
-pub(super) fn negotiate(headers: &HeaderMap, discovery: bool) -> Option<Chosen> {
+/// when nothing on offer is acceptable.
+pub(super) fn negotiate(headers: &HeaderMap, offer: Offer) -> Option<Chosen> {
     let mut best: Option<(u16, Chosen)> = None;
     let mut any = false;
     for value in headers.get_all(ACCEPT) {
@@ -39,7 +68,7 @@ pub(super) fn negotiate(headers: &HeaderMap, discovery: bool) -> Option<Chosen> 
                 continue;
             }
             any = true;
-            if let Some((weight, chosen)) = read_clause(clause, discovery)
+            if let Some((weight, chosen)) = read_clause(clause, offer)
                 && best.is_none_or(|(w, _)| weight > w)
             {
                 best = Some((weight, chosen));
@@ -55,13 +84,15 @@ pub(super) fn negotiate(headers: &HeaderMap, discovery: bool) -> Option<Chosen> 
 
 /// One clause of `Accept`: its weight in thousandths and what it asks for; `None` when we do not
 /// write that.
-fn read_clause(clause: &str, discovery: bool) -> Option<(u16, Chosen)> {
+fn read_clause(clause: &str, offer: Offer) -> Option<(u16, Chosen)> {
     let mut parts = clause.split(';').map(str::trim);
     let media = parts.next()?;
     let wanted = ["application/json", "*/*", "application/*", "*"];
-    if !wanted.iter().any(|w| media.eq_ignore_ascii_case(w)) {
+    let yaml = offer == Offer::Yaml && media.eq_ignore_ascii_case("application/yaml");
+    if !yaml && !wanted.iter().any(|w| media.eq_ignore_ascii_case(w)) {
         return None;
     }
+    let discovery = offer == Offer::Discovery;
     let (mut weight, mut pretty) = (1000, false);
     let (mut group, mut version, mut kind) = ("", "", "");
     for parameter in parts {
@@ -79,7 +110,9 @@ fn read_clause(clause: &str, discovery: bool) -> Option<(u16, Chosen)> {
         }
     }
     let format = match (group, version, kind) {
+        ("", "", "") if yaml => Format::Yaml,
         ("", "", "") => Format::Json,
+        _ if yaml => return None,
         ("apidiscovery.k8s.io", "v2", "APIGroupDiscoveryList") if discovery => Format::DiscoveryV2,
         ("apidiscovery.k8s.io", "v2beta1", "APIGroupDiscoveryList") if discovery => {
             Format::DiscoveryV2Beta1
@@ -132,16 +165,16 @@ mod tests {
 
     use super::*;
 
-    fn choose(accept: &'static str, discovery: bool) -> Option<Format> {
+    fn choose(accept: &'static str, offer: Offer) -> Option<Format> {
         let mut headers = HeaderMap::new();
         headers.insert(ACCEPT, HeaderValue::from_static(accept));
-        negotiate(&headers, discovery).map(|c| c.format)
+        negotiate(&headers, offer).map(|c| c.format)
     }
 
     #[test]
     fn c47_the_accept_matrix() {
         assert_eq!(
-            negotiate(&HeaderMap::new(), false),
+            negotiate(&HeaderMap::new(), Offer::Json),
             Some(Chosen { format: Format::Json, pretty: false })
         );
         let table = "application/json;as=Table;v=v1;g=meta.k8s.io,\
@@ -168,7 +201,23 @@ mod tests {
             ("application/json;q=0.001", true),
             ("application/json;q=0.0", false),
         ] {
-            assert_eq!(choose(accept, false).is_some(), json, "{accept}");
+            assert_eq!(choose(accept, Offer::Json).is_some(), json, "{accept}");
+        }
+    }
+
+    #[test]
+    fn yaml_is_written_where_it_is_on_offer() {
+        for (accept, format) in [
+            ("application/yaml", Some(Format::Yaml)),
+            ("Application/YAML;q=0.9", Some(Format::Yaml)),
+            ("application/json, application/yaml", Some(Format::Json)),
+            ("application/json;q=0.5, application/yaml", Some(Format::Yaml)),
+            ("application/vnd.kubernetes.protobuf, */*", Some(Format::Json)),
+            ("application/yaml;as=Table;v=v1;g=meta.k8s.io", None),
+            ("application/yaml;q=0", None),
+            ("text/html", None),
+        ] {
+            assert_eq!(choose(accept, Offer::Yaml), format, "{accept}");
         }
     }
 
@@ -176,18 +225,27 @@ mod tests {
     fn the_highest_weight_wins_then_the_first() {
         let v2 = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
         let beta = "application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList";
-        assert_eq!(choose(v2, true), Some(Format::DiscoveryV2));
-        assert_eq!(choose(beta, true), Some(Format::DiscoveryV2Beta1));
-        assert_eq!(choose(v2, false), None);
+        assert_eq!(choose(v2, Offer::Discovery), Some(Format::DiscoveryV2));
+        assert_eq!(choose(beta, Offer::Discovery), Some(Format::DiscoveryV2Beta1));
+        assert_eq!(choose(v2, Offer::Json), None);
         let mut headers = HeaderMap::new();
         let all = format!("{v2},{beta},application/json");
         headers.insert(ACCEPT, all.parse().unwrap());
-        assert_eq!(negotiate(&headers, true).map(|c| c.format), Some(Format::DiscoveryV2));
+        assert_eq!(
+            negotiate(&headers, Offer::Discovery).map(|c| c.format),
+            Some(Format::DiscoveryV2)
+        );
         let all = format!("{v2};q=0.5,{beta};q=0.7,application/json;q=0.6");
         headers.insert(ACCEPT, all.parse().unwrap());
-        assert_eq!(negotiate(&headers, true).map(|c| c.format), Some(Format::DiscoveryV2Beta1));
         assert_eq!(
-            choose("application/json;g=apidiscovery.k8s.io;v=v3;as=APIGroupDiscoveryList", true),
+            negotiate(&headers, Offer::Discovery).map(|c| c.format),
+            Some(Format::DiscoveryV2Beta1)
+        );
+        assert_eq!(
+            choose(
+                "application/json;g=apidiscovery.k8s.io;v=v3;as=APIGroupDiscoveryList",
+                Offer::Discovery
+            ),
             None
         );
     }
@@ -197,9 +255,12 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.append(ACCEPT, HeaderValue::from_static("text/html"));
         headers.append(ACCEPT, HeaderValue::from_static("application/json;pretty=1"));
-        assert_eq!(negotiate(&headers, false), Some(Chosen { format: Format::Json, pretty: true }));
+        assert_eq!(
+            negotiate(&headers, Offer::Json),
+            Some(Chosen { format: Format::Json, pretty: true })
+        );
         headers.insert(ACCEPT, HeaderValue::from_bytes(b"\xff").unwrap());
-        assert_eq!(negotiate(&headers, false), None);
+        assert_eq!(negotiate(&headers, Offer::Json), None);
     }
 
     #[test]

@@ -70,7 +70,12 @@ pub(super) fn of_resource(method: &Method, path: &Path, params: &Params) -> Attr
 /// The requirements that a `SubjectAccessReview` can express.
 fn sendable(selector: &Selector) -> Selector {
     let expressible = |r: &Requirement| match r.operator {
-        Operator::In | Operator::NotIn | Operator::Exists | Operator::DoesNotExist => true,
+        Operator::Equals
+        | Operator::NotEquals
+        | Operator::In
+        | Operator::NotIn
+        | Operator::Exists
+        | Operator::DoesNotExist => true,
         Operator::GreaterThan | Operator::LessThan => false,
     };
     let all = selector.requirements();

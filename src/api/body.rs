@@ -18,7 +18,11 @@ use sha2::{Digest, Sha512};
 use crate::api::accept::{accepts_gzip, is_for_people};
 use crate::api::json::indented;
 use crate::api::params::{is_true, pairs};
+use crate::model::ApiError;
 use crate::status;
+
+/// The media type of YAML answers (RFC 9512).
+const YAML: HeaderValue = HeaderValue::from_static("application/yaml");
 
 /// Lists are compressed above this size, as in Go's generic API server.
 pub(super) const GZIP_LIST_BYTES: usize = 128 * 1024;
@@ -67,15 +71,38 @@ pub(super) fn gzip(body: &[u8], level: Compression) -> Vec<u8> {
 /// A JSON answer made for this request.
 pub(super) fn json(compact: Bytes, pretty: bool, headers: &HeaderMap) -> Response<Full<Bytes>> {
     let body = if pretty { Bytes::from(indented(&compact)) } else { compact };
-    if body.len() <= GZIP_LIST_BYTES {
-        return answer(status::JSON, body);
+    list(status::JSON, &body, headers, |plain| gzip(plain, Compression::fast()).into())
+}
+
+/// The same list as YAML: for people, and not fast. Keys are sorted, as Go's server sorts them.
+pub(super) fn yaml(compact: &[u8], headers: &HeaderMap) -> Result<Response<Full<Bytes>>, ApiError> {
+    let text = serde_json::from_slice::<serde_json::Value>(compact)
+        .map_err(|e| e.to_string())
+        .and_then(|value| serde_saphyr::to_string(&value).map_err(|e| e.to_string()))
+        .map_err(|e| {
+            tracing::error!(error = e, "a list cannot be written as YAML");
+            ApiError::Internal("the list cannot be written as YAML; the log says why".to_owned())
+        })?;
+    let body = Bytes::from(text);
+    Ok(list(YAML, &body, headers, |plain| gzip(plain, Compression::fast()).into()))
+}
+
+/// A list, compressed if it is large and the client can read that.
+pub(super) fn list(
+    content_type: HeaderValue,
+    plain: &Bytes,
+    headers: &HeaderMap,
+    zip: impl FnOnce(&[u8]) -> Bytes,
+) -> Response<Full<Bytes>> {
+    if plain.len() <= GZIP_LIST_BYTES {
+        return answer(content_type, plain.clone());
     }
     let mut response = if accepts_gzip(headers) {
-        let mut response = answer(status::JSON, gzip(&body, Compression::fast()));
+        let mut response = answer(content_type, zip(plain));
         response.headers_mut().insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
         response
     } else {
-        answer(status::JSON, body)
+        answer(content_type, plain.clone())
     };
     response.headers_mut().insert(VARY, HeaderValue::from_static("Accept-Encoding"));
     response

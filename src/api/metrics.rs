@@ -9,8 +9,9 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 
-use crate::api::group::EXTERNAL_V1BETA1;
-use crate::model::{ApiError, ExternalReading};
+use crate::api::group::GroupVersion;
+use crate::api::read::List;
+use crate::model::ApiError;
 use crate::telemetry::Telemetry;
 
 /// How a read ended.
@@ -53,7 +54,8 @@ impl EncodeLabelValue for Outcome {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct OutcomeLabel {
+struct OutcomeLabels {
+    group: &'static str,
     outcome: Outcome,
 }
 
@@ -66,7 +68,7 @@ impl From<&ApiError> for Outcome {
     fn from(error: &ApiError) -> Self {
         match error {
             ApiError::MetricNotFound(_) | ApiError::PathNotFound => Self::NotFound,
-            ApiError::NoValue(_) => Self::NoValue,
+            ApiError::NoValue(_) | ApiError::RuleFailed(_) => Self::NoValue,
             ApiError::FirstReadTimeout(_) | ApiError::DeadlineExceeded(_) => Self::Timeout,
             ApiError::BadRequest(_)
             | ApiError::MethodNotAllowed
@@ -75,35 +77,56 @@ impl From<&ApiError> for Outcome {
             | ApiError::Unauthorized
             | ApiError::ForbiddenResource { .. }
             | ApiError::ForbiddenPath(_)
-            | ApiError::RequestTooLarge(_) => Self::Refused,
+            | ApiError::RequestTooLarge(_)
+            | ApiError::Unclassified(_) => Self::Refused,
             ApiError::AuthorizationUnavailable(_) | ApiError::Internal(_) => Self::Error,
         }
     }
 }
 
-/// Counters of reads. The counters are looked up once, here, and not per read.
+/// Counters of reads, by API group. The counters are looked up once, here, and not per read.
 #[derive(Debug)]
 pub(super) struct ReadMetrics {
+    groups: Vec<GroupReads>,
+}
+
+#[derive(Debug)]
+struct GroupReads {
+    group: &'static str,
     outcomes: [(Outcome, Counter); 6],
     duration: Histogram,
     age: Histogram,
 }
 
 impl ReadMetrics {
-    /// Registers the metrics of external reads.
-    pub(super) fn external(telemetry: &Telemetry) -> Self {
-        let family: Family<OutcomeLabel, Counter> = Family::default();
-        let outcomes = Outcome::ALL
-            .map(|outcome| (outcome, family.get_or_create_owned(&OutcomeLabel { outcome })));
+    /// Registers the metrics of reads of the groups that are served.
+    pub(super) fn new(telemetry: &Telemetry, served: &[&'static GroupVersion]) -> Self {
+        let family: Family<OutcomeLabels, Counter> = Family::default();
         // From memory a read takes microseconds; a first read waits up to seconds.
-        let duration = Histogram::new([
-            0.000_005, 0.000_025, 0.0001, 0.0005, 0.002, 0.01, 0.05, 0.2, 1.0, 2.5, 5.0, 10.0, 30.0,
-        ]);
+        let durations: Family<GroupLabel, Histogram, fn() -> Histogram> =
+            Family::new_with_constructor(|| {
+                Histogram::new([
+                    0.000_005, 0.000_025, 0.0001, 0.0005, 0.002, 0.01, 0.05, 0.2, 1.0, 2.5, 5.0,
+                    10.0, 30.0,
+                ])
+            });
         // Name, label and buckets are those of custom-metrics-apiserver, on which the adapters
         // written in Go are built: dashboards exist.
         let ages: Family<GroupLabel, Histogram, fn() -> Histogram> =
             Family::new_with_constructor(|| Histogram::new(exponential_buckets(1.0, 1.364, 20)));
-        let age = ages.get_or_create_owned(&GroupLabel { group: EXTERNAL_V1BETA1.group });
+        let mut names: Vec<&'static str> = served.iter().map(|gv| gv.group).collect();
+        names.dedup();
+        let groups = names
+            .into_iter()
+            .map(|group| GroupReads {
+                group,
+                outcomes: Outcome::ALL.map(|outcome| {
+                    (outcome, family.get_or_create_owned(&OutcomeLabels { group, outcome }))
+                }),
+                duration: durations.get_or_create_owned(&GroupLabel { group }),
+                age: ages.get_or_create_owned(&GroupLabel { group }),
+            })
+            .collect();
         telemetry.register_shared(|registry| {
             registry.register(
                 "metrics_apiserver_metric_freshness_seconds",
@@ -112,47 +135,45 @@ impl ReadMetrics {
             );
         });
         telemetry.register(|registry| {
+            registry.register("reads", "Reads of metrics by API group and how they ended", family);
             registry.register(
-                "external_reads",
-                "Reads of external metrics by how they ended",
-                family,
-            );
-            registry.register(
-                "external_read_duration_seconds",
-                "Time from the parsed request to the complete answer of an external read",
-                duration.clone(),
+                "read_duration_seconds",
+                "Time from the parsed request to the complete answer of a read, by API group",
+                durations,
             );
         });
-        Self { outcomes, duration, age }
+        Self { groups }
     }
 
     /// Counts a read that has ended.
-    pub(super) fn count(
+    pub(super) fn count<T: List>(
         &self,
+        group: &str,
         started: Instant,
         now: Timestamp,
-        result: Result<&ExternalReading, &ApiError>,
+        result: Result<&T, &ApiError>,
     ) {
+        let Some(reads) = self.groups.iter().find(|reads| reads.group == group) else { return };
         let outcome = match result {
             Ok(reading) => {
                 let mut last = None;
-                for item in &reading.items {
+                for timestamp in reading.times() {
                     // The series of one sample come one after the other, and count once.
-                    if last.replace(item.timestamp) == Some(item.timestamp) {
+                    if last.replace(timestamp) == Some(timestamp) {
                         continue;
                     }
-                    let age = now.duration_since(item.timestamp);
+                    let age = now.duration_since(timestamp);
                     // A sample from the future (a clock behind the upstream's) has no age.
                     let age = Duration::try_from(age).unwrap_or_default();
-                    self.age.observe(age.as_secs_f64());
+                    reads.age.observe(age.as_secs_f64());
                 }
                 Outcome::Ok
             }
             Err(error) => error.into(),
         };
-        if let Some((_, counter)) = self.outcomes.iter().find(|(o, _)| *o == outcome) {
+        if let Some((_, counter)) = reads.outcomes.iter().find(|(o, _)| *o == outcome) {
             counter.inc();
         }
-        self.duration.observe(started.elapsed().as_secs_f64());
+        reads.duration.observe(started.elapsed().as_secs_f64());
     }
 }

@@ -41,7 +41,7 @@ impl OpenApi {
         let documents: Vec<(&'static str, Document)> = served
             .iter()
             .map(|gv| {
-                let parts = (gv.openapi)();
+                let parts = (gv.openapi)(gv);
                 let document = fixed(json!({
                     "openapi": "3.0.0",
                     "info": info(),

@@ -4,17 +4,25 @@
 //! a query that cannot be decoded is refused rather than read without what it said.
 
 use std::borrow::Cow;
+use std::num::IntErrorKind;
 use std::time::Duration;
 
 use crate::api::duration;
+use crate::api::fields::FieldSelector;
 use crate::api::path::{is_well_encoded, unescape};
 use crate::model::{ApiError, Selector};
 
 /// What a metric read asks for beside its path.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Params {
-    /// Which series.
+    /// `labelSelector`: which series, or which objects.
     pub(super) selector: Selector,
+    /// `metricLabelSelector`: which series of a metric of objects.
+    pub(super) metric_selector: Selector,
+    /// Why `metricLabelSelector` cannot be read. A problem for those who look at it alone.
+    pub(super) metric_problem: Option<String>,
+    /// `fieldSelector`.
+    pub(super) fields: FieldSelector,
     /// The client's own deadline.
     pub(super) timeout: Option<Duration>,
     /// Whether the client wants a watch.
@@ -34,16 +42,21 @@ impl Params {
         if query.contains('%') && !is_well_encoded(query) {
             return params.refuse("invalid percent-encoding in the query".to_owned());
         }
-        let (mut timeout, mut label, mut field) = (None, None, None);
+        let (mut timeout, mut label, mut metric, mut field) = (None, None, None, None);
         let (mut watch, mut pretty) = (None, None);
+        let mut numbers = [("limit", None), ("timeoutSeconds", None)];
         for (key, value) in pairs(query) {
             let slot = match &*key {
                 "labelSelector" => &mut label,
+                "metricLabelSelector" => &mut metric,
                 "fieldSelector" => &mut field,
                 "timeout" => &mut timeout,
                 "watch" => &mut watch,
                 "pretty" => &mut pretty,
-                _ => continue,
+                other => match numbers.iter_mut().find(|(name, _)| *name == other) {
+                    Some((_, slot)) => slot,
+                    None => continue,
+                },
             };
             slot.get_or_insert(value);
         }
@@ -59,12 +72,29 @@ impl Params {
                 }
             }
         }
+        // Nothing here comes in pieces, but what is no number is refused, as in Go.
+        for number in numbers.into_iter().filter_map(|(_, given)| given) {
+            if let Err(why) = number.parse::<i64>() {
+                let why = match why.kind() {
+                    IntErrorKind::PosOverflow | IntErrorKind::NegOverflow => "value out of range",
+                    _ => "invalid syntax",
+                };
+                return params.refuse(format!("strconv.ParseInt: parsing {number:?}: {why}"));
+            }
+        }
         match Selector::parse(label.as_deref().unwrap_or_default()) {
             Ok(selector) => params.selector = selector,
             Err(why) => return params.refuse(why.to_string()),
         }
-        match check_field_selector(field.as_deref().unwrap_or_default()) {
-            Ok(()) => params,
+        match Selector::parse(metric.as_deref().unwrap_or_default()) {
+            Ok(selector) => params.metric_selector = selector,
+            Err(why) => params.metric_problem = Some(why.to_string()),
+        }
+        match FieldSelector::parse(field.as_deref().unwrap_or_default()) {
+            Ok(fields) => {
+                params.fields = fields;
+                params
+            }
             Err(why) => params.refuse(why),
         }
     }
@@ -86,49 +116,6 @@ pub(super) fn pairs(query: &str) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, 
 /// Go's `strconv.ParseBool`; whatever it refuses is "no".
 pub(super) fn is_true(text: &str) -> bool {
     matches!(text, "1" | "t" | "T" | "true" | "TRUE" | "True")
-}
-
-/// Checks a field selector by the grammar of apimachinery's `fields.ParseSelector`. Nothing here
-/// selects by fields: external metrics have none.
-fn check_field_selector(text: &str) -> Result<(), String> {
-    let mut escaped = false;
-    let terms = text.split(|c| {
-        let splits = c == ',' && !escaped;
-        escaped = c == '\\' && !escaped;
-        splits
-    });
-    for term in terms.filter(|t| !t.is_empty()) {
-        let mut escaped = false;
-        let operator = term.char_indices().find(|&(i, c)| {
-            let found = !escaped && (c == '=' || term[i..].starts_with("!="));
-            escaped = c == '\\' && !escaped;
-            found
-        });
-        let Some((at, _)) = operator else {
-            return Err(format!("invalid selector: '{text}'; can't understand '{term}'"));
-        };
-        let rest = &term[at..];
-        let value = ["!=", "==", "="].iter().find_map(|op| rest.strip_prefix(op)).unwrap_or("");
-        let mut chars = value.chars();
-        while let Some(c) = chars.next() {
-            match (c, if c == '\\' { chars.next() } else { None }) {
-                ('\\', Some('\\' | ',' | '=')) => {}
-                ('\\', other) => {
-                    let what = other.map(String::from).unwrap_or_default();
-                    return Err(format!(
-                        "invalid field selector: invalid escape sequence: \\{what}"
-                    ));
-                }
-                ('=', _) => {
-                    return Err(format!(
-                        "invalid field selector: unescaped character in value: {c}"
-                    ));
-                }
-                _ => {}
-            }
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -172,6 +159,12 @@ mod tests {
         for (query, complaint) in [
             ("labelSelector=%zz", "invalid percent-encoding in the query"),
             ("labelSelector=%ff", "invalid percent-encoding in the query"),
+            ("limit=many", "strconv.ParseInt: parsing \"many\": invalid syntax"),
+            ("limit=", "strconv.ParseInt: parsing \"\": invalid syntax"),
+            (
+                "timeoutSeconds=9223372036854775808",
+                "strconv.ParseInt: parsing \"9223372036854775808\": value out of range",
+            ),
             ("labelSelector=,", "found ',', expected: !, identifier, or 'end of string'"),
             (
                 "timeout=abc",
@@ -183,9 +176,26 @@ mod tests {
         ] {
             assert_eq!(problem(query).as_deref(), Some(complaint), "{query}");
         }
-        for query in ["fieldSelector=metadata.name%3Dx", "fieldSelector=a!=b,c==d%5C,", "timeout="]
-        {
+        for query in [
+            "fieldSelector=metadata.name%3Dx",
+            "fieldSelector=a!=b,c==d%5C,",
+            "timeout=",
+            "limit=-5&timeoutSeconds=%2B30&limit=x",
+            "metricLabelSelector=%2C",
+        ] {
             assert_eq!(problem(query), None, "{query}");
         }
+    }
+
+    #[test]
+    fn the_two_selectors_are_apart() {
+        let params = Params::read(Some("labelSelector=a&metricLabelSelector=b+in+%28c%29"));
+        assert_eq!(params.selector.to_string(), "a");
+        assert_eq!(params.metric_selector.to_string(), "b in (c)");
+        assert_eq!(params.metric_problem, None);
+        let params = Params::read(Some("labelSelector=a&metricLabelSelector=b,"));
+        let complaint = "found '', expected: identifier after ','";
+        assert_eq!(params.metric_problem.as_deref(), Some(complaint));
+        assert_eq!(params.selector.to_string(), "a");
     }
 }

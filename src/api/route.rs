@@ -98,7 +98,8 @@ impl Route {
     #[must_use]
     pub fn class(&self) -> &'static str {
         match &self.target {
-            Target::Read(_, MetricPath::External { .. }) => "external",
+            Target::Read(_, MetricPath::External(_)) => "external",
+            Target::Read(_, MetricPath::Custom(_)) => "custom",
             Target::Root | Target::Groups | Target::Group(_) | Target::Resources(_) => "discovery",
             Target::OpenApiV2 | Target::OpenApiV3 | Target::OpenApiV3Document(_) => "openapi",
             Target::Version => "version",
@@ -149,8 +150,8 @@ impl Target {
         match find(served, &group, &path.segment(2)) {
             Some(gv) if count == BASE => Self::Resources(gv),
             Some(gv) if !path.has_slash_inside() => match (gv.metric_path)(path) {
-                Some(metric) => Self::Read(gv, metric),
-                None => Self::Refused(ApiError::PathNotFound),
+                Ok(metric) => Self::Read(gv, metric),
+                Err(why) => Self::Refused(why),
             },
             _ => Self::Refused(ApiError::PathNotFound),
         }

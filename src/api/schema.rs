@@ -44,3 +44,66 @@ pub(super) fn quantity() -> Value {
         "oneOf": [{"type": "string"}, {"type": "number"}],
     })
 }
+
+/// Name of `ObjectReference`.
+pub(super) const OBJECT_REFERENCE: &str = "io.k8s.api.core.v1.ObjectReference";
+/// Name of `LabelSelector`.
+pub(super) const LABEL_SELECTOR: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.LabelSelector";
+/// Name of `LabelSelectorRequirement`.
+pub(super) const LABEL_SELECTOR_REQUIREMENT: &str =
+    "io.k8s.apimachinery.pkg.apis.meta.v1.LabelSelectorRequirement";
+
+/// `ObjectReference`.
+pub(super) fn object_reference() -> Value {
+    let text = json!({"type": "string"});
+    json!({
+        "description": "ObjectReference names an object.",
+        "type": "object",
+        "properties": {
+            "apiVersion": text,
+            "fieldPath": text,
+            "kind": text,
+            "name": text,
+            "namespace": text,
+            "resourceVersion": text,
+            "uid": text,
+        },
+        "x-kubernetes-map-type": "atomic",
+    })
+}
+
+/// `LabelSelector`.
+pub(super) fn label_selector() -> Value {
+    json!({
+        "description": "LabelSelector is a query over labels: all requirements hold.",
+        "type": "object",
+        "properties": {
+            "matchExpressions": {
+                "type": "array",
+                "items": {"default": {}, "allOf": [{
+                    "$ref": format!("#/components/schemas/{LABEL_SELECTOR_REQUIREMENT}")}]},
+                "x-kubernetes-list-type": "atomic",
+            },
+            "matchLabels": {
+                "type": "object",
+                "additionalProperties": {"type": "string", "default": ""},
+            },
+        },
+        "x-kubernetes-map-type": "atomic",
+    })
+}
+
+/// `LabelSelectorRequirement`.
+pub(super) fn label_selector_requirement() -> Value {
+    json!({
+        "description": "LabelSelectorRequirement is one requirement on a label.",
+        "type": "object",
+        "required": ["key", "operator"],
+        "properties": {
+            "key": {"type": "string", "default": ""},
+            "operator": {"type": "string", "default": ""},
+            "values": {"type": "array", "items": {"type": "string", "default": ""},
+                       "x-kubernetes-list-type": "atomic"},
+        },
+    })
+}

@@ -1,5 +1,7 @@
 //! Every route and every outcome, against a provider and a server state that are made up.
 
+mod custom;
+
 use futures::FutureExt;
 use futures::future::Either;
 use http::Request;
@@ -11,13 +13,15 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::model::{
-    Attributes, ExternalReading, Labels, ManualClock, MetricItem, MetricName, Probe, ProbeReport,
-    Quantity, Reading, ResourceAttributes, Selector,
+    Attributes, CustomMetricName, CustomReading, CustomRequest, ExternalReading, Labels,
+    ManualClock, MetricItem, MetricName, Probe, ProbeReport, Quantity, Reading, ResourceAttributes,
+    Selector,
 };
 
 /// Answers by the metric's name: what a read of that name ends in.
 struct Provider {
     names: usize,
+    custom_names: Arc<[CustomMetricName]>,
 }
 
 fn reading(metric: &str, items: usize) -> ExternalReading {
@@ -47,6 +51,11 @@ impl MetricsProvider for Provider {
                 bare.items[0].labels = Labels::empty();
                 Ok(bare)
             }
+            "scalar" => {
+                let mut scalar = reading("scalar", 1);
+                scalar.items[0].labels = Labels::absent();
+                Ok(scalar)
+            }
             "many" => Ok(reading("many", 10_000)),
             "slow" => return Reading::Wait(async { Ok(reading("slow", 1)) }.boxed()),
             "never" => return Reading::Wait(futures::future::pending().boxed()),
@@ -57,6 +66,14 @@ impl MetricsProvider for Provider {
                 "no metric {metric} in {namespace} with {selector}"
             ))),
         })
+    }
+
+    fn custom(&self, request: &CustomRequest<'_>) -> Reading<CustomReading> {
+        custom::read(request)
+    }
+
+    fn custom_names(&self) -> Arc<[CustomMetricName]> {
+        Arc::clone(&self.custom_names)
     }
 
     fn external_names(&self) -> Arc<[MetricName]> {
@@ -86,11 +103,15 @@ struct Fixture {
 }
 
 fn fixture(names: usize) -> Fixture {
+    fixture_of(&Settings::default(), Provider { names, custom_names: Arc::default() })
+}
+
+fn fixture_of(settings: &Settings, provider: Provider) -> Fixture {
     let telemetry = Telemetry::new();
     let now: Timestamp = "2026-01-02T03:04:15.999Z".parse().unwrap();
     let api = Api::new(
-        &Settings::default(),
-        Arc::new(Provider { names }),
+        settings,
+        Arc::new(provider),
         Arc::new(State),
         Arc::new(ManualClock::at(now)),
         &telemetry,
@@ -188,7 +209,9 @@ async fn a_read_is_an_external_metric_value_list() {
     assert_eq!(answer.header(http::header::CONTENT_TYPE), "application/json");
     assert_eq!(answer.header(http::header::CACHE_CONTROL), "no-cache, private");
     let bare = f.get(&format!("{E}/namespaces/ns/bare")).await;
-    assert_eq!(bare.json()["items"][0]["metricLabels"], Value::Null);
+    assert_eq!(bare.json()["items"][0]["metricLabels"], json!({}));
+    let scalar = f.get(&format!("{E}/namespaces/ns/scalar")).await;
+    assert_eq!(scalar.json()["items"][0]["metricLabels"], Value::Null);
     // Names arrive folded from the HPA, and as typed from people.
     assert_eq!(f.get(&format!("{E}/namespaces/ns/JOBS/")).await.code, 200);
 }
@@ -292,10 +315,7 @@ async fn plain_discovery() {
     let group = json!({"name": "external.metrics.k8s.io", "versions": [version],
                        "preferredVersion": version});
     let groups = f.get("/apis").await;
-    assert_eq!(
-        groups.json(),
-        json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": [group]})
-    );
+    assert_eq!(groups.json(), json!({"kind": "APIGroupList", "groups": [group]}));
     let mut one = group.clone();
     one["kind"] = "APIGroup".into();
     one["apiVersion"] = "v1".into();
@@ -310,12 +330,8 @@ async fn plain_discovery() {
 
 #[tokio::test]
 async fn a_group_that_is_off_is_not_there() {
-    let telemetry = Telemetry::new();
     let settings = Settings { external: false, ..Settings::default() };
-    let clock = Arc::new(ManualClock::default());
-    let provider = Arc::new(Provider { names: 0 });
-    let api = Api::new(&settings, provider, Arc::new(State), clock, &telemetry);
-    let f = Fixture { api, telemetry };
+    let f = fixture_of(&settings, Provider { names: 0, custom_names: Arc::default() });
     assert_eq!(f.get(JOBS).await.text(), "404 page not found\n");
     assert_eq!(f.get("/apis").await.json()["groups"], json!([]));
 }
@@ -341,7 +357,6 @@ async fn c42_paths_that_mean_nothing() {
         "/namespaces/ns/a/b",
         "/namespaces/ns/status",
         "/namespaces/ns/finalize",
-        "/namespaces//jobs",
         "//namespaces/ns/jobs",
         "/namespaces/ns//jobs",
         "/namespaces/ns/jobs%2Fx",
@@ -373,6 +388,9 @@ async fn c42_paths_that_mean_nothing() {
         assert_eq!((answer.code, answer.text()), (404, "404 page not found\n"), "{path}");
         assert_eq!(answer.header(http::header::CONTENT_TYPE), "text/plain; charset=utf-8");
     }
+    // Authorized for all namespaces, and read without one.
+    let all = f.get(&format!("{E}/namespaces//nope")).await.status();
+    assert_eq!(all, (404, "NotFound".into(), "no metric nope in  with ".into()));
     let bad = f.get(&format!("{E}/namespaces/ns/a%zz")).await.status();
     assert_eq!(bad, (400, "BadRequest".into(), "invalid percent-encoding in the path".into()));
     let long = f.get(&format!("{E}/namespaces/ns/{}", "a".repeat(9_000))).await.status();
@@ -411,6 +429,7 @@ async fn c44_bad_selectors() {
         ),
         ("labelSelector=%zz", "invalid percent-encoding in the query"),
         ("fieldSelector=x", "invalid selector: 'x'; can't understand 'x'"),
+        ("limit=x", "strconv.ParseInt: parsing \"x\": invalid syntax"),
     ] {
         let answer = f.get(&format!("{JOBS}?{query}")).await;
         assert_eq!(answer.status(), (400, "BadRequest".into(), message.into()));
@@ -469,16 +488,19 @@ async fn c47_c48_what_the_hpa_and_kubectl_accept() {
         let answer = f.accept(JOBS, accept).await;
         assert_eq!(answer.json()["kind"], "ExternalMetricValueList", "{accept}");
     }
-    let refused = (
-        406,
-        "NotAcceptable".to_owned(),
-        "only the following media types are accepted: application/json".to_owned(),
-    );
-    for accept in [table, "application/vnd.kubernetes.protobuf", "application/yaml", "text/html"] {
-        for path in [JOBS, E, "/apis/external.metrics.k8s.io", "/openapi/v2", "/openapi/v3"] {
-            assert_eq!(f.accept(path, accept).await.status(), refused, "{accept} {path}");
+    let refused = |offered: &str| {
+        let message = format!("only the following media types are accepted: {offered}");
+        (406, "NotAcceptable".to_owned(), message)
+    };
+    let json_alone = refused("application/json");
+    let both = refused("application/json, application/yaml");
+    for accept in [table, "application/vnd.kubernetes.protobuf", "text/html"] {
+        assert_eq!(f.accept(JOBS, accept).await.status(), both, "{accept}");
+        for path in [E, "/apis/external.metrics.k8s.io", "/openapi/v2", "/openapi/v3"] {
+            assert_eq!(f.accept(path, accept).await.status(), json_alone, "{accept} {path}");
         }
     }
+    assert_eq!(f.accept(E, "application/yaml").await.status(), json_alone);
     // An error keeps its own code, whatever is accepted.
     let stale = format!("{E}/namespaces/ns/stale");
     assert_eq!(f.accept(&stale, "application/json").await.code, 503);
@@ -623,13 +645,13 @@ async fn metrics_are_openmetrics_and_reads_are_counted() {
     }
     let text = f.telemetry.encode();
     for line in [
-        "tidepole_external_reads_total{outcome=\"ok\"} 3",
-        "tidepole_external_reads_total{outcome=\"not_found\"} 1",
-        "tidepole_external_reads_total{outcome=\"no_value\"} 1",
-        "tidepole_external_reads_total{outcome=\"timeout\"} 1",
-        "tidepole_external_reads_total{outcome=\"error\"} 1",
-        "tidepole_external_reads_total{outcome=\"refused\"} 1",
-        "tidepole_external_read_duration_seconds_count 8",
+        "tidepole_reads_total{group=\"external.metrics.k8s.io\",outcome=\"ok\"} 3",
+        "tidepole_reads_total{group=\"external.metrics.k8s.io\",outcome=\"not_found\"} 1",
+        "tidepole_reads_total{group=\"external.metrics.k8s.io\",outcome=\"no_value\"} 1",
+        "tidepole_reads_total{group=\"external.metrics.k8s.io\",outcome=\"timeout\"} 1",
+        "tidepole_reads_total{group=\"external.metrics.k8s.io\",outcome=\"error\"} 1",
+        "tidepole_reads_total{group=\"external.metrics.k8s.io\",outcome=\"refused\"} 1",
+        "tidepole_read_duration_seconds_count{group=\"external.metrics.k8s.io\"} 8",
         "metrics_apiserver_metric_freshness_seconds_sum{group=\"external.metrics.k8s.io\"} 30.0",
         "metrics_apiserver_metric_freshness_seconds_count{group=\"external.metrics.k8s.io\"} 3",
     ] {
