@@ -1,7 +1,7 @@
 //! The control flow: what keeps the memory fresh.
 //!
 //! Responsible for: watching definitions ([`file_watch`]), announcing what HPAs refer to
-//! ([`hpa_watch`]), and refreshing wanted queries ([`refresher`]).
+//! ([`hpa_watch`]), following rule files and the series that their rules find ([`rule_watch`]), and refreshing wanted queries ([`refresher`]).
 //! Not responsible for: answering requests.
 
 pub mod file_watch;
@@ -9,7 +9,9 @@ pub mod hpa_watch;
 mod phase;
 mod protection;
 pub mod refresher;
+pub mod rule_watch;
 pub mod schedule;
 
 pub use hpa_watch::HpaWatch;
 pub use refresher::Refresher;
+pub use rule_watch::RuleWatch;

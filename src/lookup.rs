@@ -9,8 +9,17 @@
 //! `firstReadTimeout` after the query became wanted. If one definition that a read matches has
 //! nothing to serve, the whole read fails and says which: never a partial sum.
 
+mod cells;
+mod crowds;
+pub mod custom;
 pub mod external;
 pub(crate) mod items;
 pub mod message;
+pub mod metrics;
+pub mod rule;
+mod waiting;
 
+pub use custom::CustomLookup;
 pub use external::ExternalLookup;
+pub use metrics::{Cluster, Lookup};
+pub use rule::RuleLookup;

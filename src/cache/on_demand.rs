@@ -8,7 +8,7 @@ use moka::notification::RemovalCause;
 use moka::sync::Cache;
 
 use crate::cache::QueryCell;
-use crate::model::{Entry, Query};
+use crate::model::{Entry, Policy, Query};
 
 /// How many on-demand queries are kept. A cell costs about a kilobyte with its sample, so the
 /// store stays near ten megabytes at worst; 10,000 namespaces that each read one cluster-wide
@@ -56,10 +56,30 @@ impl OnDemand {
     /// The cell of a query, made when there is none; `entry` is the definition that it completes.
     #[must_use]
     pub fn get(&self, query: &Arc<Query>, entry: &Arc<Entry>) -> Arc<QueryCell> {
-        let refresh = entry.policy.refresh;
+        self.made(query, entry.policy.refresh, |cell| cell.set_definition(entry, 0))
+    }
+
+    /// The same for a query behind which there is no definition, but a rule; `reader` is the namespace
+    /// that it is asked for.
+    #[must_use]
+    pub fn get_for(
+        &self,
+        query: &Arc<Query>,
+        policy: &Policy,
+        reader: Option<&str>,
+    ) -> Arc<QueryCell> {
+        self.made(query, policy.refresh, |cell| cell.set_owner(reader))
+    }
+
+    fn made(
+        &self,
+        query: &Arc<Query>,
+        refresh: Duration,
+        note: impl FnOnce(&QueryCell),
+    ) -> Arc<QueryCell> {
         let cell = self.cells.get_with_by_ref(query, || {
             let cell = QueryCell::new(Arc::clone(query), refresh, false);
-            cell.set_definition(entry, 0);
+            note(&cell);
             Arc::new(cell)
         });
         // The definition may have changed its pace since the cell was made.
@@ -69,15 +89,29 @@ impl OnDemand {
         cell
     }
 
-    /// The same for a query that nobody has read yet: none when there is no cell and the store is
-    /// mostly full. A cell that is asked for every minute is never unread for too long.
+    /// [`OnDemand::get`] for a query that nobody has read yet: none when there is no cell and the
+    /// store is mostly full. A cell that is asked for every minute is never unread for too long.
     #[must_use]
     pub fn announced(&self, query: &Arc<Query>, entry: &Arc<Entry>) -> Option<Arc<QueryCell>> {
+        self.has_room_for(query).then(|| self.get(query, entry))
+    }
+
+    /// [`OnDemand::get_for`] in the same way.
+    #[must_use]
+    pub fn announced_for(
+        &self,
+        query: &Arc<Query>,
+        policy: &Policy,
+        reader: Option<&str>,
+    ) -> Option<Arc<QueryCell>> {
+        self.has_room_for(query).then(|| self.get_for(query, policy, reader))
+    }
+
+    fn has_room_for(&self, query: &Arc<Query>) -> bool {
         let (part, whole) = ANNOUNCED_SHARE;
         let capacity = self.cells.policy().max_capacity().unwrap_or(CAPACITY);
         // The count lags behind by what was made within the last moments.
-        let room = self.cells.entry_count() < capacity * part / whole;
-        (room || self.cells.contains_key(query)).then(|| self.get(query, entry))
+        self.cells.entry_count() < capacity * part / whole || self.cells.contains_key(query)
     }
 
     /// The cell of a query, if there is one.
@@ -145,7 +179,11 @@ mod tests {
     }
 
     fn query(text: &str) -> Arc<Query> {
-        let spec = PrometheusQuery { query: text.into(), lookback_delta: None };
+        let spec = PrometheusQuery {
+            query: text.into(),
+            lookback_delta: None,
+            shape: crate::model::AnswerShape::Items,
+        };
         Arc::new(Query { source: SourceName::new("main"), spec: QuerySpec::Prometheus(spec) })
     }
 

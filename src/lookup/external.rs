@@ -10,8 +10,8 @@ use crate::cache::{Admission, Demand, OnDemand, QueryCell, View};
 use crate::catalog::{Catalog, Served};
 use crate::lookup::{items, message};
 use crate::model::{
-    ApiError, Clock, ExternalReading, Labels, MetricName, MetricsProvider, NamespaceDirectory,
-    QueryTemplate, Reading, Scope, Selector, Tick,
+    ApiError, Clock, ExternalReading, Labels, MetricName, NamespaceDirectory, QueryTemplate,
+    Reading, Scope, Selector, Tick,
 };
 
 mod announce;
@@ -35,6 +35,8 @@ struct Inner {
 /// What one pass over the definitions of a read found.
 enum Pass {
     Done(Result<ExternalReading, ApiError>),
+    /// No definition of the metric is visible in the namespace.
+    Unknown(ApiError),
     /// Some queries have never been tried; the read may wait for these.
     Untried(Vec<Untried>),
 }
@@ -66,32 +68,39 @@ impl fmt::Debug for ExternalLookup {
     }
 }
 
-impl MetricsProvider for ExternalLookup {
-    fn external(
+impl ExternalLookup {
+    /// Reads a metric of definitions.
+    ///
+    /// # Errors
+    /// When no definition of the metric is visible in the namespace: what a reader hears then,
+    /// unless somebody else knows the metric.
+    pub(super) fn read(
         &self,
         namespace: &str,
         metric: &str,
         selector: &Selector,
-    ) -> Reading<ExternalReading> {
+    ) -> Result<Reading<ExternalReading>, ApiError> {
         match self.0.pass(namespace, metric, selector) {
-            Pass::Done(result) => Reading::Ready(result),
+            Pass::Done(result) => Ok(Reading::Ready(result)),
+            Pass::Unknown(error) => Err(error),
             Pass::Untried(untried) => {
                 let now = self.0.clock.tick();
                 if let Some(late) = untried.iter().find(|u| now >= u.until) {
-                    return Reading::Ready(Err(late.timed_out(namespace)));
+                    return Ok(Reading::Ready(Err(late.timed_out(namespace))));
                 }
                 let inner = Arc::clone(&self.0);
                 let (namespace, metric) = (namespace.to_owned(), metric.to_owned());
                 let selector = selector.clone();
-                Reading::Wait(
+                Ok(Reading::Wait(
                     async move { inner.wait(untried, &namespace, &metric, &selector).await }
                         .boxed(),
-                )
+                ))
             }
         }
     }
 
-    fn external_names(&self) -> Arc<[MetricName]> {
+    /// The names of all metrics of definitions, sorted and unique.
+    pub(super) fn names(&self) -> Arc<[MetricName]> {
         self.0.catalog.snapshot().names()
     }
 }
@@ -124,6 +133,7 @@ impl Inner {
             }
             match self.pass(namespace, metric, selector) {
                 Pass::Done(result) => return result,
+                Pass::Unknown(error) => return Err(error),
                 // The definitions changed meanwhile and brought new queries. Their own time
                 // bounds the next round; a query that is untried past its time ends the read.
                 Pass::Untried(next) => {
@@ -148,11 +158,11 @@ impl Inner {
         // No namespace has another form. A path segment can be anything, and it goes into queries
         // where `$namespace` may stand in a raw string, in which nothing can be escaped.
         if !is_namespace(namespace) {
-            return Pass::Done(Err(ApiError::MetricNotFound(message::unknown(&metric, namespace))));
+            return Pass::Unknown(ApiError::MetricNotFound(message::unknown(&metric, namespace)));
         }
         let snapshot = self.catalog.snapshot();
         let Some((name, listing)) = snapshot.find(&metric) else {
-            return Pass::Done(Err(ApiError::MetricNotFound(message::unknown(&metric, namespace))));
+            return Pass::Unknown(ApiError::MetricNotFound(message::unknown(&metric, namespace)));
         };
         let visible = || listing.visible(namespace, |scope| self.selects(scope, namespace));
 
@@ -216,7 +226,7 @@ impl Inner {
             return Pass::Untried(untried);
         }
         if known == 0 {
-            return Pass::Done(Err(ApiError::MetricNotFound(message::unknown(&metric, namespace))));
+            return Pass::Unknown(ApiError::MetricNotFound(message::unknown(&metric, namespace)));
         }
         if items.is_empty() {
             let existing: Vec<Labels> =

@@ -1,12 +1,14 @@
 //! The sentences that a failed read ends in. `kubectl describe hpa` prints them.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write;
+use std::fmt::{self, Write};
 use std::time::Duration;
 
 use crate::cache::{EntryState, View};
 use crate::catalog::Served;
-use crate::model::{Entry, Labels, Quantity, Query, QuerySpec, Selector, Tick};
+use crate::model::{
+    Entry, GroupResource, Labels, Policy, Quantity, Query, QuerySpec, Selector, Tick,
+};
 
 /// How many label values, and how many keys, a sentence lists at most.
 const MAX_LISTED: usize = 8;
@@ -144,9 +146,103 @@ pub(super) fn queue_full(served: &Served, namespace: &str, query: &Query) -> Str
     )
 }
 
+/// What a read of a rule's metric, or of objects' metric, asked for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Asked<'a> {
+    /// The metric's name, as it was asked for.
+    pub(super) metric: &'a str,
+    /// Of which objects; none for an external metric.
+    pub(super) resource: Option<&'a GroupResource>,
+    /// In which namespace.
+    pub(super) namespace: Option<&'a str>,
+}
+
+impl fmt::Display for Asked<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&crop(self.metric, MAX_SELECTOR_CHARS))?;
+        if let Some(resource) = self.resource {
+            write!(f, " of {resource}")?;
+        }
+        self.namespace
+            .map_or(Ok(()), |namespace| write!(f, " in {}", crop(namespace, MAX_LABEL_CHARS)))
+    }
+}
+
+/// The refresher cannot take the query.
+pub(super) fn not_queued(asked: Asked<'_>, query: &Query) -> String {
+    format!(
+        "unable to fetch metrics: {asked}: too many metrics became wanted at once, this one was \
+         not queued (source {}); the next read tries again",
+        query.source
+    )
+}
+
+/// The very first fetch has not ended in time.
+pub(super) fn not_yet_answered(asked: Asked<'_>, query: &Query, waited: Duration) -> String {
+    format!(
+        "unable to fetch metrics: {asked}: source {} has not yet answered the first query; waited \
+         {}",
+        query.source,
+        show(waited)
+    )
+}
+
+/// Why there is nothing to serve.
+pub(super) fn no_rule_value(
+    asked: Asked<'_>,
+    query: &Query,
+    policy: &Policy,
+    state: &EntryState,
+    view: &View<'_>,
+    now: Tick,
+) -> String {
+    let mut text = format!("unable to fetch metrics: {asked}: ");
+    if let View::Failed(failure) = view {
+        let _ = write!(text, "{} (source {})", failure.error, query.source);
+    } else {
+        let _ = write!(
+            text,
+            "source {} has not answered for longer than {}",
+            query.source,
+            show(policy.max_age)
+        );
+    }
+    if let Some(sample) = state.last_sample()
+        && now.since(sample.observed) > policy.max_age
+    {
+        let _ = write!(
+            text,
+            "; the last answer, of {}, is older than {}",
+            sample.timestamp.strftime("%H:%M:%SZ"),
+            show(policy.max_age)
+        );
+    }
+    text
+}
+
+/// The first listing of objects has not ended in time.
+pub(super) fn not_yet_listed(asked: Asked<'_>, waited: Duration) -> String {
+    format!(
+        "unable to list matching resources: {asked}: the objects have not been listed yet; waited \
+         {}",
+        show(waited)
+    )
+}
+
+/// The original's sentence for a metric that is not there.
+pub(super) fn no_metric_of(metric: &str, resource: &str, name: Option<&str>) -> String {
+    let metric = crop(metric, MAX_SELECTOR_CHARS);
+    let resource = crop(resource, MAX_SELECTOR_CHARS);
+    let mut text = format!("the server could not find the metric {metric} for {resource}");
+    if let Some(name) = name {
+        let _ = write!(text, " {}", crop(name, MAX_SELECTOR_CHARS));
+    }
+    text
+}
+
 fn kind(query: &Query) -> &'static str {
     match &query.spec {
-        QuerySpec::Prometheus(_) => "Prometheus",
+        QuerySpec::Prometheus(_) | QuerySpec::Objects(_) => "Prometheus",
         QuerySpec::Sqs(_) => "SQS",
         QuerySpec::CloudWatch(_) => "CloudWatch",
         QuerySpec::Simulated(_) => "simulated",
@@ -209,7 +305,7 @@ mod tests {
             [Labels::new([("queue", "a")]), Labels::new([("queue", "b"), ("zone", "x")])];
         let selector = Selector::new(vec![crate::model::Requirement {
             key: "queue".into(),
-            operator: crate::model::Operator::In,
+            operator: crate::model::Operator::Equals,
             values: vec!["c".into()],
         }]);
         assert_eq!(
@@ -225,7 +321,7 @@ mod tests {
         let existing = [Labels::new([("queue", long.as_str()), (long.as_str(), "x")])];
         let selector = Selector::new(vec![crate::model::Requirement {
             key: "queue".into(),
-            operator: crate::model::Operator::In,
+            operator: crate::model::Operator::Equals,
             values: vec![long.clone()],
         }]);
         let text = no_match("depth", "default", &selector, existing.iter());

@@ -179,7 +179,7 @@ impl Named {
 fn selector_of(selector: &LabelSelector) -> Option<Selector> {
     let labels = selector.match_labels.iter().flatten().map(|(key, value)| Requirement {
         key: key.clone(),
-        operator: Operator::In,
+        operator: Operator::Equals,
         values: vec![value.clone()],
     });
     let mut requirements: Vec<Requirement> = labels.collect();
@@ -294,7 +294,7 @@ mod tests {
                 ],
             }))])),
             ["external metric m in shop \
-              (app=x,!old,queue in (a,b),tier=gold,tier!=lead,zone)"]
+              (app=x,!old,queue in (a,b),tier=gold,tier notin (lead),zone)"]
         );
         assert_eq!(shown(&json!([external(json!({})), external(json!(null))])).len(), 1);
         for refused in [

@@ -373,7 +373,11 @@ mod tests {
     }
 
     fn query(text: &str) -> Query {
-        let spec = PrometheusQuery { query: text.into(), lookback_delta: None };
+        let spec = PrometheusQuery {
+            query: text.into(),
+            lookback_delta: None,
+            shape: crate::model::AnswerShape::Items,
+        };
         Query { source: SourceName::new("aws"), spec: QuerySpec::Prometheus(spec) }
     }
 

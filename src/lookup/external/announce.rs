@@ -5,22 +5,17 @@ use std::sync::Arc;
 use super::{ExternalLookup, Inner, folded, is_namespace};
 use crate::cache::QueryCell;
 use crate::catalog::{Served, Snapshot};
-use crate::model::{Announce, Announced, Claim, MetricReference, QueryTemplate, ReferenceKind};
+use crate::model::{Announced, Claim, MetricReference, QueryTemplate};
 
-impl Announce for ExternalLookup {
-    fn claim(&self, reference: &MetricReference, claim: Claim) -> Announced {
-        match &reference.kind {
-            ReferenceKind::External => self.0.claim(reference, claim),
-            // No custom metric is served.
-            ReferenceKind::Pods { .. } | ReferenceKind::Object { .. } => Announced::Unknown,
-        }
+impl ExternalLookup {
+    /// Makes everything wanted that a read of the reference would need.
+    pub(in crate::lookup) fn claim(&self, reference: &MetricReference, claim: Claim) -> Announced {
+        self.0.claim(reference, claim)
     }
 
-    fn release(&self, reference: &MetricReference, claim: Claim) {
-        match &reference.kind {
-            ReferenceKind::External => self.0.release(reference, claim),
-            ReferenceKind::Pods { .. } | ReferenceKind::Object { .. } => {}
-        }
+    /// Takes a claim back.
+    pub(in crate::lookup) fn release(&self, reference: &MetricReference, claim: Claim) {
+        self.0.release(reference, claim);
     }
 }
 

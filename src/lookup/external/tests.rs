@@ -5,11 +5,12 @@ use futures::poll;
 
 use super::*;
 use crate::cache::Hold;
+use crate::lookup::Lookup;
 use crate::model::{
     Aggregate, Announce, Announced, Cause, Claim, Decimal, DefinitionId, DefinitionKind, Entry,
-    FetchError, ManualClock, MetricReference, ObjectReference, OnNoData, Operator, Origin, Policy,
-    PrometheusQuery, Query, QuerySpec, ReferenceKind, Requirement, Sample, Series, SourceName,
-    Transform,
+    FetchError, ManualClock, MetricReference, MetricsProvider, ObjectReference, OnNoData, Operator,
+    Origin, Policy, PrometheusQuery, Query, QuerySpec, ReferenceKind, Requirement, Sample, Series,
+    SourceName, Transform,
 };
 
 #[derive(Default)]
@@ -44,7 +45,7 @@ impl NamespaceDirectory for Teams {
 }
 
 struct House {
-    lookup: ExternalLookup,
+    lookup: Lookup,
     wanted: Arc<Wanted>,
     clock: Arc<ManualClock>,
     catalog: Arc<Catalog>,
@@ -54,11 +55,13 @@ fn house(entries: Vec<Entry>) -> House {
     let catalog = Arc::new(Catalog::new());
     catalog.apply_files(entries, Vec::new());
     let (wanted, clock) = (Arc::new(Wanted::default()), Arc::new(ManualClock::default()));
-    let lookup = ExternalLookup::new(
+    let lookup = Lookup::new(
         Arc::clone(&catalog),
+        Arc::default(),
         Arc::new(OnDemand::new()),
         wanted.clone(),
         Arc::new(Teams),
+        None,
         clock.clone(),
     );
     House { lookup, wanted, clock, catalog }
@@ -122,6 +125,7 @@ fn entry(name: &str, scope: Scope, labels: &[(&str, &str)], query: &str) -> Entr
             spec: QuerySpec::Prometheus(PrometheusQuery {
                 query: query.into(),
                 lookback_delta: None,
+                shape: crate::model::AnswerShape::Items,
             }),
         }))
     };
@@ -225,7 +229,7 @@ async fn selectors_choose_among_definitions_and_series() {
         ["{kind=live,queue=x}=1", "{kind=live,queue=y}=2"]
     );
     assert_eq!(
-        read(&select("queue", Operator::In, &["z"])),
+        read(&select("queue", Operator::Equals, &["z"])),
         Err(ApiError::MetricNotFound(
             "depth in default: no series matches the selector \"queue=z\"; the metric's 3 series \
              have the labels kind (dead, live), queue (x, y)"

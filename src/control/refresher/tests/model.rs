@@ -69,7 +69,11 @@ fn index(query: &Query) -> usize {
 }
 
 fn asked(index: usize) -> Arc<Query> {
-    let spec = PrometheusQuery { query: index.to_string().into(), lookback_delta: None };
+    let spec = PrometheusQuery {
+        query: index.to_string().into(),
+        lookback_delta: None,
+        shape: crate::model::AnswerShape::Items,
+    };
     Arc::new(Query { source: SourceName::new("up"), spec: QuerySpec::Prometheus(spec) })
 }
 

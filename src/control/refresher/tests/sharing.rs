@@ -208,7 +208,11 @@ fn minutely(cloud: &mut Cloud) {
 }
 
 pub(super) fn asked(text: &str) -> Arc<Query> {
-    let spec = PrometheusQuery { query: text.into(), lookback_delta: None };
+    let spec = PrometheusQuery {
+        query: text.into(),
+        lookback_delta: None,
+        shape: crate::model::AnswerShape::Items,
+    };
     Arc::new(Query { source: SourceName::new("aws"), spec: QuerySpec::Prometheus(spec) })
 }
 

@@ -1,0 +1,175 @@
+//! Which series queries are listed when, and what they found.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rand::RngExt;
+
+use crate::model::{FetchError, SeriesShape, SourceName, Tick};
+use crate::rules::{Rule, RuleFileSettings};
+
+/// The first pause after a failed listing; it doubles up to the listing's interval.
+const FIRST_PAUSE: Duration = Duration::from_secs(5);
+
+/// Intervals are longer or shorter by up to this part, so that replicas do not ask together.
+const JITTER: f64 = 0.05;
+
+/// What a listing asks.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Key {
+    pub(super) source: SourceName,
+    pub(super) series_query: Arc<str>,
+}
+
+/// What a listing gives.
+pub(super) type Answer = Result<Vec<SeriesShape>, FetchError>;
+
+/// A listing that is to be made now.
+pub(super) struct Due {
+    pub(super) key: Key,
+    pub(super) max_age: Duration,
+}
+
+/// All listings.
+#[derive(Default)]
+pub(super) struct Listings(BTreeMap<Key, Listing>);
+
+struct Listing {
+    interval: Duration,
+    max_age: Duration,
+    due: Tick,
+    running: bool,
+    tried: bool,
+    failures: u32,
+    error: Option<String>,
+    series: Option<Arc<[SeriesShape]>>,
+}
+
+/// Where the listings stand.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Tally {
+    pub(super) queries: usize,
+    pub(super) untried: usize,
+    pub(super) failing: usize,
+    pub(super) shapes: usize,
+}
+
+impl Listings {
+    /// From now on exactly the series queries of these rules are listed. What was found before
+    /// stays.
+    pub(super) fn want<'a>(
+        &mut self,
+        rules: impl Iterator<Item = (&'a RuleFileSettings, &'a Arc<Rule>)>,
+        now: Tick,
+    ) {
+        let mut wanted = BTreeSet::new();
+        for (settings, rule) in rules {
+            let key = key(settings, rule);
+            let listing = self.0.entry(key.clone()).or_insert_with(|| Listing {
+                interval: settings.relist_interval,
+                max_age: settings.series_max_age,
+                due: now,
+                running: false,
+                tried: false,
+                failures: 0,
+                error: None,
+                series: None,
+            });
+            // Two files may ask the same at different paces: the faster one, and the longer memory.
+            if wanted.insert(key) {
+                listing.interval = settings.relist_interval;
+                listing.max_age = settings.series_max_age;
+            } else {
+                listing.interval = listing.interval.min(settings.relist_interval);
+                listing.max_age = listing.max_age.max(settings.series_max_age);
+            }
+        }
+        self.0.retain(|key, _| wanted.contains(key));
+    }
+
+    /// The listings that are to be made now; each is under way until it is taken.
+    pub(super) fn due(&mut self, now: Tick) -> Vec<Due> {
+        let due = self.0.iter_mut().filter(|(_, listing)| !listing.running && listing.due <= now);
+        due.map(|(key, listing)| {
+            listing.running = true;
+            Due { key: key.clone(), max_age: listing.max_age }
+        })
+        .collect()
+    }
+
+    /// Takes the end of a listing; tells whether the series are others now.
+    pub(super) fn take(&mut self, key: &Key, answer: Answer, now: Tick) -> bool {
+        // The rule may have gone meanwhile.
+        let Some(listing) = self.0.get_mut(key) else { return false };
+        listing.running = false;
+        listing.tried = true;
+        let series_query = &*key.series_query;
+        match answer {
+            Ok(series) => {
+                if listing.failures > 0 {
+                    tracing::info!(source = %key.source, series_query, "series can be listed again");
+                }
+                listing.failures = 0;
+                listing.error = None;
+                listing.due = now.after(jittered(listing.interval));
+                let changed = listing.series.as_deref() != Some(&series[..]);
+                if changed {
+                    listing.series = Some(series.into());
+                }
+                changed
+            }
+            Err(error) => {
+                if listing.failures == 0 {
+                    let kept =
+                        if listing.series.is_some() { "; those found last stay" } else { "" };
+                    tracing::warn!(
+                        source = %key.source, series_query, cause = %error,
+                        detail = error.cause().detail(),
+                        "series cannot be listed{kept}"
+                    );
+                }
+                let doubled = FIRST_PAUSE.saturating_mul(1 << listing.failures.min(16));
+                listing.failures = listing.failures.saturating_add(1);
+                listing.error = Some(error.to_string());
+                listing.due = now.after(jittered(doubled.min(listing.interval)));
+                false
+            }
+        }
+    }
+
+    /// What a rule's series query found last.
+    pub(super) fn series(
+        &self,
+        settings: &RuleFileSettings,
+        rule: &Arc<Rule>,
+    ) -> Option<Arc<[SeriesShape]>> {
+        self.0.get(&key(settings, rule))?.series.clone()
+    }
+
+    /// Where they stand.
+    pub(super) fn tally(&self) -> Tally {
+        let mut tally = Tally { queries: self.0.len(), ..Tally::default() };
+        for listing in self.0.values() {
+            tally.untried += usize::from(!listing.tried);
+            tally.failing += usize::from(listing.failures > 0);
+            tally.shapes += listing.series.as_deref().map_or(0, <[_]>::len);
+        }
+        tally
+    }
+
+    /// The series queries that cannot be listed, and why.
+    pub(super) fn failing(&self) -> Vec<(Key, String)> {
+        let failing =
+            |(key, listing): (&Key, &Listing)| Some((key.clone(), listing.error.clone()?));
+        self.0.iter().filter_map(failing).collect()
+    }
+}
+
+fn key(settings: &RuleFileSettings, rule: &Arc<Rule>) -> Key {
+    Key { source: settings.source.clone(), series_query: Arc::clone(rule.series_query()) }
+}
+
+fn jittered(pause: Duration) -> Duration {
+    pause.mul_f64(rand::rng().random_range(1.0 - JITTER..=1.0 + JITTER))
+}

@@ -1,0 +1,324 @@
+//! Reads of metrics of Kubernetes objects, and their announcement by HPAs.
+//!
+//! A read knows the objects from watches and the values from a cell: neither costs a call. The
+//! question in the cell is about the objects that match the reader's selector or, where several
+//! selectors of a namespace are read and one answer can be divided, about all of them
+//! ([`crowds`](super::crowds)).
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::lookup::cells::{Cells, Found};
+use crate::lookup::crowds::Crowds;
+use crate::lookup::message::{self, Asked};
+use crate::lookup::waiting::{self, End, Pass, Waiting};
+use crate::model::{
+    Announced, ApiError, Claim, CustomItem, CustomMetricName, CustomReading, CustomRequest,
+    Decimal, DescribedObject, GroupResource, MetricReference, ObjectChoice, ObjectDirectory,
+    ObjectNames, ObjectReference, ObjectSet, Objects, ObjectsQuery, Policy, Quantity, Query,
+    QuerySpec, Reading, ReferenceKind, Resource, ResourceDirectory, Sample, Selector, Tick,
+};
+use crate::rules::{RuleMetric, Rules};
+
+/// The resource whose objects are namespaces.
+const NAMESPACES: &str = "namespaces";
+
+/// Answers reads of custom metrics.
+#[derive(Clone)]
+pub struct CustomLookup(Arc<Inner>);
+
+struct Inner {
+    rules: Arc<Rules>,
+    resources: Arc<dyn ResourceDirectory>,
+    objects: Arc<dyn ObjectDirectory>,
+    cells: Cells,
+    crowds: Crowds,
+    /// Since when readers wait for a resource's first listing: they share one wait.
+    listing_since: Mutex<HashMap<GroupResource, Tick>>,
+}
+
+/// A request that outlives its connection's buffers.
+struct Owned {
+    resource: String,
+    namespace: Option<String>,
+    name: Option<String>,
+    labels: Selector,
+    metric: String,
+    metric_selector: Selector,
+}
+
+impl Owned {
+    fn of(request: &CustomRequest<'_>) -> Self {
+        let (name, labels) = match request.objects {
+            ObjectChoice::Named(name) => (Some(name.to_owned()), Selector::default()),
+            ObjectChoice::Matching(labels) => (None, labels.clone()),
+        };
+        Self {
+            resource: request.resource.to_owned(),
+            namespace: request.namespace.map(str::to_owned),
+            name,
+            labels,
+            metric: request.metric.to_owned(),
+            metric_selector: request.metric_selector.clone(),
+        }
+    }
+
+    fn request(&self) -> CustomRequest<'_> {
+        CustomRequest {
+            resource: &self.resource,
+            namespace: self.namespace.as_deref(),
+            objects: match &self.name {
+                Some(name) => ObjectChoice::Named(name),
+                None => ObjectChoice::Matching(&self.labels),
+            },
+            metric: &self.metric,
+            metric_selector: &self.metric_selector,
+        }
+    }
+}
+
+impl CustomLookup {
+    /// A lookup over these parts.
+    #[must_use]
+    pub(super) fn new(
+        rules: Arc<Rules>,
+        resources: Arc<dyn ResourceDirectory>,
+        objects: Arc<dyn ObjectDirectory>,
+        cells: Cells,
+    ) -> Self {
+        Self(Arc::new(Inner {
+            rules,
+            resources,
+            objects,
+            cells,
+            crowds: Crowds::default(),
+            listing_since: Mutex::default(),
+        }))
+    }
+
+    /// Reads a metric of objects.
+    pub(super) fn read(&self, request: &CustomRequest<'_>) -> Reading<CustomReading> {
+        waiting::reading(self.0.pass(request), &self.0.cells.clock, || {
+            let (inner, owned) = (Arc::clone(&self.0), Owned::of(request));
+            Box::new(move || inner.pass(&owned.request()))
+        })
+    }
+
+    /// All metrics of objects, sorted and unique.
+    pub(super) fn names(&self) -> Arc<[CustomMetricName]> {
+        Arc::clone(self.0.rules.registry().custom_names())
+    }
+
+    pub(super) fn claim(&self, reference: &MetricReference, claim: Claim) -> Announced {
+        let Some(question) = self.0.referred(reference) else { return Announced::Unknown };
+        let Question { query, policy, .. } = &question;
+        self.0.cells.claim(query, policy, Some(&reference.namespace), claim)
+    }
+
+    pub(super) fn release(&self, reference: &MetricReference, claim: Claim) {
+        if let Some(question) = self.0.referred(reference) {
+            self.0.cells.release(&question.query, claim);
+        }
+    }
+}
+
+impl fmt::Debug for CustomLookup {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("CustomLookup")
+    }
+}
+
+/// What is asked of a source for a read, and how fresh the answer has to be.
+struct Question {
+    query: Arc<Query>,
+    policy: Arc<Policy>,
+}
+
+impl Inner {
+    /// One look at memory. The order of the checks is that of the original's answers, but for one: a
+    /// metric that does not exist starts no watch of its objects.
+    fn pass(&self, request: &CustomRequest<'_>) -> Pass<CustomReading> {
+        match self.answer(request) {
+            Ok(reading) => Pass::Done(Ok(reading)),
+            Err(Stop::Error(error)) => Pass::Done(Err(error)),
+            Err(Stop::Wait(waiting)) => Pass::Wait(waiting),
+        }
+    }
+
+    fn answer(&self, request: &CustomRequest<'_>) -> Result<CustomReading, Stop> {
+        let CustomRequest { resource: word, namespace, objects, metric, metric_selector } =
+            *request;
+        let named = match objects {
+            ObjectChoice::Named(name) => Some(name),
+            ObjectChoice::Matching(_) => None,
+        };
+        let unknown = |of: &str| {
+            Stop::Error(ApiError::MetricNotFound(message::no_metric_of(metric, of, None)))
+        };
+        let Some(resource) = self.resources.resolve_path(word) else {
+            return Err(match named {
+                Some(_) => unknown(word),
+                None => Stop::Error(ApiError::RuleFailed(format!(
+                    "unable to list matching resources: the cluster has no resource {word}"
+                ))),
+            });
+        };
+        let asked = Asked { metric, resource: Some(&resource.id), namespace };
+        if named.is_none() && namespace.is_some() && !resource.namespaced {
+            return Err(Stop::Error(ApiError::RuleFailed(format!(
+                "unable to list matching resources: {} are not in namespaces",
+                resource.id
+            ))));
+        }
+        let registry = self.rules.registry();
+        let Some(rule) = registry.custom(&resource.id, namespace.is_some(), metric) else {
+            return Err(unknown(&resource.id.to_string()));
+        };
+        let set = ObjectSet {
+            resource: Arc::clone(&resource),
+            namespace: namespace.map(Into::into),
+            names: match objects {
+                ObjectChoice::Named(name) => ObjectNames::One(name.into()),
+                ObjectChoice::Matching(labels) => ObjectNames::Matching(labels.clone()),
+            },
+        };
+        let names = self.names(&set, asked, rule)?;
+        if names.is_empty() {
+            return Err(unknown(&resource.id.to_string()));
+        }
+        let question = question(rule, set, metric_selector).map_err(|why| {
+            Stop::Error(ApiError::MetricNotFound(format!(
+                "{}: {why}",
+                message::no_metric_of(metric, &resource.id.to_string(), named)
+            )))
+        })?;
+        let found = match self.crowds.wide(&question.query, self.cells.clock.tick()) {
+            Some(wide) => self.cells.ready(&wide, &question.policy, asked),
+            None => None,
+        };
+        let found =
+            found.unwrap_or_else(|| self.cells.read(&question.query, &question.policy, asked));
+        let mut items = Vec::new();
+        match found {
+            Found::Sample(state) => {
+                if let Some(sample) = state.last_sample() {
+                    items = collect(&resource, namespace, &names, sample);
+                }
+            }
+            Found::Nothing(_) | Found::Chosen(..) => {}
+            Found::Failed(why) => return Err(Stop::Error(ApiError::RuleFailed(why))),
+            Found::Untried(waiting) => return Err(Stop::Wait(waiting)),
+        }
+        if named.is_some() && items.is_empty() {
+            let text = message::no_metric_of(metric, &resource.id.to_string(), named);
+            return Err(Stop::Error(ApiError::MetricNotFound(text)));
+        }
+        Ok(CustomReading { metric: metric.into(), selector: metric_selector.clone(), items })
+    }
+
+    /// The names of the objects.
+    fn names(
+        &self,
+        set: &ObjectSet,
+        asked: Asked<'_>,
+        rule: &RuleMetric,
+    ) -> Result<Arc<[Arc<str>]>, Stop> {
+        match self.objects.names(set) {
+            Objects::Known(names) => Ok(names),
+            Objects::Unavailable(why) => Err(Stop::Error(ApiError::RuleFailed(format!(
+                "unable to list matching resources: {why}"
+            )))),
+            Objects::Listing => {
+                let timeout = rule.policy.first_read_timeout;
+                let now = self.cells.clock.tick();
+                let since = *self
+                    .listing_since
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .entry(set.resource.id.clone())
+                    .or_insert(now);
+                Err(Stop::Wait(Waiting {
+                    until: since.after(timeout),
+                    late: ApiError::RuleFailed(message::not_yet_listed(asked, timeout)),
+                    end: End::Listing(self.objects.listed(&set.resource)),
+                }))
+            }
+        }
+    }
+
+    /// The question behind a metric that an HPA names. That of pods is not known from the HPA
+    /// alone: their selector stands in the scale of the target. They become wanted when they are
+    /// read.
+    fn referred(&self, reference: &MetricReference) -> Option<Question> {
+        let ReferenceKind::Object { object } = &reference.kind else { return None };
+        let ObjectReference { api_version, kind, name } = object;
+        let group = api_version.split_once('/').map_or("", |(group, _)| group);
+        let resource = self.resources.resolve(group, kind)?;
+        let is_namespace = resource.id.group.is_empty() && &*resource.id.resource == NAMESPACES;
+        let namespace = (!is_namespace).then(|| Arc::clone(&reference.namespace));
+        let registry = self.rules.registry();
+        let rule = registry.custom(&resource.id, namespace.is_some(), &reference.metric)?;
+        let set = ObjectSet { resource, namespace, names: ObjectNames::One(Arc::clone(name)) };
+        question(rule, set, &reference.selector).ok()
+    }
+}
+
+/// Why a pass has no answer.
+enum Stop {
+    Error(ApiError),
+    Wait(Waiting),
+}
+
+/// The question about a set of objects.
+fn question(
+    rule: &RuleMetric,
+    objects: ObjectSet,
+    metric_selector: &Selector,
+) -> Result<Question, String> {
+    let text = rule.objects(&objects.resource, objects.namespace.as_deref(), metric_selector)?;
+    let spec = QuerySpec::Objects(ObjectsQuery { objects, text });
+    let query = Arc::new(Query { source: rule.source.clone(), spec });
+    Ok(Question { query, policy: Arc::clone(&rule.policy) })
+}
+
+/// The items of the objects that have a value. Both lists are sorted by name, unless the objects are
+/// those of several namespaces.
+fn collect(
+    resource: &Resource,
+    namespace: Option<&str>,
+    names: &[Arc<str>],
+    sample: &Sample,
+) -> Vec<CustomItem> {
+    let api_version: Arc<str> = resource.api_version().into();
+    let namespace: Option<Arc<str>> = namespace.map(Into::into);
+    let name_of = |at: usize| sample.series[at].labels.iter().next().map_or("", |(_, name)| name);
+    let mut items = Vec::with_capacity(names.len().min(sample.series.len()));
+    for name in names {
+        let place = sample.series.binary_search_by(|series| {
+            series.labels.iter().next().map_or("", |(_, name)| name).cmp(name)
+        });
+        let Ok(place) = place else { continue };
+        debug_assert_eq!(name_of(place), &**name);
+        let Some(value) = number(&sample.series[place].value) else { continue };
+        items.push(CustomItem {
+            object: DescribedObject {
+                kind: Arc::clone(&resource.kind),
+                namespace: namespace.clone(),
+                name: Arc::clone(name),
+                api_version: Arc::clone(&api_version),
+            },
+            timestamp: sample.timestamp,
+            value,
+        });
+    }
+    items
+}
+
+/// The number of a rule's metric as it is told: as it is, whatever its sign. None for one that an
+/// HPA cannot read: the original tells another number then, wrapped around.
+pub(super) fn number(value: &Decimal) -> Option<Quantity> {
+    let quantity = Quantity::from_decimal(value);
+    let limit = Quantity::MAX_UNITS * 1000;
+    (quantity.milli().abs() < limit).then_some(quantity)
+}
