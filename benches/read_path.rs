@@ -5,6 +5,8 @@
 
 #[path = "read/house.rs"]
 mod house;
+#[path = "read/objects.rs"]
+mod objects;
 
 use std::hint::black_box;
 
@@ -68,5 +70,14 @@ fn parts_of_a_read(c: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, whole_reads, parts_of_a_read);
+fn reads_of_objects(c: &mut Criterion) {
+    let api = objects::api();
+    let mut group = c.benchmark_group("custom");
+    let reads = objects::PODS.map(|pods| (format!("{pods} pods"), objects::request(pods)));
+    for (name, parts) in reads.into_iter().chain([("list of 10,000".into(), objects::list())]) {
+        group.bench_function(name, |b| b.iter(|| objects::answer(&api, black_box(&parts))));
+    }
+}
+
+criterion_group!(benches, whole_reads, parts_of_a_read, reads_of_objects);
 criterion_main!(benches);

@@ -3,11 +3,13 @@
 //! Exit codes: 0 fine, 1 the input is wrong, 2 usage (clap), 70 internal.
 
 pub mod check;
+pub mod prometheus_adapter;
 pub mod query;
 pub mod serve;
 
+use std::ffi::OsString;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
@@ -56,6 +58,10 @@ Every mistake is one line: file:line:column: field: what is wrong")]
     /// Show how the value of one metric comes about: the request, the answer, what would be served
     #[command(after_help = query::AFTER_HELP, after_long_help = query::AFTER_LONG_HELP)]
     Query(query::QueryArgs),
+    /// Serve prometheus-adapter's rules file, with its command line; also when called as `adapter`
+    #[command(after_help = "Example:
+  tidepole prometheus-adapter --prometheus-url=http://prometheus:9090/ --config=/etc/adapter/config.yaml --secure-port=6443 --cert-dir=/tmp/certs")]
+    PrometheusAdapter(Box<prometheus_adapter::AdapterArgs>),
     /// Print a shell completion script
     #[command(after_help = "Example:
   tidepole completions bash > /etc/bash_completion.d/tidepole")]
@@ -65,7 +71,17 @@ Every mistake is one line: file:line:column: field: what is wrong")]
     },
 }
 
+/// The name under which the original's image runs its binary.
+const ADAPTER: &str = "adapter";
+
 impl Cli {
+    /// Reads the command line. Called as `adapter`, everything is an argument of
+    /// `tidepole prometheus-adapter`.
+    #[must_use]
+    pub fn read() -> Self {
+        Self::parse_from(arguments(std::env::args_os()))
+    }
+
     /// Runs the command.
     #[must_use]
     pub fn run(self) -> ExitCode {
@@ -89,6 +105,7 @@ impl Cli {
                 }
             }
             Command::Query(args) => query::run(&args),
+            Command::PrometheusAdapter(args) => prometheus_adapter::run(&args),
             Command::Completions { shell } => {
                 let mut command = Self::command();
                 clap_complete::generate(shell, &mut command, "tidepole", &mut std::io::stdout());
@@ -98,6 +115,16 @@ impl Cli {
     }
 }
 
+/// The command line as clap is to read it.
+fn arguments(given: impl Iterator<Item = OsString>) -> Vec<OsString> {
+    let mut arguments: Vec<OsString> = given.collect();
+    let called = arguments.first().map(Path::new).and_then(Path::file_name);
+    if called.is_some_and(|name| name == ADAPTER) {
+        arguments.insert(1, "prometheus-adapter".into());
+    }
+    arguments
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -105,5 +132,16 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn called_as_adapter_it_takes_the_originals_arguments() {
+        let read = |words: &[&str]| arguments(words.iter().map(OsString::from));
+        assert_eq!(
+            read(&["/adapter", "--config=x"]),
+            ["/adapter", "prometheus-adapter", "--config=x"].map(OsString::from)
+        );
+        let plain = ["/usr/bin/tidepole", "serve"];
+        assert_eq!(read(&plain), plain.map(OsString::from));
     }
 }

@@ -17,6 +17,7 @@ use crate::definition::field::Field;
 use crate::definition::yaml::{self, MAX_FILE_BYTES};
 use crate::definition::{Defaults, read_bounded, report};
 use crate::model::{Problem, SourceDirectory};
+use crate::rules::RuleFileSettings;
 use crate::server;
 
 mod document;
@@ -44,8 +45,12 @@ pub struct Config {
     pub kubernetes: KubernetesSection,
     /// Where values come from, names unique.
     pub sources: Vec<SourceConfig>,
+    /// Which groups are served. Default: external metrics, and with a cluster those of its objects.
+    pub apis: ServedApis,
     /// Files and folders of metric definitions, resolved. Default none.
     pub definition_paths: Vec<PathBuf>,
+    /// prometheus-adapter's rule files, resolved. Default none.
+    pub rules: Vec<RuleFileSettings>,
     /// What definitions say nothing about; their own defaults are told there.
     pub defaults: Defaults,
 }
@@ -58,6 +63,15 @@ pub struct KubernetesSection {
     /// Where to find its credentials; none means in-cluster, then `$KUBECONFIG`, then
     /// `~/.kube/config`.
     pub kubeconfig: Option<PathBuf>,
+}
+
+/// The API groups.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ServedApis {
+    /// `external.metrics.k8s.io`
+    pub external: bool,
+    /// `custom.metrics.k8s.io`
+    pub custom: bool,
 }
 
 /// Command-line flags, which win over the file.

@@ -15,7 +15,8 @@
 //! | L1 | [`source`] | reading upstreams: Prometheus, `CloudWatch`, SQS, simulated |
 //! | L1 | [`cache`] | the state of every query, as a pure state machine and its stores |
 //! | L1 | [`catalog`] | which metrics exist, as a snapshot that readers never lock |
-//! | L1 | [`objects`] | which namespaces match a selector |
+//! | L1 | [`objects`] | which resources and objects the cluster has, and which match a selector |
+//! | L1 | [`rules`] | the rule grammar of prometheus-adapter: series to metrics, metrics to queries |
 //! | L1 | [`api`] | routes, negotiation, discovery, `OpenAPI`, wire types |
 //! | L1 | [`server`] | TLS, connections, authentication, authorization |
 //! | L2 | [`lookup`] | the request flow: name and selector to cached values |
@@ -38,6 +39,7 @@ pub mod definition;
 pub mod lookup;
 pub mod model;
 pub mod objects;
+pub mod rules;
 pub mod runtime;
 pub mod server;
 pub mod source;

@@ -4,11 +4,10 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
 use tidepole::cli::Cli;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = Cli::read();
     // One TLS provider for everything in this process. Fails only when one is installed already,
     // which is as good.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();

@@ -24,12 +24,16 @@ use tokio::sync::mpsc;
 use crate::api::{self, Api};
 use crate::cache::OnDemand;
 use crate::catalog::Catalog;
-use crate::config::Config;
+use crate::config::{Config, SourceConfig};
 use crate::control::file_watch::{self, FileWatch};
-use crate::control::{HpaWatch, Refresher, hpa_watch};
-use crate::lookup::ExternalLookup;
-use crate::model::{Attributes, Clock, Entry, Problem, Scope, Source, SourceName, SystemClock};
-use crate::objects::Namespaces;
+use crate::control::{HpaWatch, Refresher, RuleWatch, hpa_watch, rule_watch};
+use crate::lookup::{Cluster, Lookup};
+use crate::model::{
+    Attributes, Clock, Entry, ObjectDirectory, Problem, Scope, SeriesLister, Source, SourceName,
+    SystemClock,
+};
+use crate::objects::{AskingSource, Namespaces, Resources, WatchLimits, Watches};
+use crate::rules::{RuleFileSettings, Rules};
 use crate::runtime::inventory::{House, HouseGauges};
 use crate::runtime::readiness::Health;
 use crate::server::{self, Authentication, Authorization, Server};
@@ -82,18 +86,25 @@ pub async fn start(config: Config, serve: Handle, refresh: Handle) -> anyhow::Re
         registry.register_collector(Box::new(HouseGauges::new(house.clone())));
     });
 
-    let refresher = Refresher::start(
-        sources(&config, &clock, &telemetry)?,
-        Arc::clone(&catalog),
-        Arc::clone(&clock),
+    let resources = Arc::new(Resources::start(client.clone(), &tasks, &telemetry));
+    let objects: Arc<dyn ObjectDirectory> = Arc::new(Watches::new(
+        client.clone(),
         &tasks,
+        Arc::clone(&clock),
+        WatchLimits::default(),
         &telemetry,
-    );
-    let lookup = ExternalLookup::new(
+    ));
+    let Sources { asked, listers } = sources(&config, &objects, &clock, &telemetry)?;
+    let refresher =
+        Refresher::start(asked, Arc::clone(&catalog), Arc::clone(&clock), &tasks, &telemetry);
+    let rules = Arc::new(Rules::new());
+    let lookup = Lookup::new(
         Arc::clone(&catalog),
+        Arc::clone(&rules),
         on_demand,
         Arc::clone(&refresher) as _,
         Arc::clone(&namespaces) as _,
+        client.is_some().then(|| Cluster { resources: Arc::clone(&resources) as _, objects }),
         Arc::clone(&clock),
     );
 
@@ -108,6 +119,20 @@ pub async fn start(config: Config, serve: Handle, refresh: Handle) -> anyhow::Re
         health: Arc::clone(&health),
     };
     watch_definitions(&config, definitions, &tasks, &telemetry).await?;
+    if !config.rules.is_empty() {
+        let standing = rule_watch::Standing::new(&telemetry);
+        let seen = Arc::clone(&standing);
+        health.listing(move || seen.pending());
+        let parts = rule_watch::Parts {
+            listers,
+            resources: Arc::clone(&resources) as _,
+            catalog: Arc::clone(&catalog),
+            rules,
+            standing,
+            clock: Arc::clone(&clock),
+        };
+        watch_rules(config.rules.clone(), parts, resources, &tasks).await?;
+    }
     // After the definitions, so that what HPAs refer to is found at once.
     if let (Some(client), Some(standing)) = (&client, hpas) {
         let seen = Arc::clone(&standing);
@@ -129,7 +154,11 @@ pub async fn start(config: Config, serve: Handle, refresh: Handle) -> anyhow::Re
         _ => (Authentication::none(), Authorization::none()),
     };
     health.authenticating(authentication.settled());
-    let api_settings = api::Settings::default();
+    let api_settings = api::Settings {
+        external: config.apis.external,
+        custom: config.apis.custom,
+        ..api::Settings::default()
+    };
     let group_versions = api_settings.group_versions();
     let front = Front(Api::new(
         &api_settings,
@@ -196,17 +225,65 @@ async fn watch_definitions(
     Ok(())
 }
 
+/// Reads the rule files once and follows them, and the series that their rules find, from then on.
+///
+/// # Errors
+/// With everything that is wrong with the files: the original does not start with such a file.
+async fn watch_rules(
+    settings: Vec<RuleFileSettings>,
+    parts: rule_watch::Parts,
+    resources: Arc<Resources>,
+    tasks: &TaskSet,
+) -> anyhow::Result<()> {
+    let mut watch = RuleWatch::new(settings, parts);
+    let (watch, loaded) = tokio::task::spawn_blocking(move || {
+        let loaded = watch.load();
+        (watch, loaded)
+    })
+    .await
+    .context("reading the rule files failed")?;
+    if let Err(problems) = loaded {
+        let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
+        anyhow::bail!("{}", lines.join("\n"));
+    }
+    let shutdown = tasks.shutdown_token().clone();
+    tasks.service("rules", async move {
+        // Without the cluster's resources, rules would seem to give no metrics of objects.
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            () = resources.settled() => {}
+        }
+        watch.run(shutdown).await;
+    });
+    Ok(())
+}
+
+/// What the config's sources can do.
+struct Sources {
+    asked: BTreeMap<SourceName, Arc<dyn Source>>,
+    listers: BTreeMap<SourceName, Arc<dyn SeriesLister>>,
+}
+
 /// Builds every source of the config.
 fn sources(
     config: &Config,
+    objects: &Arc<dyn ObjectDirectory>,
     clock: &Arc<dyn Clock>,
     telemetry: &Telemetry,
-) -> anyhow::Result<BTreeMap<SourceName, Arc<dyn Source>>> {
+) -> anyhow::Result<Sources> {
     let metrics = source::Metrics::register(telemetry);
-    let mut built = BTreeMap::new();
-    for source in &config.sources {
-        let connected = source::build(&source.name, &source.settings, Arc::clone(clock), &metrics)?;
-        built.insert(source.name.clone(), connected);
+    let mut built = Sources { asked: BTreeMap::new(), listers: BTreeMap::new() };
+    for SourceConfig { name, settings, .. } in &config.sources {
+        let made = source::build(name, settings, Arc::clone(clock), &metrics)?;
+        let asked = match made.series {
+            Some(series) => {
+                built.listers.insert(name.clone(), series);
+                // Questions about objects are asked of what has series.
+                Arc::new(AskingSource::new(made.source, Arc::clone(objects)))
+            }
+            None => made.source,
+        };
+        built.asked.insert(name.clone(), asked);
     }
     Ok(built)
 }

@@ -12,7 +12,7 @@ use hyper::body::Body as _;
 use tidepole::api::{Api, Settings};
 use tidepole::cache::{Admission, Demand, OnDemand, QueryCell};
 use tidepole::catalog::Catalog;
-use tidepole::lookup::ExternalLookup;
+use tidepole::lookup::Lookup;
 use tidepole::model::{
     Clock, Decimal, DefinitionId, DefinitionKind, Entry, Labels, MetricName, NamespaceDirectory,
     OnNoData, Origin, Policy, Probe, ProbeReport, Query, QuerySpec, QueryTemplate, Sample, Scope,
@@ -29,7 +29,7 @@ pub(crate) const SERIES: u64 = 100;
 /// The API over a full catalog.
 pub(crate) struct House {
     pub(crate) api: Api,
-    pub(crate) lookup: ExternalLookup,
+    pub(crate) lookup: Lookup,
 }
 
 /// Nothing is ever wanted: every cell is scheduled and has its value.
@@ -89,11 +89,13 @@ impl House {
             cell.claim_schedule(clock.tick());
             cell.complete(Ok(sample), clock.tick(), clock.now());
         }
-        let lookup = ExternalLookup::new(
+        let lookup = Lookup::new(
             catalog,
+            Arc::default(),
             Arc::new(OnDemand::new()),
             Arc::new(Nobody),
             Arc::new(Nobody),
+            None,
             Arc::clone(&clock),
         );
         let api = Api::new(

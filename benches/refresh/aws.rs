@@ -55,7 +55,7 @@ pub(crate) fn run(count: usize) {
     let metrics = Metrics::register(&telemetry);
     let aws = build(&source(), &Settings::Aws(Box::new(settings)), Arc::clone(&clock), &metrics);
     let sources: BTreeMap<_, Arc<dyn Source>> =
-        BTreeMap::from([(source(), aws.expect("the settings are good"))]);
+        BTreeMap::from([(source(), aws.expect("the settings are good").source)]);
     let (tasks, _died) = TaskSet::new(runtime.handle().clone());
     let catalog = Arc::new(Catalog::new());
     catalog.apply_files(definitions(count), Vec::new());

@@ -263,6 +263,7 @@ fn connect(
     })?;
     let metrics = source::Metrics::register(&Telemetry::new());
     source::build(name, settings, Arc::clone(clock), &metrics)
+        .map(|built| built.source)
         .map_err(|error| Refusal::input(error.to_string()))
 }
 

@@ -22,6 +22,7 @@ pub(super) struct Document {
     pub(super) kubernetes: Kubernetes,
     pub(super) sources: Vec<Source>,
     pub(super) definitions: Definitions,
+    pub(super) rules: Vec<Rules>,
     pub(super) defaults: DefaultsSpec,
 }
 
@@ -61,6 +62,17 @@ pub(super) enum AuthName {
 pub(super) struct Apis {
     pub(super) external: Option<bool>,
     pub(super) custom: Option<bool>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default, expecting = "a mapping")]
+pub(super) struct Rules {
+    pub(super) path: Option<String>,
+    pub(super) source: Option<String>,
+    pub(super) relist_interval: Option<GoDuration>,
+    pub(super) series_max_age: Option<GoDuration>,
+    pub(super) refresh: Option<GoDuration>,
+    pub(super) sample_max_age: Option<GoDuration>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -178,12 +178,7 @@ fn every_mistake_is_named_with_its_place() {
     let cases: &[(&str, &[&str])] = &[
         // Shape
         ("sevrer: {}", &["3:1: sevrer: unknown field; did you mean `server`?"]),
-        (
-            "rules: []",
-            &[
-                "3:1: rules: unknown field; the fields here are apiVersion, kind, server, apis, admin, kubernetes, sources, definitions, defaults",
-            ],
-        ),
+        ("rulez: []", &["3:1: rulez: unknown field; did you mean `rules`?"]),
         ("server: [1]", &["3:9: server: expected a mapping, found a list"]),
         (
             "---\nkind: ExternalMetric",
@@ -234,10 +229,34 @@ fn every_mistake_is_named_with_its_place() {
             &["3:17: admin.listen: both listeners have the same address"],
         ),
         (
-            "apis: {external: false, custom: true}",
+            "apis: {external: false, custom: false}",
+            &["3:18: apis.external: without any group nothing would be served"],
+        ),
+        (
+            "apis: {custom: true}\nkubernetes: {enabled: false}\nserver: {auth: none, listen: '127.0.0.1:1'}",
             &[
-                "3:18: apis.external: without external metrics nothing would be served",
-                "3:33: apis.custom: this version does not serve custom.metrics.k8s.io; remove the field or set it to false",
+                "3:16: apis.custom: metrics of objects need a cluster, and kubernetes.enabled is false",
+            ],
+        ),
+        // Rules
+        (
+            "rules: [{path: a.yaml}]",
+            &["3:9: rules[0].source: rules need a source of kind prometheus, and there is none"],
+        ),
+        (
+            "sources: [{name: a, prometheus: {url: 'http://a'}}, {name: s, simulated: {}}]\nrules: [{path: a.yaml, source: s}, {path: a.yaml, source: x}, {source: a, relistInterval: 10m, seriesMaxAge: 1m}]",
+            &[
+                "4:32: rules[0].source: source s is no Prometheus",
+                "4:59: rules[1].source: there is no source x",
+                "4:63: rules[2].path: this field is missing",
+            ],
+        ),
+        (
+            "sources: [{name: a, prometheus: {url: 'http://a'}}]\nrules:\n- {path: a.yaml, relistInterval: 10m, seriesMaxAge: 1m, refresh: 1m, sampleMaxAge: 30s}\n- {path: a.yaml}",
+            &[
+                "5:53: rules[0].seriesMaxAge: 60s is below relistInterval 600s: a series would be forgotten before the next list",
+                "5:84: rules[0].sampleMaxAge: 30s is below refresh 60s: every sample would be too old before the next is read",
+                "6:10: rules[1].path: this file is listed twice",
             ],
         ),
         // Sources

@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::config::document::{AuthName, DefaultsSpec, Document, KeyPair};
 use crate::config::{
     Config, DEFAULT_ADMIN_LISTEN, DEFAULT_LISTEN, DEFAULT_SHUTDOWN_GRACE, KIND, KubernetesSection,
-    Overrides, source,
+    Overrides, ServedApis, SourceConfig, source,
 };
 use crate::definition::Defaults;
 use crate::definition::decode::decode;
@@ -15,7 +15,8 @@ use crate::definition::document::API_VERSION;
 use crate::definition::field::Field;
 use crate::definition::report::Report;
 use crate::definition::scalar::{GoDuration, Number};
-use crate::model::Decimal;
+use crate::model::{Decimal, SourceName};
+use crate::rules::settings::{DEFAULT_RELIST_INTERVAL, RuleFileSettings};
 use crate::server::{self, AuthMode, TlsFiles};
 
 /// Longest wait for a first value. The aggregator gives up after 60 s, the HPA's own client
@@ -27,8 +28,8 @@ pub(super) fn config(report: &mut Report<'_>, overrides: &Overrides) -> Option<C
     let document: Document = decode(report, &Field::root())?;
     header(report, &document);
     let base = report.path().parent().unwrap_or(Path::new("")).to_owned();
-    apis(report, &document);
     let enabled = document.kubernetes.enabled.unwrap_or(true);
+    let apis = apis(report, &document, enabled);
     let server = server(report, &document, overrides, &base, enabled);
     let admin_listen = listen(
         report,
@@ -49,6 +50,7 @@ pub(super) fn config(report: &mut Report<'_>, overrides: &Overrides) -> Option<C
     let sources = source::sources(report, &document.sources, &base);
     let definition_paths = definition_paths(report, &document, &base);
     let defaults = defaults(report, &document.defaults);
+    let rules = rules(report, &document, &base, &sources, &defaults);
     Some(Config {
         server: server?,
         shutdown_grace: document.server.shutdown_grace.map_or(grace, |grace| grace.0),
@@ -58,7 +60,9 @@ pub(super) fn config(report: &mut Report<'_>, overrides: &Overrides) -> Option<C
             kubeconfig: overrides.kubeconfig.clone().or(kubeconfig),
         },
         sources,
+        apis,
         definition_paths,
+        rules,
         defaults,
     })
 }
@@ -77,15 +81,99 @@ fn header(report: &mut Report<'_>, document: &Document) {
     }
 }
 
-fn apis(report: &mut Report<'_>, document: &Document) {
-    if document.apis.custom == Some(true) {
+/// Which groups are served. Metrics of objects need a cluster that has objects.
+fn apis(report: &mut Report<'_>, document: &Document, enabled: bool) -> ServedApis {
+    let apis = ServedApis {
+        external: document.apis.external.unwrap_or(true),
+        custom: document.apis.custom.unwrap_or(enabled),
+    };
+    if apis.custom && !enabled {
         report.add(
             &Field::of("apis.custom"),
-            "this version does not serve custom.metrics.k8s.io; remove the field or set it to false",
+            "metrics of objects need a cluster, and kubernetes.enabled is false",
         );
     }
-    if document.apis.external == Some(false) {
-        report.add(&Field::of("apis.external"), "without external metrics nothing would be served");
+    if !apis.external && !apis.custom {
+        report.add(&Field::of("apis.external"), "without any group nothing would be served");
+    }
+    apis
+}
+
+/// The rule files, each path once.
+fn rules(
+    report: &mut Report<'_>,
+    document: &Document,
+    base: &Path,
+    sources: &[SourceConfig],
+    defaults: &Defaults,
+) -> Vec<RuleFileSettings> {
+    let field = Field::of("rules");
+    let mut found: Vec<RuleFileSettings> = Vec::new();
+    if report.has_problem(&field) {
+        return found;
+    }
+    for (index, spec) in document.rules.iter().enumerate() {
+        let item = field.index(index);
+        let path = report.require(&item.key("path"), spec.path.as_deref());
+        let path = file(report, &item.key("path"), path, base);
+        let source = rules_source(report, &item, spec.source.as_deref(), sources);
+        let (Some(path), Some(source)) = (path, source) else { continue };
+        if found.iter().any(|other| other.path == path) {
+            report.add(&item.key("path"), "this file is listed twice");
+        }
+        let or = |given: Option<GoDuration>, default: Duration| given.map_or(default, |d| d.0);
+        let relist_interval = or(spec.relist_interval, DEFAULT_RELIST_INTERVAL);
+        let settings = RuleFileSettings {
+            path,
+            source,
+            relist_interval,
+            series_max_age: or(spec.series_max_age, relist_interval),
+            refresh: or(spec.refresh, defaults.refresh),
+            sample_max_age: or(spec.sample_max_age, defaults.max_age),
+            first_read_timeout: defaults.first_read_timeout,
+        };
+        for (key, message) in settings.problems() {
+            report.add(&item.key(key), message);
+        }
+        found.push(settings);
+    }
+    found
+}
+
+/// The source of a rule file: the one that is named, or the only one that can answer.
+fn rules_source(
+    report: &mut Report<'_>,
+    item: &Field,
+    name: Option<&str>,
+    sources: &[SourceConfig],
+) -> Option<SourceName> {
+    let field = item.key("source");
+    let is_prometheus =
+        |source: &&SourceConfig| matches!(source.settings, crate::source::Settings::Prometheus(_));
+    if let Some(name) = name {
+        return match sources.iter().find(|source| source.name.as_str() == name) {
+            Some(source) if is_prometheus(&source) => Some(source.name.clone()),
+            Some(_) => {
+                report.add(&field, format!("source {name} is no Prometheus"));
+                None
+            }
+            None => {
+                report.add(&field, format!("there is no source {name}"));
+                None
+            }
+        };
+    }
+    let mut all = sources.iter().filter(is_prometheus);
+    match (all.next(), all.next()) {
+        (Some(only), None) => Some(only.name.clone()),
+        (None, _) => {
+            report.add(&field, "rules need a source of kind prometheus, and there is none");
+            None
+        }
+        (Some(_), Some(_)) => {
+            report.add(&field, "there are several sources of kind prometheus; name one");
+            None
+        }
     }
 }
 

@@ -178,7 +178,11 @@ fn prometheus_template(
     let source = source?.name.clone();
     let query: Arc<str> = query.into();
     if !query.contains(NAMESPACE_PLACEHOLDER) {
-        let spec = QuerySpec::Prometheus(PrometheusQuery { query, lookback_delta });
+        let spec = QuerySpec::Prometheus(PrometheusQuery {
+            query,
+            lookback_delta,
+            shape: crate::model::AnswerShape::Items,
+        });
         return Some(QueryTemplate::Fixed(Arc::new(Query { source, spec })));
     }
     let template = QueryTemplate::PerNamespace { source, query, lookback_delta };

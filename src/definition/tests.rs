@@ -107,6 +107,7 @@ fn a_prometheus_definition_becomes_an_entry() {
     let expected = PrometheusQuery {
         query: "sum(x{ns=\"team-a\"})".into(),
         lookback_delta: Some(Duration::from_mins(1)),
+        shape: crate::model::AnswerShape::Items,
     };
     assert_eq!(fixed(&entry).spec, QuerySpec::Prometheus(expected));
     assert_eq!(fixed(&entry).source.as_str(), "main");

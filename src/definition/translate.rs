@@ -218,7 +218,7 @@ fn selector_of(report: &mut Report<'_>, base: &Field, spec: &LabelSelector) -> O
         .iter()
         .map(|(key, value)| Requirement {
             key: key.clone(),
-            operator: Operator::In,
+            operator: Operator::Equals,
             values: vec![value.clone()],
         })
         .collect();

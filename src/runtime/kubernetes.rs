@@ -1,12 +1,15 @@
 //! The cluster behind the process: the client, and a look at who else serves our API groups.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context;
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use kube::api::{ApiResource, DynamicObject, GroupVersionKind};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, Config};
+use secrecy::ExposeSecret;
 
 /// How long one call to the API server may take to connect. A server that is not there is found
 /// out soon enough to fall back to what we have.
@@ -44,6 +47,101 @@ pub async fn client(kubeconfig: Option<&Path>) -> anyhow::Result<Client> {
     };
     config.connect_timeout = Some(CONNECT_TIMEOUT);
     Client::try_from(config).context("cannot make a client for the cluster")
+}
+
+/// What a kubeconfig says about authentication and TLS, for an upstream that is no API server.
+#[derive(Default)]
+pub struct UpstreamAuth {
+    /// CAs to trust.
+    pub ca_file: Option<PathBuf>,
+    /// Client certificate.
+    pub cert_file: Option<PathBuf>,
+    /// Its key.
+    pub key_file: Option<PathBuf>,
+    /// The name that the server's certificate must have.
+    pub server_name: Option<String>,
+    /// Take any certificate.
+    pub insecure: bool,
+    /// A file with a bearer token.
+    pub token_file: Option<PathBuf>,
+    /// The value of an `Authorization` header, where the file itself holds a secret.
+    pub header: Option<String>,
+}
+
+impl std::fmt::Debug for UpstreamAuth {
+    /// Without the secret.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("UpstreamAuth").finish_non_exhaustive()
+    }
+}
+
+/// Reads the credentials and the TLS settings of a kubeconfig's current context; its server is not
+/// looked at. Certificates that stand in the file itself are written to a private folder, because
+/// sources read files.
+///
+/// # Errors
+/// When the file cannot be read, has no current context, or has credentials that only a program
+/// can give.
+pub fn upstream_auth(path: &Path) -> anyhow::Result<UpstreamAuth> {
+    let file = Kubeconfig::read_from(path).context("cannot read the kubeconfig")?;
+    let name = file.current_context.as_deref().context("the kubeconfig has no current-context")?;
+    let context = file
+        .contexts
+        .iter()
+        .find(|context| context.name == name)
+        .and_then(|context| context.context.clone())
+        .with_context(|| format!("the kubeconfig has no context {name}"))?;
+    let cluster = file.clusters.iter().find(|cluster| cluster.name == context.cluster);
+    let user = file.auth_infos.iter().find(|user| Some(&user.name) == context.user.as_ref());
+    let mut auth = UpstreamAuth::default();
+    if let Some(cluster) = cluster.and_then(|cluster| cluster.cluster.as_ref()) {
+        auth.ca_file = material(
+            "ca.crt",
+            cluster.certificate_authority.as_deref(),
+            cluster.certificate_authority_data.as_deref(),
+        )?;
+        auth.server_name.clone_from(&cluster.tls_server_name);
+        auth.insecure = cluster.insecure_skip_tls_verify.unwrap_or(false);
+    }
+    let Some(user) = user.and_then(|user| user.auth_info.as_ref()) else { return Ok(auth) };
+    anyhow::ensure!(
+        user.exec.is_none() && user.auth_provider.is_none(),
+        "credentials that a program gives (exec, auth-provider) are not supported; use --prometheus-token-file"
+    );
+    auth.cert_file = material(
+        "tls.crt",
+        user.client_certificate.as_deref(),
+        user.client_certificate_data.as_deref(),
+    )?;
+    let key_data = user.client_key_data.as_ref().map(|data| data.expose_secret());
+    auth.key_file = material("tls.key", user.client_key.as_deref(), key_data)?;
+    auth.token_file = user.token_file.clone().map(PathBuf::from);
+    if auth.token_file.is_none() {
+        auth.header = match (&user.token, &user.username, &user.password) {
+            (Some(token), _, _) => Some(format!("Bearer {}", token.expose_secret())),
+            (None, Some(name), password) => {
+                let password = password.as_ref().map_or("", |password| password.expose_secret());
+                Some(format!("Basic {}", BASE64_STANDARD.encode(format!("{name}:{password}"))))
+            }
+            (None, None, _) => None,
+        };
+    }
+    Ok(auth)
+}
+
+/// A file, or what stands in its place in base64, written to a folder that nobody else can read.
+fn material(name: &str, file: Option<&str>, data: Option<&str>) -> anyhow::Result<Option<PathBuf>> {
+    let Some(data) = data.filter(|data| !data.is_empty()) else {
+        return Ok(file.filter(|file| !file.is_empty()).map(PathBuf::from));
+    };
+    let bytes = BASE64_STANDARD.decode(data).with_context(|| format!("the data of {name}"))?;
+    let folder = std::env::temp_dir().join(format!("tidepole-{}", uuid::Uuid::new_v4()));
+    let mut builder = std::fs::DirBuilder::new();
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    let path = folder.join(name);
+    std::fs::write(&path, bytes).with_context(|| format!("cannot write {}", path.display()))?;
+    Ok(Some(path))
 }
 
 /// Warns when the cluster's `APIServices` for our group-versions point to a Service that our

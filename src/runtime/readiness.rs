@@ -37,10 +37,13 @@ pub struct Health {
     authentication: OnceLock<Settled>,
     /// What is waited for of what HPAs refer to; absent when nobody looks at HPAs.
     hpas: OnceLock<Pending>,
+    /// What is waited for of rules; absent when there are none.
+    rules: OnceLock<Pending>,
     serving: AtomicBool,
     stopping: AtomicBool,
     warm: AtomicBool,
     hpas_warm: AtomicBool,
+    rules_listed: AtomicBool,
 }
 
 impl Health {
@@ -62,10 +65,12 @@ impl Health {
             definitions_loaded: AtomicBool::new(false),
             authentication: OnceLock::new(),
             hpas: OnceLock::new(),
+            rules: OnceLock::new(),
             serving: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
             warm: AtomicBool::new(false),
             hpas_warm: AtomicBool::new(false),
+            rules_listed: AtomicBool::new(false),
         }
     }
 
@@ -84,6 +89,12 @@ impl Health {
     /// refer to was tried once. The first call counts; it comes before [`Health::serving`].
     pub fn warming(&self, pending: impl Fn() -> Option<String> + Send + Sync + 'static) {
         let _ = self.hpas.set(Box::new(pending));
+    }
+
+    /// Rules are being followed, and this tells what is still waited for until the series of all of
+    /// them were listed once: before that their metrics are not known. The first call counts.
+    pub fn listing(&self, pending: impl Fn() -> Option<String> + Send + Sync + 'static) {
+        let _ = self.rules.set(Box::new(pending));
     }
 
     /// The API listener accepts connections.
@@ -120,15 +131,24 @@ impl Health {
 }
 
 impl Health {
-    /// What is waited for until everything that HPAs refer to was tried once. Nothing from the first
-    /// time on that nothing is, or when the patience is over.
+    /// What is waited for until everything that HPAs refer to was tried once.
     fn hpas_pending(&self) -> Option<String> {
-        if self.hpas_warm.load(Ordering::Relaxed) {
+        self.pending(&self.hpas, &self.hpas_warm)
+    }
+
+    /// What is waited for until the series of all rules were listed once.
+    fn rules_pending(&self) -> Option<String> {
+        self.pending(&self.rules, &self.rules_listed)
+    }
+
+    /// Nothing from the first time on that nothing is, or when the patience is over.
+    fn pending(&self, what: &OnceLock<Pending>, done: &AtomicBool) -> Option<String> {
+        if done.load(Ordering::Relaxed) {
             return None;
         }
-        let pending = self.hpas.get()?();
+        let pending = what.get()?();
         if pending.is_none() || self.patience_is_over() {
-            self.hpas_warm.store(true, Ordering::Relaxed);
+            done.store(true, Ordering::Relaxed);
             return None;
         }
         pending
@@ -157,8 +177,15 @@ impl ServerState for Health {
                     report("authentication", trusting, "trust data has not been read yet"),
                     report("warm-up", self.is_warm(), "keepWarm queries have not been tried yet"),
                     ProbeReport { name: "hpa-warm-up", failure: self.hpas_pending() },
-                    report("shutdown", !self.stopping.load(Ordering::SeqCst), "shutting down"),
                 ]);
+                if self.rules.get().is_some() {
+                    reports.push(ProbeReport { name: "rules", failure: self.rules_pending() });
+                }
+                reports.extend([report(
+                    "shutdown",
+                    !self.stopping.load(Ordering::SeqCst),
+                    "shutting down",
+                )]);
             }
         }
         reports

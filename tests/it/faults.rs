@@ -66,7 +66,11 @@ fn faults() -> Vec<(&'static str, Reply, &'static str)> {
             Reply::Answer { status: 200, headers: Vec::new(), body: vec![0, 159, 146, 150] },
             "HTTP 200: an answer without a content type instead of the query API's JSON",
         ),
-        ("not-http", Reply::Raw(b"\x16\x03\x01 what?\r\n\r\n".to_vec()), "no answer:"),
+        (
+            "not-http",
+            Reply::Raw(b"\x16\x03\x01 what?\r\n\r\n".to_vec()),
+            "no answer from 127.0.0.1:",
+        ),
         (
             "html",
             Reply::text(200, "text/html", "<html>Sign in</html>"),
@@ -82,7 +86,7 @@ fn faults() -> Vec<(&'static str, Reply, &'static str)> {
             Reply::HalfClosed { body: br#"{"status":"success","data":"#.to_vec() },
             "the answer (HTTP 200) broke off in the middle",
         ),
-        ("reset", Reply::Reset, "no answer:"),
+        ("reset", Reply::Reset, "no answer from 127.0.0.1:"),
         ("hanging", Reply::Hang, "no answer within 3s"),
         ("stalled", Reply::Stalled { body: b"{".to_vec() }, "no answer within 3s"),
         (

@@ -14,6 +14,7 @@ mod hpa_watch;
 mod http;
 mod http2;
 mod metrics;
+mod objects;
 mod process;
 mod query;
 mod readiness;

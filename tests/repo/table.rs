@@ -25,11 +25,12 @@ pub(crate) const LAYERS: &[Layer] = &[
     Layer { level: "L1", module: "cache", imports: &["model"] },
     Layer { level: "L1", module: "catalog", imports: &["model", "cache"] },
     Layer { level: "L1", module: "objects", imports: &["model"] },
+    Layer { level: "L1", module: "rules", imports: &["model"] },
     Layer { level: "L1", module: "api", imports: &["model", "status"] },
     Layer { level: "L1", module: "server", imports: &["model", "status"] },
-    Layer { level: "L2", module: "lookup", imports: &["model", "cache", "catalog"] },
-    Layer { level: "L2", module: "control", imports: &["model", "cache", "catalog", "definition"] },
-    Layer { level: "L3", module: "config", imports: &["model", "definition", "source", "server", "api", "cache"] },
+    Layer { level: "L2", module: "lookup", imports: &["model", "cache", "catalog", "rules"] },
+    Layer { level: "L2", module: "control", imports: &["model", "cache", "catalog", "definition", "rules"] },
+    Layer { level: "L3", module: "config", imports: &["model", "definition", "rules", "source", "server", "api", "cache"] },
     Layer { level: "L4", module: "runtime", imports: &["*"] },
     Layer { level: "L4", module: "cli", imports: &["*"] },
 ];
@@ -65,7 +66,7 @@ pub(crate) const HOMES: &[Home] = &[
         modules: &["control", "objects", "server::authn", "server::authz", "runtime"],
     },
     Home { crates: &["clap", "clap_complete"], modules: &["cli"] },
-    Home { crates: &["serde_saphyr"], modules: &["config", "control", "definition"] },
+    Home { crates: &["serde_saphyr"], modules: &["api", "config", "control", "definition", "rules"] },
 ];
 
 impl Home {

@@ -33,7 +33,7 @@ impl Reads {
                 let queues = u64::try_from(asked.queues.len()).unwrap_or(u64::MAX);
                 Self { requests: fetches.saturating_mul(queues), metrics: None }
             }
-            QuerySpec::Prometheus(_) | QuerySpec::Simulated(_) => {
+            QuerySpec::Prometheus(_) | QuerySpec::Objects(_) | QuerySpec::Simulated(_) => {
                 Self { requests: fetches, metrics: None }
             }
         }
@@ -92,6 +92,6 @@ fn billed(served: &Served) -> Option<(&DefinitionId, Reads)> {
             let fetches = served.cell.as_ref().map_or(0, |cell| cell.fetches());
             Some((&served.entry.id, Reads::of(query, fetches)))
         }
-        QuerySpec::Prometheus(_) | QuerySpec::Simulated(_) => None,
+        QuerySpec::Prometheus(_) | QuerySpec::Objects(_) | QuerySpec::Simulated(_) => None,
     }
 }

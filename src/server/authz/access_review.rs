@@ -87,8 +87,8 @@ fn render(identity: &Identity, attributes: &Attributes) -> SubjectAccessReviewSp
 /// The API has no words for "greater" and "less"; Go drops them, which can only ask for more.
 fn requirement(requirement: &Requirement) -> Option<LabelSelectorRequirement> {
     let operator = match requirement.operator {
-        Operator::In => "In",
-        Operator::NotIn => "NotIn",
+        Operator::Equals | Operator::In => "In",
+        Operator::NotEquals | Operator::NotIn => "NotIn",
         Operator::Exists => "Exists",
         Operator::DoesNotExist => "DoesNotExist",
         Operator::GreaterThan | Operator::LessThan => return None,

@@ -16,7 +16,11 @@ fn inquiry(aggregate: Aggregate, on_no_data: OnNoData) -> (Inquiry, Arc<Query>) 
     let now = "2026-11-21T12:00:00.5Z".parse().unwrap();
     let clock: Arc<dyn Clock> = Arc::new(ManualClock::at(now));
     let text = "sum by (queue) (rabbitmq_queue_messages_ready{namespace=\"default\"})";
-    let spec = PrometheusQuery { query: text.into(), lookback_delta: None };
+    let spec = PrometheusQuery {
+        query: text.into(),
+        lookback_delta: None,
+        shape: crate::model::AnswerShape::Items,
+    };
     let query = Query { source: SourceName::new("main"), spec: QuerySpec::Prometheus(spec) };
     let query = Arc::new(query);
     let entry = Entry {
