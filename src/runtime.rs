@@ -51,13 +51,42 @@ pub struct Running {
     grace: Duration,
 }
 
+/// What a server takes from its process: time, and where its metrics are. Tests bring their own.
+#[derive(Debug)]
+pub struct Surroundings {
+    /// Ages, schedules and timestamps. Timers are tokio's: what moves the one moves the other.
+    pub clock: Arc<dyn Clock>,
+    /// What `/metrics` shows.
+    pub telemetry: Arc<Telemetry>,
+}
+
+impl Surroundings {
+    /// The machine's clocks, and metrics that tell about the process, too.
+    #[must_use]
+    pub fn of_process() -> Self {
+        Self { clock: Arc::new(SystemClock::new()), telemetry: Arc::new(Telemetry::for_process()) }
+    }
+}
+
 /// Starts everything: reads are served on `serve`, everything else runs on `refresh`.
 ///
 /// # Errors
 /// When a source cannot be built, the cluster cannot be configured, or an address cannot be bound.
 pub async fn start(config: Config, serve: Handle, refresh: Handle) -> anyhow::Result<Running> {
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
-    let telemetry = Arc::new(Telemetry::for_process());
+    start_in(Surroundings::of_process(), config, serve, refresh).await
+}
+
+/// The same in other surroundings.
+///
+/// # Errors
+/// As [`start`].
+pub async fn start_in(
+    surroundings: Surroundings,
+    config: Config,
+    serve: Handle,
+    refresh: Handle,
+) -> anyhow::Result<Running> {
+    let Surroundings { clock, telemetry } = surroundings;
     let (tasks, died) = TaskSet::new(refresh);
     let client = if config.kubernetes.enabled {
         Some(kubernetes::client(config.kubernetes.kubeconfig.as_deref()).await?)

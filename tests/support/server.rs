@@ -10,7 +10,7 @@ use rustls::ClientConfig;
 use serde_json::Value;
 use tempfile::TempDir;
 use tidepole::config::{Config, Overrides};
-use tidepole::runtime::{self, Running};
+use tidepole::runtime::{self, Running, Surroundings};
 use tokio::runtime::Handle;
 
 use super::client::{Answer, Connection, Failure, Protocol};
@@ -130,10 +130,25 @@ impl Setup {
 
     /// Starts the server; reads are served on `serve`, all else happens on `refresh`.
     pub(crate) async fn start_on(self, serve: Handle, refresh: Handle) -> Tidepole {
+        self.start_in(Surroundings::of_process(), serve, refresh).await
+    }
+
+    /// Starts the server on the test's runtime, with the test's clock and metrics.
+    pub(crate) async fn start_within(self, surroundings: Surroundings) -> Tidepole {
+        self.start_in(surroundings, Handle::current(), Handle::current()).await
+    }
+
+    async fn start_in(
+        self,
+        surroundings: Surroundings,
+        serve: Handle,
+        refresh: Handle,
+    ) -> Tidepole {
         install_provider();
         let config = Config::load(&self.config(), &Overrides::default())
             .unwrap_or_else(|problems| panic!("the test's config is wrong: {problems:#?}"));
-        let running = runtime::start(config, serve, refresh).await.expect("the server starts");
+        let running = runtime::start_in(surroundings, config, serve, refresh).await;
+        let running = running.expect("the server starts");
         let client = self.authority.client_config(None);
         Tidepole { setup: self, running, client }
     }
