@@ -95,6 +95,9 @@ const CREDENTIALS: [&str; 13] = [
 const RENEWED: [&str; 4] =
     ["ExpiredToken", "InvalidAccessKeyId", "InvalidClientTokenId", "UnrecognizedClient"];
 
+/// What services say about a signature that was made at another time of theirs.
+const OTHER_TIME: [&str; 2] = ["Signature expired", "Signature not yet current"];
+
 /// Too many calls.
 const THROTTLED: [&str; 8] = [
     "LimitExceeded",
@@ -197,7 +200,7 @@ impl Operation<'_> {
             FetchError::Denied(cause(&format!(
                 "AWS did not accept the credentials of {}{} ({code})",
                 self.who(),
-                credentials_hint(bare, renewing)
+                credentials_hint(bare, message, renewing)
             )))
         } else if THROTTLED.contains(&bare) || status == 429 {
             FetchError::Throttled(cause(&format!("AWS asks for fewer calls ({code})")))
@@ -221,7 +224,11 @@ where
 }
 
 /// What is wrong with credentials, as far as the code tells.
-fn credentials_hint(bare: &str, renewing: bool) -> &'static str {
+fn credentials_hint(bare: &str, message: &str, renewing: bool) -> &'static str {
+    // Signature Version 4 says so under the same codes as about a wrong key.
+    if OTHER_TIME.iter().any(|said| message.starts_with(said)) {
+        return ": its clock and this machine's differ by more than five minutes";
+    }
     match bare {
         "ExpiredToken" if renewing => ": they have expired; new ones are being fetched",
         "ExpiredToken" | "RequestExpired" => ": they have expired; is this machine's clock right?",

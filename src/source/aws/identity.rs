@@ -237,7 +237,7 @@ impl Identities {
     }
 
     async fn load(&self) -> Base {
-        let config = sdk::load(&self.settings, self.credentials.clone()).await;
+        let config = sdk::load(&self.settings, &self.clock, self.credentials.clone()).await;
         let variable = |name: &str| std::env::var(name).ok();
         let web = match &self.credentials {
             Some(_) => None,

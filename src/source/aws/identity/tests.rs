@@ -29,6 +29,9 @@ struct Bench {
 impl Bench {
     fn new() -> Self {
         let ring = KeyRing::with_user(BASE_KEY, BASE_SECRET);
+        let clock = Arc::new(ManualClock::at(jiff::Timestamp::now()));
+        let time = Arc::clone(&clock);
+        ring.clock(move || time.now().as_second());
         let (sts, sqs) = (Sts::start(&ring), Sqs::start());
         sqs.check_signatures(&ring);
         sqs.queue("jobs", Queue { visible: 7, ..Queue::default() });
@@ -40,7 +43,7 @@ impl Bench {
             ring,
             sts,
             sqs,
-            clock: Arc::new(ManualClock::at(jiff::Timestamp::now())),
+            clock,
             settings,
             telemetry: Telemetry::new(),
             files: tempfile::tempdir().unwrap(),
@@ -320,6 +323,13 @@ async fn what_sts_answers_decides_the_kind_of_error() {
     bench.sts.fault(Some(Sts::error(403, "SignatureDoesNotMatch", quoted)));
     let mismatch = ask(&source, Some(TEAM_ROLE)).await;
     assert!(mismatch.ends_with(": the secret key is wrong, or a proxy on the way changed the request (SignatureDoesNotMatch)"), "{mismatch}");
+    bench.clock.advance(Duration::from_mins(1));
+    for said in ["Signature expired: 20261121T120000Z is now", "Signature not yet current: 2026"] {
+        bench.sts.fault(Some(Sts::error(403, "SignatureDoesNotMatch", said)));
+        let skewed = ask(&source, Some(TEAM_ROLE)).await;
+        assert!(skewed.ends_with(": its clock and this machine's differ by more than five minutes (SignatureDoesNotMatch)"), "{skewed}");
+        bench.clock.advance(Duration::from_mins(1));
+    }
 }
 
 #[tokio::test]
