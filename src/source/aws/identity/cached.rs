@@ -3,9 +3,12 @@
 //! # Invariants
 //!
 //! * Whoever asks while valid credentials are there gets them at once: a renewal runs beside the
-//!   calls, and one that fails leaves the old credentials in use until they expire.
+//!   calls, and one that fails leaves the old credentials in use until they expire. The exception
+//!   are credentials that a service has refused and whose renewal has failed: the next try is
+//!   waited for.
 //! * However many ask, one load is under way; its outcome is everybody's.
-//! * Credentials that a service refuses are renewed out of turn, once a minute at most.
+//! * Credentials that a service refuses are renewed out of turn, once a minute at most; if that fails
+//!   it is tried again like any other load.
 //! * A load that failed is not repeated before a pause, which doubles from failure to failure.
 //! * A caller that gives up ends nothing: the load goes on for the others.
 //!
@@ -76,6 +79,8 @@ struct State {
     /// What calls that are under way may have sent: the present credentials and the last ones.
     sent: [Secrets; 2],
     loading: bool,
+    /// A service has refused what is kept.
+    refused: bool,
     /// Why the last load failed; none after one that did not.
     failure: Option<FetchError>,
     pause: Duration,
@@ -134,8 +139,8 @@ impl Identity {
     }
 
     /// A service did not accept these credentials, though they should be valid: they were revoked,
-    /// or rotated. Starts a renewal; until it ends, and if it fails, the old ones stay. Gives
-    /// whether the credentials are being renewed, or were so within the last minute.
+    /// or rotated. Starts a renewal; if it fails, the old ones stay. Gives whether the credentials
+    /// are being renewed, or were so within the last minute.
     pub(in crate::source) fn refused(self: &Arc<Self>) -> bool {
         let tick = self.clock.tick();
         let mut state = self.state();
@@ -146,6 +151,7 @@ impl Identity {
             return state.failure.is_none();
         }
         state.next_refused = tick.after(REFUSED_PAUSE);
+        state.refused = true;
         self.start(&mut state);
         true
     }
@@ -184,16 +190,20 @@ impl Identity {
         let (now, tick) = (self.clock.now(), self.clock.tick());
         let mut state = self.state();
         let valid = state.kept.as_ref().filter(|kept| now < kept.usable_until);
-        let due = valid.is_none_or(|kept| now >= kept.renew_from);
+        // They would be refused once more, and their user comes back only after an interval.
+        let doubted = state.refused && state.failure.is_some();
+        let due = doubted || valid.is_none_or(|kept| now >= kept.renew_from);
         let answer = valid.map(|kept| Ok(kept.credentials.clone()));
-        if !due || state.loading {
+        if !due {
             return answer;
         }
-        if tick < state.next_load {
-            return answer.or_else(|| state.failure.clone().map(Err));
+        if !state.loading {
+            if tick < state.next_load {
+                return answer.or_else(|| state.failure.clone().map(Err));
+            }
+            self.start(&mut state);
         }
-        self.start(&mut state);
-        answer
+        answer.filter(|_| !doubted)
     }
 
     fn start(self: &Arc<Self>, state: &mut State) {
@@ -221,7 +231,7 @@ impl Identity {
                     state.sent.swap(0, 1);
                     state.sent[0] = secrets;
                 }
-                state.kept = Some(kept);
+                (state.kept, state.refused) = (Some(kept), false);
             }
             Err(error) => {
                 state.pause = (state.pause * 2).clamp(FIRST_PAUSE, LONGEST_PAUSE);

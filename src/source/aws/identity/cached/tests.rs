@@ -248,6 +248,30 @@ async fn refused_credentials_are_renewed_once_and_the_old_ones_stay_until_then()
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_failed_renewal_of_refused_credentials_is_tried_again_by_whoever_asks() {
+    let bench = bench(Answer::Life(HOUR, AT_ONCE));
+    assert_eq!(bench.ask().await, "KEY1");
+    bench.answer(Answer::Fail("STS is away"));
+    assert!(bench.identity.refused());
+    bench.settle().await;
+    // Once per pause, however often somebody asks.
+    let mut loads = Vec::new();
+    for _ in 0..60 {
+        bench.clock.advance(Duration::from_secs(1));
+        assert_eq!(bench.ask().await, "KEY1");
+        bench.identity.refused();
+        loads.push(bench.loads());
+    }
+    let at = |second: usize| loads[second - 1];
+    assert_eq!([1, 2, 3, 6, 7, 15, 31, 47, 60].map(at), [3, 3, 4, 4, 5, 6, 7, 8, 8], "{loads:?}");
+    // What comes is used by the first who asks: the old ones would be refused once more.
+    bench.answer(Answer::Life(HOUR, Duration::from_secs(1)));
+    bench.clock.advance(LONGEST_PAUSE);
+    assert_eq!((bench.ask().await.as_str(), bench.loads()), ("KEY9", 9));
+    assert_eq!((bench.ask().await.as_str(), bench.loads()), ("KEY9", 9));
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_identity_that_was_never_used_is_renewed_as_well() {
     let bench = bench(Answer::Unlimited);
     assert!(bench.identity.refused());
