@@ -25,6 +25,6 @@ pub mod on_demand;
 pub mod read_phases;
 
 pub use cell::{Admission, Demand, Hold, QueryCell};
-pub use entry::{EntryState, Failure, NoData, View};
+pub use entry::{EntryState, Failure, NoData, STALE, View};
 pub use on_demand::OnDemand;
 pub use read_phases::{PHASES, READ, ReadPhases};

@@ -6,6 +6,9 @@ use jiff::Timestamp;
 
 use crate::model::{Cause, Decimal, FetchError, OnNoData, Policy, Sample, Tick};
 
+/// The word of [`EntryState::trouble_kind`] for a value that is too old though nothing has failed.
+pub const STALE: &str = "stale";
+
 /// The upstream answered, without a datapoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NoData {
@@ -98,7 +101,8 @@ impl EntryState {
                 failure: None,
             },
             Err(
-                error @ (FetchError::Denied(_)
+                error @ (FetchError::Partial(_)
+                | FetchError::Denied(_)
                 | FetchError::Throttled(_)
                 | FetchError::Timeout(_)
                 | FetchError::Unavailable(_)
@@ -175,6 +179,21 @@ impl EntryState {
         }
     }
 
+    /// What kind of trouble there is at `now`, held over or not: a [`FetchError::kind`] of the newest
+    /// attempt, or [`STALE`] where the upstream answers, or has not said anything since, and what it
+    /// had is older than `policy` allows.
+    #[must_use]
+    pub fn trouble_kind(&self, policy: &Policy, now: Tick) -> Option<&'static str> {
+        match (&self.failure, &self.no_data, &self.sample) {
+            (Some(failure), ..) => Some(failure.error.kind()),
+            (None, Some(_), _) => Some(FetchError::NO_DATA),
+            (None, None, Some(sample)) if now.since(sample.observed) > policy.max_age => {
+                Some(STALE)
+            }
+            (None, None, _) => None,
+        }
+    }
+
     /// How many calls in a row have failed since the last answer.
     #[must_use]
     pub fn failures(&self) -> u32 {
@@ -227,6 +246,36 @@ mod tests {
 
     fn step(state: &EntryState, result: Result<Sample, FetchError>, at: u64) -> EntryState {
         state.after(result, Tick(at), Timestamp::UNIX_EPOCH)
+    }
+
+    #[test]
+    fn every_trouble_has_its_own_word() {
+        let policy = policy(OnNoData::Hold);
+        let kind = |state: &EntryState, at| state.trouble_kind(&policy, Tick(at));
+        assert_eq!(kind(&EntryState::default(), 5), None);
+        let good = step(&EntryState::default(), Ok(sample(42, Tick(1000))), 1000);
+        assert_eq!(kind(&good, 121_000), None);
+        assert_eq!(kind(&good, 121_001), Some(STALE));
+        let cause = || Cause::new("x");
+        let errors = [
+            FetchError::NoData(cause()),
+            FetchError::Partial(cause()),
+            FetchError::Denied(cause()),
+            FetchError::Throttled(cause()),
+            FetchError::Timeout(cause()),
+            FetchError::Unavailable(cause()),
+            FetchError::Malformed(cause()),
+            FetchError::Invalid(cause()),
+        ];
+        // Held over or not.
+        for at in [2000, 200_000] {
+            let told = errors.clone().map(|error| kind(&step(&good, Err(error), 2000), at));
+            assert_eq!(told, FetchError::KINDS.map(Some));
+        }
+        // The newest counts.
+        let both = step(&step(&good, Err(no_data()), 2000), Err(down()), 3000);
+        assert_eq!(kind(&both, 3000), Some("unavailable"));
+        assert_eq!(kind(&step(&both, Ok(sample(43, Tick(4000))), 4000), 4000), None);
     }
 
     fn no_data() -> FetchError {

@@ -80,6 +80,7 @@ impl Health {
                 Ok(_)
                 | Err(
                     FetchError::NoData(_)
+                    | FetchError::Partial(_)
                     | FetchError::Invalid(_)
                     | FetchError::Denied(_)
                     | FetchError::Malformed(_),

@@ -78,6 +78,9 @@ pub enum FetchError {
     /// The upstream answered properly and had no datapoint. `onNoData` decides.
     #[error("{0}")]
     NoData(Cause),
+    /// The upstream answered, and says that a part is missing. Trying again later may help.
+    #[error("{0}")]
+    Partial(Cause),
     /// Credentials are missing, expired or not allowed to do this. A person must act.
     #[error("{0}")]
     Denied(Cause),
@@ -99,11 +102,27 @@ pub enum FetchError {
 }
 
 impl FetchError {
+    /// The [`FetchError::kind`] of an answer without a datapoint, which is no failure.
+    pub const NO_DATA: &str = "no_data";
+
+    /// All that [`FetchError::kind`] can be.
+    pub const KINDS: [&str; 8] = [
+        Self::NO_DATA,
+        "partial",
+        "denied",
+        "throttled",
+        "timeout",
+        "unavailable",
+        "malformed",
+        "invalid",
+    ];
+
     /// The cause.
     #[must_use]
     pub fn cause(&self) -> &Cause {
         match self {
             Self::NoData(c)
+            | Self::Partial(c)
             | Self::Denied(c)
             | Self::Throttled(c)
             | Self::Timeout(c)
@@ -117,7 +136,8 @@ impl FetchError {
     #[must_use]
     pub fn kind(&self) -> &'static str {
         match self {
-            Self::NoData(_) => "no_data",
+            Self::NoData(_) => Self::NO_DATA,
+            Self::Partial(_) => "partial",
             Self::Denied(_) => "denied",
             Self::Throttled(_) => "throttled",
             Self::Timeout(_) => "timeout",

@@ -30,7 +30,8 @@ impl Verdict {
             Ok(_) | Err(FetchError::NoData(_)) => Self::Answered,
             Err(FetchError::Invalid(_)) => Self::Refused,
             Err(
-                FetchError::Denied(_)
+                FetchError::Partial(_)
+                | FetchError::Denied(_)
                 | FetchError::Throttled(_)
                 | FetchError::Timeout(_)
                 | FetchError::Unavailable(_)

@@ -13,8 +13,9 @@ use prometheus_client::metrics::gauge::ConstGauge;
 
 use super::usage::{Reads, Usage, cut};
 use super::{House, age_of, cells, cost, state_of};
+use crate::cache::STALE;
 use crate::catalog::Snapshot;
-use crate::model::DefinitionId;
+use crate::model::{DefinitionId, FetchError};
 use crate::runtime::admin::{MetricState, SourceCost};
 
 /// Definitions that have a series of their own in a family; the others share one. Each is a line
@@ -69,14 +70,21 @@ impl HouseGauges {
         let mut by_state: BTreeMap<MetricState, i64> =
             MetricState::ALL.into_iter().map(|state| (state, 0)).collect();
         let mut ages: Vec<(&DefinitionId, Duration)> = Vec::new();
+        let words = FetchError::KINDS.into_iter().chain([STALE]);
+        let mut by_trouble: BTreeMap<&str, i64> = words.map(|word| (word, 0)).collect();
         let now = self.house.clock.tick();
         let on_demand = self.house.on_demand.all();
         for served in snapshot.served() {
             let mut oldest = None;
             for (_, cell) in cells(served, &on_demand) {
-                let (wanted, state) = (cell.is_scheduled(), cell.state());
-                oldest = oldest.max(age_of(&state, &served.entry, now));
-                *by_state.entry(state_of(&state, &served.entry, wanted, now)).or_default() += 1;
+                let wanted = cell.is_scheduled();
+                let known = cell.state();
+                oldest = oldest.max(age_of(&known, &served.entry, now));
+                let state = state_of(&known, &served.entry, wanted, now);
+                *by_state.entry(state).or_default() += 1;
+                if let Some(trouble) = known.trouble_kind(&served.entry.policy, now) {
+                    *by_trouble.entry(trouble).or_default() += 1;
+                }
             }
             ages.extend(oldest.map(|age| (&served.entry.id, age)));
         }
@@ -91,6 +99,16 @@ impl HouseGauges {
             ConstGauge::new(count).encode(states.encode_family(&labels)?)?;
         }
         encode_ages(ages, encoder)?;
+        let mut troubles = encoder.encode_descriptor(
+            "metrics_in_trouble",
+            "Metrics whose newest refresh gave no value, by the kind of trouble, and those whose value is stale; many of them have a value that is held over",
+            None,
+            MetricType::Gauge,
+        )?;
+        for (trouble, count) in by_trouble {
+            let labels = [("trouble", trouble)];
+            ConstGauge::new(count).encode(troubles.encode_family(&labels)?)?;
+        }
         for (name, help, count) in [
             ("definitions", "Definitions that are served", snapshot.served().count()),
             ("definition_problems", "Mistakes in definition files", snapshot.problems().len()),

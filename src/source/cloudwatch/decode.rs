@@ -267,6 +267,10 @@ impl About<'_> {
         FetchError::Unavailable(self.cause(text))
     }
 
+    fn partial(&self, text: &str) -> FetchError {
+        FetchError::Partial(self.cause(text))
+    }
+
     fn malformed(&self, text: &str) -> FetchError {
         FetchError::Malformed(self.cause(text))
     }
@@ -284,7 +288,7 @@ impl About<'_> {
             Some(StatusCode::Complete) => {}
             Some(StatusCode::PartialData) => {
                 let text = format!("the datapoints are not complete (PartialData, {why})");
-                return Err(self.unavailable(&text));
+                return Err(self.partial(&text));
             }
             Some(StatusCode::InternalError) => {
                 let text = format!("the service failed on this metric (InternalError, {why})");

@@ -200,7 +200,7 @@ pub(super) fn decode(
     if envelope.is_partial == Some(true) {
         let cause =
             "the answer is partial (isPartial): a storage node of the server did not answer";
-        return Err(FetchError::Unavailable(Cause::new(cause)));
+        return Err(FetchError::Partial(Cause::new(cause)));
     }
     let Some(data) = &envelope.data else {
         return Err(malformed(head, "\"data\" is missing", body));

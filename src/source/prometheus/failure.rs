@@ -62,6 +62,7 @@ pub(super) fn redact(error: &FetchError, headers: &Headers) -> FetchError {
     };
     match error {
         FetchError::NoData(c) => FetchError::NoData(clean(c)),
+        FetchError::Partial(c) => FetchError::Partial(clean(c)),
         FetchError::Denied(c) => FetchError::Denied(clean(c)),
         FetchError::Throttled(c) => FetchError::Throttled(clean(c)),
         FetchError::Timeout(c) => FetchError::Timeout(clean(c)),

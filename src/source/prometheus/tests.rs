@@ -164,7 +164,7 @@ fn an_answer_that_calls_itself_partial_is_no_sample() {
     };
     assert_eq!(
         shown(answer("true")),
-        "unavailable: the answer is partial (isPartial): a storage node of the server did not answer"
+        "partial: the answer is partial (isPartial): a storage node of the server did not answer"
     );
     assert!(answer("false").is_ok());
     assert!(answer("null").is_ok());

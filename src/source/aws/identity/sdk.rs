@@ -16,6 +16,7 @@ use crate::source::aws::identity::IdentitySettings;
 
 /// How much later than ours the SDK's own timeouts are: more than any timer is late.
 const BEHIND: Duration = Duration::from_secs(1);
+
 /// Our wall clock, as the SDK takes it.
 #[derive(Debug)]
 struct WallClock(Arc<dyn Clock>);

@@ -159,7 +159,7 @@ fn only_a_complete_answer_is_one() {
     for (status, expected) in [
         (
             Some("PartialData"),
-            "unavailable: CloudWatch in eu-west-1: the datapoints are not complete (PartialData, Odd: very)",
+            "partial: CloudWatch in eu-west-1: the datapoints are not complete (PartialData, Odd: very)",
         ),
         (
             Some("InternalError"),
@@ -317,7 +317,7 @@ fn pages_are_one_answer() {
         "{D=a} 1; {D=b} 2 at 2026-11-21T11:58:00Z, 120 s old []"
     );
     let half = vec![result("m", "a", &[(ago(3), 3.0)])];
-    assert!(shown(&search, pages(half)).starts_with("unavailable: "));
+    assert!(shown(&search, pages(half)).starts_with("partial: "));
 }
 
 #[test]
@@ -518,7 +518,7 @@ fn a_bucket_counts_when_its_operands_are_there() {
         assert_eq!(shown(&sum, answer(&of_b)), expected);
     }
     // The service's word about an operand counts as much as that about the answer.
-    for (status, expected) in [("PartialData", "unavailable: "), ("Forbidden", "denied: ")] {
+    for (status, expected) in [("PartialData", "partial: "), ("Forbidden", "denied: ")] {
         let mut pages = answer(&[(ago(2), 0.0)]);
         pages[0].metric_data_results.as_mut().unwrap()[2].status_code = Some(status.into());
         let error = shown(&sum, pages);
