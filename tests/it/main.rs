@@ -4,6 +4,7 @@
 mod support;
 
 mod admin;
+mod chaos;
 mod client;
 mod cloudwatch;
 mod crowd;

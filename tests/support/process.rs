@@ -14,7 +14,7 @@ use super::server::{AdminDoor, NAME, Reader, Setup};
 use super::wait::PATIENCE;
 
 /// Credentials for fakes, and nothing of this machine's own.
-const AWS: [(&str, &str); 6] = [
+pub(crate) const AWS: [(&str, &str); 6] = [
     ("AWS_ACCESS_KEY_ID", "test"),
     ("AWS_SECRET_ACCESS_KEY", "test"),
     ("AWS_EC2_METADATA_DISABLED", "true"),

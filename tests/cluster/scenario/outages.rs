@@ -134,7 +134,7 @@ fn an_empty_answer_is_never_a_number() {
     world.exposition.remove("empty_series_jobs");
     let json = "application/x-amz-json-1.0";
     let half = r#"{"Attributes":{"ApproximateNumberOfMessages":"40"}}"#;
-    world.faulty_queues.queue_fault("empty-queue", Some(Reply::text(200, json, half)));
+    world.faulty_queues.fault_of("empty-queue", Some(Reply::text(200, json, half)));
     let (mut values, mut errors) = ([0, 0], [0, 0]);
     let mut look = |during: Duration| {
         always("the last value, or an error", during, || {
@@ -153,7 +153,7 @@ fn an_empty_answer_is_never_a_number() {
     };
     look(Duration::from_secs(8));
     let none = Reply::text(200, json, r#"{"Attributes":{}}"#);
-    world.faulty_queues.queue_fault("empty-queue", Some(none));
+    world.faulty_queues.fault_of("empty-queue", Some(none));
     look(Duration::from_secs(12));
     println!(
         "measured: an empty answer: {values:?} reads of the last value, then {errors:?} errors, no other"
@@ -172,7 +172,7 @@ fn an_empty_answer_is_never_a_number() {
     );
 
     world.exposition.set("empty_series_jobs", 50.0);
-    world.faulty_queues.queue_fault("empty-queue", None);
+    world.faulty_queues.fault_of("empty-queue", None);
     series.expect_replicas(5);
     queue.expect_scaling("ValidMetricFound");
 }

@@ -242,13 +242,13 @@ fn two_hundred_queues_that_hang_keep_no_hpa_waiting() {
     assert!(none_hangs.failed.is_empty(), "{:?}", none_hangs.failed);
 
     let hung = Sqs::error(503, "ServiceUnavailable", "late").after(HANGS);
-    world.faulty_queues.queue_fault(&queue(0), Some(hung));
+    world.faulty_queues.fault_of(&queue(0), Some(hung));
     let asked = || world.faulty_queues.hits("GetQueueAttributes", &queue(0));
     let (before, asked_before) = (calls(&world), asked());
     let (begin, end) = pass(Duration::from_mins(1));
     let one_hangs = Window::new(&world, begin, end);
     let (made, of_it) = (calls(&world) - before, asked() - asked_before);
-    world.faulty_queues.queue_fault(&queue(0), None);
+    world.faulty_queues.fault_of(&queue(0), None);
     println!(
         "measured: one queue of {QUEUES} hangs: {}, {} reads in this minute; {made} calls, {of_it} \
          of the queue that hangs",

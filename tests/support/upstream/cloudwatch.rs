@@ -39,6 +39,7 @@ pub use data::{ACCOUNT, Asked, Metric};
 pub use pages::Paging;
 pub use wire::{Dimension, MetricDataQuery, MetricStat};
 
+use super::http1::http_date;
 use super::sigv4::{KeyRing, Rejection};
 use super::{Reply, Request, Upstream};
 use data::Metrics;
@@ -128,7 +129,7 @@ impl CloudWatch {
             let mut state = shared.lock().expect("no holder panics");
             let mut reply = state.serve(request);
             if state.dated {
-                let date = wire::http_date((state.clock)());
+                let date = http_date((state.clock)());
                 reply = reply.with_header("date", &date);
             }
             if state.delay.is_zero() { reply } else { reply.after(state.delay) }

@@ -1,12 +1,13 @@
 //! A small HTTP/1.1 server that can also misbehave.
 
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpSocket;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -112,6 +113,7 @@ struct State {
     connections: AtomicU64,
     in_flight: AtomicU64,
     max_in_flight: AtomicU64,
+    held: AtomicU64,
     remembered: AtomicUsize,
     seen: Mutex<Vec<Request>>,
 }
@@ -120,8 +122,19 @@ struct State {
 pub struct Upstream {
     address: SocketAddr,
     state: Arc<State>,
-    stop: CancellationToken,
-    thread: Option<JoinHandle<()>>,
+    door: Mutex<Door>,
+}
+
+/// Whether a server listens.
+enum Door {
+    Open {
+        stop: CancellationToken,
+        thread: JoinHandle<()>,
+    },
+    /// The port stays ours, but connections to it are refused.
+    Shut(TcpSocket),
+    /// In between.
+    Gone,
 }
 
 impl Upstream {
@@ -144,9 +157,8 @@ impl Upstream {
         tls: Option<Arc<rustls::ServerConfig>>,
         handler: impl Fn(&Request) -> Reply + Send + Sync + 'static,
     ) -> Self {
-        let listener = TcpListener::bind(address).expect("the address is free");
-        listener.set_nonblocking(true).expect("a socket can be non-blocking");
-        let address = listener.local_addr().expect("a bound socket has an address");
+        let socket = bound(address);
+        let address = socket.local_addr().expect("a bound socket has an address");
         let state = Arc::new(State {
             handler: Box::new(handler),
             tls,
@@ -154,28 +166,30 @@ impl Upstream {
             connections: AtomicU64::new(0),
             in_flight: AtomicU64::new(0),
             max_in_flight: AtomicU64::new(0),
+            held: AtomicU64::new(0),
             remembered: AtomicUsize::new(MAX_SEEN),
             seen: Mutex::new(Vec::new()),
         });
-        let stop = CancellationToken::new();
-        let thread = std::thread::spawn({
-            let (state, stop) = (Arc::clone(&state), stop.clone());
-            move || {
-                let runtime = tokio::runtime::Builder::new_current_thread()
-                    .enable_all()
-                    .build()
-                    .expect("a runtime starts");
-                runtime.block_on(async {
-                    let listener =
-                        tokio::net::TcpListener::from_std(listener).expect("the socket is fine");
-                    tokio::select! {
-                        () = accept(&listener, &state) => {}
-                        () = stop.cancelled() => {}
-                    }
-                });
-            }
-        });
-        Self { address, state, stop, thread: Some(thread) }
+        let door = Mutex::new(open(socket, &state));
+        Self { address, state, door }
+    }
+
+    /// Ends all connections and refuses new ones, as where a process has ended.
+    pub fn shut(&self) {
+        let mut door = self.door.lock().expect("no holder panics");
+        if matches!(*door, Door::Open { .. }) {
+            close(std::mem::replace(&mut *door, Door::Gone));
+            *door = Door::Shut(bound(self.address));
+        }
+    }
+
+    /// Listens again after [`Upstream::shut`].
+    pub fn reopen(&self) {
+        let mut door = self.door.lock().expect("no holder panics");
+        *door = match std::mem::replace(&mut *door, Door::Gone) {
+            Door::Shut(socket) => open(socket, &self.state),
+            other => other,
+        };
     }
 
     /// Where it listens.
@@ -204,6 +218,11 @@ impl Upstream {
         self.state.max_in_flight.load(Ordering::SeqCst)
     }
 
+    /// Requests that it leaves without an answer at present, because it was told to.
+    pub fn held(&self) -> u64 {
+        self.state.held.load(Ordering::SeqCst)
+    }
+
     /// The requests received, oldest first.
     pub fn seen(&self) -> Vec<Request> {
         self.state.seen.lock().expect("no handler panics").clone()
@@ -222,10 +241,49 @@ impl Upstream {
 
 impl Drop for Upstream {
     fn drop(&mut self) {
-        self.stop.cancel();
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
+        let door = self.door.get_mut().unwrap_or_else(PoisonError::into_inner);
+        close(std::mem::replace(door, Door::Gone));
+    }
+}
+
+/// A socket that does not listen yet.
+fn bound(address: SocketAddr) -> TcpSocket {
+    let socket = TcpSocket::new_v4().expect("a socket can be made");
+    // What is left of connections does not keep the port.
+    socket.set_reuseaddr(true).expect("the option exists");
+    socket.bind(address).expect("the address is free");
+    socket
+}
+
+/// Serves on a thread of its own, with a runtime of its own.
+fn open(socket: TcpSocket, state: &Arc<State>) -> Door {
+    let stop = CancellationToken::new();
+    let (tell, listens) = std::sync::mpsc::channel();
+    let thread = std::thread::spawn({
+        let (state, stop) = (Arc::clone(state), stop.clone());
+        move || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .expect("a runtime starts");
+            runtime.block_on(async {
+                let listener = socket.listen(1024).expect("a bound socket can listen");
+                let _ = tell.send(());
+                tokio::select! {
+                    () = accept(&listener, &state) => {}
+                    () = stop.cancelled() => {}
+                }
+            });
         }
+    });
+    listens.recv().expect("the server listens");
+    Door::Open { stop, thread }
+}
+
+fn close(door: Door) {
+    if let Door::Open { stop, thread } = door {
+        stop.cancel();
+        let _ = thread.join();
     }
 }
 
@@ -264,9 +322,8 @@ async fn serve(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), state: &State
     let mut buffer = Vec::new();
     while let Some(request) = receive(stream, &mut buffer).await {
         state.hits.fetch_add(1, Ordering::SeqCst);
-        let now = state.in_flight.fetch_add(1, Ordering::SeqCst) + 1;
-        state.max_in_flight.fetch_max(now, Ordering::SeqCst);
-        let _in_flight = Decrement(&state.in_flight);
+        let _in_flight = Decrement::of(&state.in_flight);
+        state.max_in_flight.fetch_max(state.in_flight.load(Ordering::SeqCst), Ordering::SeqCst);
         let reply = (state.handler)(&request);
         {
             let mut seen = state.seen.lock().expect("no handler panics");
@@ -274,6 +331,8 @@ async fn serve(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), state: &State
                 seen.push(request);
             }
         }
+        let held = matches!(reply, Reply::Hang | Reply::Stalled { .. });
+        let _held = held.then(|| Decrement::of(&state.held));
         if let Err(end) = answer(stream, &mut buffer, reply).await {
             return end;
         }
@@ -281,7 +340,15 @@ async fn serve(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), state: &State
     End::Close
 }
 
+/// Counts while it lives.
 struct Decrement<'a>(&'a AtomicU64);
+
+impl<'a> Decrement<'a> {
+    fn of(count: &'a AtomicU64) -> Self {
+        count.fetch_add(1, Ordering::SeqCst);
+        Self(count)
+    }
+}
 
 impl Drop for Decrement<'_> {
     fn drop(&mut self) {
@@ -394,4 +461,10 @@ async fn receive(stream: &mut (impl AsyncRead + Unpin), buffer: &mut Vec<u8>) ->
     }
     let body = buffer.drain(..length).collect();
     Some(Request { method, target, headers, body })
+}
+
+/// A time, in seconds since the epoch, as HTTP writes it.
+pub(super) fn http_date(seconds: i64) -> String {
+    let time = jiff::Timestamp::from_second(seconds).expect("a time that can be written");
+    time.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string()
 }

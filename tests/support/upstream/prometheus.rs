@@ -8,14 +8,38 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use super::sigv4::KeyRing;
 use super::{Reply, Request, Upstream};
 
-#[derive(Default)]
+/// What a query is answered with.
+enum Row {
+    /// The same whenever it is asked.
+    Reply(Reply),
+    /// Labels and values, evaluated when it is asked.
+    Vector(Vec<(String, String)>),
+}
+
+type Clock = Box<dyn Fn() -> f64 + Send + Sync>;
+
 struct Table {
-    replies: BTreeMap<String, Reply>,
+    rows: BTreeMap<String, Row>,
+    clock: Clock,
     hits: BTreeMap<String, u64>,
     every: Option<Reply>,
     delay: Duration,
     prefix: String,
     signed: Option<Signed>,
+}
+
+impl Table {
+    fn new() -> Self {
+        Self {
+            rows: BTreeMap::new(),
+            clock: Box::new(system_now),
+            hits: BTreeMap::new(),
+            every: None,
+            delay: Duration::ZERO,
+            prefix: String::new(),
+            signed: None,
+        }
+    }
 }
 
 /// How requests have to be signed.
@@ -35,21 +59,21 @@ pub struct Prometheus {
 impl Prometheus {
     /// A server on a free port.
     pub fn start() -> Self {
-        let table = Arc::new(Mutex::new(Table::default()));
+        let table = Arc::new(Mutex::new(Table::new()));
         let server = Upstream::start(handler(&table));
         Self { table, server }
     }
 
     /// A TLS server on a free port.
     pub fn start_tls(tls: Arc<rustls::ServerConfig>) -> Self {
-        let table = Arc::new(Mutex::new(Table::default()));
+        let table = Arc::new(Mutex::new(Table::new()));
         let server = Upstream::start_tls(tls, handler(&table));
         Self { table, server }
     }
 
     /// A server at the address of one that was dropped before.
     pub fn start_at(address: SocketAddr) -> Self {
-        let table = Arc::new(Mutex::new(Table::default()));
+        let table = Arc::new(Mutex::new(Table::new()));
         let server = Upstream::start_at(address, None, handler(&table));
         Self { table, server }
     }
@@ -61,14 +85,16 @@ impl Prometheus {
 
     /// Answers a query with a vector; labels as JSON members: `"queue":"jobs"`.
     pub fn vector(&self, query: &str, series: &[(&str, &str)]) {
-        self.set(query, Reply::json(200, vector(now(), series)));
+        let own = |(labels, value): &(&str, &str)| ((*labels).to_owned(), (*value).to_owned());
+        let row = Row::Vector(series.iter().map(own).collect());
+        self.lock().rows.insert(query.to_owned(), row);
     }
 
     /// Answers a query with a scalar.
     pub fn scalar(&self, query: &str, value: &str) {
         let body = format!(
             r#"{{"status":"success","data":{{"resultType":"scalar","result":[{},"{value}"]}}}}"#,
-            now()
+            system_now()
         );
         self.set(query, Reply::json(200, body));
     }
@@ -81,7 +107,12 @@ impl Prometheus {
 
     /// Answers a query with anything.
     pub fn set(&self, query: &str, reply: Reply) {
-        self.lock().replies.insert(query.to_owned(), reply);
+        self.lock().rows.insert(query.to_owned(), Row::Reply(reply));
+    }
+
+    /// Takes the time of evaluation from a clock: seconds since the epoch.
+    pub fn clock(&self, clock: impl Fn() -> f64 + Send + Sync + 'static) {
+        self.lock().clock = Box::new(clock);
     }
 
     /// Answers every query with this, whatever the table says; `None` returns to the table.
@@ -136,15 +167,17 @@ fn handler(table: &Arc<Mutex<Table>>) -> impl Fn(&Request) -> Reply + Send + Syn
         }
         let query = request.parameter("query").unwrap_or_default();
         *table.hits.entry(query.clone()).or_default() += 1;
-        let reply = match (&table.every, table.replies.get(&query)) {
-            (Some(reply), _) | (None, Some(reply)) => reply.clone(),
-            (None, None) => Reply::json(200, vector(now(), &[])),
+        let now = (table.clock)();
+        let reply = match (&table.every, table.rows.get(&query)) {
+            (Some(reply), _) | (None, Some(Row::Reply(reply))) => reply.clone(),
+            (None, Some(Row::Vector(series))) => Reply::json(200, vector(now, series)),
+            (None, None) => Reply::json(200, vector(now, &[])),
         };
         if table.delay.is_zero() { reply } else { reply.after(table.delay) }
     }
 }
 
-fn vector(time: f64, series: &[(&str, &str)]) -> String {
+fn vector(time: f64, series: &[(String, String)]) -> String {
     let items: Vec<String> = series
         .iter()
         .map(|(labels, value)| format!(r#"{{"metric":{{{labels}}},"value":[{time},"{value}"]}}"#))
@@ -155,6 +188,6 @@ fn vector(time: f64, series: &[(&str, &str)]) -> String {
     )
 }
 
-fn now() -> f64 {
+fn system_now() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |d| d.as_secs_f64())
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use super::http1::http_date;
 use super::sigv4::KeyRing;
 use super::{Reply, Request, Upstream};
 
@@ -25,9 +26,11 @@ struct Table {
     queues: BTreeMap<String, Queue>,
     hits: BTreeMap<(String, String), u64>,
     faults: BTreeMap<String, Reply>,
-    queue_faults: BTreeMap<String, Reply>,
+    every: Option<Reply>,
+    sick: BTreeMap<String, Reply>,
     delay: Duration,
     generation: u64,
+    dated: bool,
     ring: Option<KeyRing>,
 }
 
@@ -47,7 +50,10 @@ impl Sqs {
         let shared = Arc::clone(&table);
         let server = Upstream::start(move |request| {
             let mut table = shared.lock().expect("no holder panics");
-            let reply = table.answer(request);
+            let mut reply = table.answer(request);
+            if let Some(ring) = table.ring.as_ref().filter(|_| table.dated) {
+                reply = reply.with_header("date", &http_date(ring.now()));
+            }
             if table.delay.is_zero() { reply } else { reply.after(table.delay) }
         });
         Self { table, server }
@@ -83,12 +89,17 @@ impl Sqs {
         };
     }
 
-    /// Answers every action on one queue with this; `None` ends it.
-    pub fn queue_fault(&self, queue: &str, reply: Option<Reply>) {
+    /// Answers every call with this; `None` ends it.
+    pub fn fault_all(&self, reply: Option<Reply>) {
+        self.lock().every = reply;
+    }
+
+    /// Answers every call about one queue with this; `None` ends it.
+    pub fn fault_of(&self, queue: &str, reply: Option<Reply>) {
         let mut table = self.lock();
         match reply {
-            Some(reply) => table.queue_faults.insert(queue.to_owned(), reply),
-            None => table.queue_faults.remove(queue),
+            Some(reply) => table.sick.insert(queue.to_owned(), reply),
+            None => table.sick.remove(queue),
         };
     }
 
@@ -107,6 +118,11 @@ impl Sqs {
     /// action.
     pub fn check_signatures(&self, ring: &KeyRing) {
         self.lock().ring = Some(ring.clone());
+    }
+
+    /// Sends the time with every answer, by which signatures are checked.
+    pub fn dated(&self) {
+        self.lock().dated = true;
     }
 
     /// How often an action was called for a queue.
@@ -133,7 +149,8 @@ impl Table {
             .unwrap_or_default()
             .to_owned();
         *self.hits.entry((action.clone(), name.clone())).or_default() += 1;
-        if let Some(fault) = self.faults.get(&action).or_else(|| self.queue_faults.get(&name)) {
+        let fault = self.every.as_ref().or(self.sick.get(&name)).or(self.faults.get(&action));
+        if let Some(fault) = fault {
             return fault.clone();
         }
         let permission = format!("sqs:{action}");

@@ -137,12 +137,6 @@ pub(super) fn time(seconds: i64) -> Time {
     Required(seconds as f64)
 }
 
-/// A time as HTTP's `Date` has it.
-pub(super) fn http_date(seconds: i64) -> String {
-    let time = jiff::Timestamp::from_second(seconds).expect("a time that can be written");
-    time.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string()
-}
-
 fn encode(body: &impl Serialize) -> Vec<u8> {
     let mut bytes = Vec::new();
     ciborium::into_writer(body, &mut bytes).expect("memory takes all bytes");
