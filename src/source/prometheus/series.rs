@@ -151,7 +151,7 @@ impl PrometheusSource {
         if envelope.is_partial == Some(true) {
             let cause =
                 "the list is partial (isPartial): a storage node of the server did not answer";
-            return Err(FetchError::Unavailable(Cause::new(cause)));
+            return Err(FetchError::Partial(Cause::new(cause)));
         }
         match envelope.data {
             Some(Shapes { over: true, .. }) => Err(too_large(&format!(

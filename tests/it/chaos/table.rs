@@ -310,12 +310,12 @@ fn outcome(fault: Fault, kind: Kind) -> Outcome {
     let held = |cause, kind, asked| Outcome::Held(told(cause, kind, asked));
     let aws = kind != Kind::Prometheus;
     match fault {
-        Fault::Timeout if aws => held("no answer in time", "timeout", Probes),
+        Fault::Timeout if aws => held("no answer within", "timeout", Probes),
         Fault::Timeout => held("no answer within 5s", "timeout", Probes),
         Fault::Reset | Fault::Gone if aws => {
             held("the endpoint cannot be reached", "unavailable", Probes)
         }
-        Fault::Reset => held("no answer", "unavailable", Probes),
+        Fault::Reset => held("no answer from", "unavailable", Probes),
         Fault::Http500 => held("HTTP 500", "unavailable", Probes),
         Fault::Http503 => held("HTTP 503", "unavailable", Probes),
         Fault::Throttled if aws => held("AWS asks for fewer calls", "throttled", Probes),
