@@ -1,7 +1,7 @@
 //! Metric definitions: the documents users write, and their translation into catalog entries.
 //!
-//! Responsible for: reading `ExternalMetric` and `ClusterExternalMetric` documents strictly, saying
-//! everything that is wrong with one at once and where, and turning valid ones into
+//! Responsible for: reading `ExternalMetric` and `CustomMetric` documents, and those of their
+//! cluster-wide kin, strictly, saying everything that is wrong with one at once and where, and turning valid ones into
 //! [`Entry`]s. Its reading layer (`yaml`, `decode`, `report`) also serves the server config.
 //! Not responsible for: finding and watching files (`control::file_watch`), conflicts between
 //! definitions (the catalog), calling a source.
@@ -28,6 +28,7 @@ pub mod document;
 pub mod field;
 pub mod freshness;
 pub mod names;
+mod objects;
 mod question;
 mod reach;
 pub mod recording;

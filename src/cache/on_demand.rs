@@ -172,8 +172,10 @@ mod tests {
                 source: SourceName::new("main"),
                 query: "up".into(),
                 lookback_delta: None,
+                shape: crate::model::AnswerShape::Items,
             },
             policy: Arc::new(policy),
+            objects: None,
             transform: Arc::default(),
         })
     }

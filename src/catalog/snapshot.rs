@@ -5,9 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::cache::QueryCell;
-use crate::model::{
-    DefinitionId, DefinitionKind, Entry, MetricName, Origin, Problem, Query, QueryTemplate, Scope,
-};
+use crate::model::{DefinitionId, Entry, MetricName, Origin, Problem, Query, QueryTemplate, Scope};
 
 /// A definition as it is served.
 #[derive(Debug)]
@@ -81,6 +79,8 @@ pub struct Conflict {
     pub loser_origin: Origin,
     /// What they both define.
     pub metric: MetricName,
+    /// Of which objects, if it is a metric of objects.
+    pub resource: Option<Arc<str>>,
     /// Whether the loser is served nowhere (otherwise: not in some namespaces).
     pub total: bool,
 }
@@ -102,9 +102,13 @@ impl Conflict {
 
     fn sentence(&self) -> String {
         let extent = if self.total { "is not served" } else { "is not served where both are seen" };
+        let what = match &self.resource {
+            Some(resource) => format!("{} of {resource}, as does", self.metric),
+            None => format!("{} with the same labels as", self.metric),
+        };
         format!(
-            "{} defines metric {} with the same labels as {} ({}) and {extent}",
-            self.loser, self.metric, self.winner, self.winner_origin
+            "{} defines metric {what} {} ({}) and {extent}",
+            self.loser, self.winner, self.winner_origin
         )
     }
 }
@@ -119,6 +123,8 @@ impl fmt::Display for Conflict {
 #[derive(Debug, Default)]
 pub struct Snapshot {
     listings: HashMap<MetricName, Listing, ahash::RandomState>,
+    /// Metrics of objects: by name and then by resource, as definitions write it. Most have one.
+    custom: HashMap<MetricName, Vec<(Arc<str>, Listing)>, ahash::RandomState>,
     cells: HashMap<Arc<Query>, Arc<QueryCell>>,
     names: Arc<[MetricName]>,
     conflicts: Vec<Conflict>,
@@ -147,7 +153,18 @@ impl Snapshot {
     }
 
     fn add(&mut self, entry: Arc<Entry>, cell_of: &impl Fn(&Arc<Query>) -> Option<Arc<QueryCell>>) {
-        let listing = self.listings.entry(entry.metric.clone()).or_default();
+        let listing = match &entry.objects {
+            None => self.listings.entry(entry.metric.clone()).or_default(),
+            Some(of) => {
+                let listings = self.custom.entry(entry.metric.clone()).or_default();
+                let at = listings.iter().position(|(resource, _)| *resource == of.resource);
+                let at = at.unwrap_or_else(|| {
+                    listings.push((Arc::clone(&of.resource), Listing::default()));
+                    listings.len() - 1
+                });
+                &mut listings[at].1
+            }
+        };
         let peers = match &entry.scope {
             Scope::Namespace(namespace) => {
                 listing.namespaced.entry(Arc::clone(namespace)).or_default()
@@ -164,7 +181,7 @@ impl Snapshot {
         }
         let cell = match &entry.query {
             QueryTemplate::Fixed(query) => cell_of(query),
-            QueryTemplate::PerNamespace { .. } => None,
+            QueryTemplate::PerNamespace { .. } | QueryTemplate::PerObjects(_) => None,
         };
         if let Some(cell) = &cell {
             self.cells.insert(Arc::clone(cell.query()), Arc::clone(cell));
@@ -178,7 +195,8 @@ impl Snapshot {
 
     /// Reports definitions that lose only in some namespaces.
     fn note_shadowed(&mut self) {
-        for listing in self.listings.values() {
+        let custom = self.custom.values().flatten().map(|(_, listing)| listing);
+        for listing in self.listings.values().chain(custom) {
             for (i, wide) in listing.cluster.iter().enumerate() {
                 let same = |other: &&Arc<Served>| other.entry.labels == wide.entry.labels;
                 let own = listing
@@ -213,7 +231,21 @@ impl Snapshot {
         self.listings.get_key_value(metric)
     }
 
-    /// All metric names, sorted. Made once, because every health probe of the aggregator asks.
+    /// The definitions of a metric of objects, by exact name: by resource, as they write it.
+    #[must_use]
+    pub fn custom(&self, metric: &str) -> &[(Arc<str>, Listing)] {
+        self.custom.get(metric).map_or(&[], Vec::as_slice)
+    }
+
+    /// All metrics of objects, with their resources as definitions write them, in no order.
+    pub fn custom_names(&self) -> impl Iterator<Item = (&MetricName, &Arc<str>)> {
+        self.custom.iter().flat_map(|(metric, listings)| {
+            listings.iter().map(move |(resource, _)| (metric, resource))
+        })
+    }
+
+    /// The names of all external metrics, sorted. Made once, because every health probe of the
+    /// aggregator asks.
     #[must_use]
     pub fn names(&self) -> Arc<[MetricName]> {
         Arc::clone(&self.names)
@@ -221,7 +253,8 @@ impl Snapshot {
 
     /// All served definitions, in no order.
     pub fn served(&self) -> impl Iterator<Item = &Arc<Served>> {
-        self.listings.values().flat_map(Listing::all)
+        let custom = self.custom.values().flatten().map(|(_, listing)| listing);
+        self.listings.values().chain(custom).flat_map(Listing::all)
     }
 
     /// The cell of a known query.
@@ -283,15 +316,14 @@ fn overlaps(a: &Scope, b: &Scope) -> bool {
 }
 
 fn conflict(winner: &Entry, loser: &Entry, total: bool) -> Conflict {
-    debug_assert!(
-        winner.id.kind == DefinitionKind::ExternalMetric || loser.id.kind == winner.id.kind
-    );
+    debug_assert!(winner.id.kind.is_namespaced() || loser.id.kind == winner.id.kind);
     Conflict {
         winner: winner.id.clone(),
         winner_origin: winner.origin.clone(),
         loser: loser.id.clone(),
         loser_origin: loser.origin.clone(),
         metric: loser.metric.clone(),
+        resource: loser.objects.as_ref().map(|of| Arc::clone(&of.resource)),
         total,
     }
 }

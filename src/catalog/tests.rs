@@ -5,8 +5,8 @@ use jiff::Timestamp;
 
 use super::*;
 use crate::model::{
-    Cause, Decimal, DefinitionId, DefinitionKind, FetchError, Labels, MetricName, OnNoData, Origin,
-    Policy, QuerySpec, Scope, SimulatedQuery, SourceName, Tick,
+    Cause, Decimal, DefinitionId, DefinitionKind, FetchError, Labels, MetricName, ObjectsOf,
+    OnNoData, Origin, Policy, QuerySpec, Scope, SimulatedQuery, SourceName, Tick,
 };
 
 fn entry(name: &str, scope: Scope, labels: &[(&str, &str)], value: i64) -> Entry {
@@ -31,6 +31,7 @@ fn entry(name: &str, scope: Scope, labels: &[(&str, &str)], value: i64) -> Entry
             first_read_timeout: Duration::from_secs(2),
             keep_warm: false,
         }),
+        objects: None,
         transform: Arc::default(),
     }
 }
@@ -120,7 +121,7 @@ fn a_query_keeps_its_value_across_a_change_and_a_dropped_one_is_retired() {
         Vec::new(),
     );
     let cell = |value: i64| {
-        let query = entry("x", Scope::All, &[], value).query.resolve("any");
+        let query = entry("x", Scope::All, &[], value).query.resolve("any").unwrap();
         catalog.snapshot().cell(&query).cloned()
     };
     let (one, two) = (cell(1).unwrap(), cell(2).unwrap());
@@ -138,4 +139,51 @@ fn a_query_keeps_its_value_across_a_change_and_a_dropped_one_is_retired() {
     assert!(!one.is_retired());
     assert!(two.is_retired());
     assert_eq!(*changes.borrow(), 2);
+}
+
+#[test]
+fn metrics_of_objects_stand_apart_by_name_and_resource() {
+    let of = |name: &str, scope: Scope, resource: &str, value| {
+        let mut entry = entry(name, scope, &[], value);
+        entry.id.kind = match &entry.id.namespace {
+            Some(_) => DefinitionKind::CustomMetric,
+            None => DefinitionKind::ClusterCustomMetric,
+        };
+        entry.objects = Some(ObjectsOf { resource: resource.into(), label: None });
+        entry
+    };
+    let catalog = Catalog::new();
+    catalog.apply_files(
+        vec![
+            entry("external", Scope::All, &[], 1),
+            of("pods", Scope::All, "pods", 2),
+            of("again", Scope::All, "pods", 3),
+            of("own", in_namespace("default"), "pods", 4),
+            of("nodes", Scope::All, "nodes", 5),
+        ],
+        Vec::new(),
+    );
+    assert_eq!(seen(&catalog, "default"), ["external"]);
+    let snapshot = catalog.snapshot();
+    assert_eq!(snapshot.names().len(), 1);
+    let custom = |namespace: &str| -> Vec<String> {
+        let listings = snapshot.custom("depth").iter();
+        let first = |(resource, listing): &(Arc<str>, Listing)| {
+            let served = listing.visible(namespace, |_| false).next()?;
+            Some(format!("{resource} {}", served.entry.id.name))
+        };
+        listings.filter_map(first).collect()
+    };
+    assert_eq!(custom("default"), ["pods own", "nodes nodes"]);
+    assert_eq!(custom("other"), ["pods pods", "nodes nodes"]);
+    assert!(snapshot.custom("other").is_empty());
+    assert_eq!(snapshot.custom_names().count(), 2);
+    assert_eq!(snapshot.served().count(), 4);
+    assert_eq!(snapshot.cells().count(), 4, "a complete question keeps its cell");
+    assert_eq!(conflicts(&catalog), [("again".to_owned(), true), ("pods".to_owned(), false)]);
+    assert_eq!(
+        snapshot.conflicts()[0].to_string(),
+        "metrics.yaml:1: ClusterCustomMetric again defines metric depth of pods, as does \
+         ClusterCustomMetric pods (metrics.yaml:1) and is not served"
+    );
 }

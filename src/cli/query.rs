@@ -24,7 +24,7 @@ use clap::Args;
 use crate::cli::{EXIT_INPUT, EXIT_INTERNAL};
 use crate::config::{Config, Overrides};
 use crate::definition::names;
-use crate::model::{Clock, Entry, QueryTemplate, Scope, Selector, Source, SystemClock};
+use crate::model::{Clock, Entry, Query, QueryTemplate, Scope, Selector, Source, SystemClock};
 use crate::source::{self, Settings};
 use crate::telemetry::Telemetry;
 use account::Account;
@@ -161,6 +161,8 @@ impl Refusal {
 /// What is asked, of whom, and for which reader.
 struct Inquiry {
     entry: Arc<Entry>,
+    /// What is asked.
+    query: Arc<Query>,
     source: Arc<dyn Source>,
     namespace: String,
     /// Nobody named the namespace.
@@ -218,10 +220,16 @@ fn inquire(args: &QueryArgs) -> Result<Inquiry, Refusal> {
     };
     let entry = library.pick(args.wanted.as_ref(), args.namespace.as_deref())?;
     let (namespace, assumed) = reader(&entry, args.namespace.as_deref())?;
+    let query = entry.query.resolve(&namespace).ok_or_else(|| {
+        Refusal::Usage(format!(
+            "the query of {} depends on the objects of a cluster ($objects), which this command does not read; ask a server: kubectl get --raw /apis/custom.metrics.k8s.io/v1beta2/namespaces/{namespace}/...",
+            entry.id
+        ))
+    })?;
     let notes = library.notes(&entry, &namespace);
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let source = connect(&entry, config.as_ref(), &clock)?;
-    Ok(Inquiry { entry, source, namespace, assumed, notes, clock })
+    Ok(Inquiry { entry, query, source, namespace, assumed, notes, clock })
 }
 
 /// The namespace that reads, and whether it is only assumed.
@@ -274,15 +282,15 @@ fn is_simulated(entry: &Entry) -> bool {
 
 /// Asks, or only says what would be asked.
 async fn answer(args: &QueryArgs, inquiry: &Inquiry) -> Account {
-    let query = inquiry.entry.query.resolve(&inquiry.namespace);
+    let query = &inquiry.query;
     let selector = args.selector.clone().unwrap_or_default();
-    let mut account = Account::of(inquiry, &query, &selector);
+    let mut account = Account::of(inquiry, query, &selector);
     if args.dry_run {
-        account.previewed(inquiry.source.preview(&query).await);
+        account.previewed(inquiry.source.preview(query).await);
     } else {
-        let explanation = inquiry.source.explain(&query).await;
+        let explanation = inquiry.source.explain(query).await;
         let (now, tick) = (inquiry.clock.now(), inquiry.clock.tick());
-        account.explained(inquiry, &query, &selector, &explanation, (now, tick));
+        account.explained(inquiry, query, &selector, &explanation, (now, tick));
     }
     if !args.full {
         account.shorten();

@@ -1,6 +1,6 @@
 //! The documents users write, as they are written.
 //!
-//! Responsible for: the shape of `ExternalMetric` and `ClusterExternalMetric`, field by field. A
+//! Responsible for: the shape of `ExternalMetric`, `CustomMetric` and their cluster-wide kin, field by field. A
 //! file and a custom resource hold the same document. Not responsible for: whether the values make
 //! sense (`translate` and its parts).
 //!
@@ -18,13 +18,13 @@ use crate::model::{Aggregate, QueueCount};
 /// The version of our API that documents name.
 pub const API_VERSION: &str = "tidepole.dev/v1alpha1";
 
-/// A metric definition of either kind.
+/// A metric definition of any kind.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", default, expecting = "a mapping")]
 pub struct Document {
     /// [`API_VERSION`].
     pub api_version: Option<String>,
-    /// `ExternalMetric` or `ClusterExternalMetric`.
+    /// `ExternalMetric`, `ClusterExternalMetric`, `CustomMetric` or `ClusterCustomMetric`.
     pub kind: Option<String>,
     /// Name and namespace.
     pub metadata: Metadata,
@@ -52,6 +52,8 @@ pub struct Metadata {
 pub struct Spec {
     /// What HPAs ask for. Default: `metadata.name`.
     pub metric: Option<String>,
+    /// Metrics of objects: of which, as `<resource>[.<group>]`.
+    pub resource: Option<String>,
     /// Constant labels of the series.
     pub labels: BTreeMap<String, String>,
     /// Cluster-wide kind: the namespaces that see the metric, by name.
@@ -150,8 +152,12 @@ pub enum LabelOperator {
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", default, expecting = "a mapping")]
 pub struct PrometheusSpec {
-    /// The expression; `$namespace` stands for the namespace of the request.
+    /// The expression; `$namespace` stands for the namespace of the request and, in metrics of
+    /// objects, `$objects` for a regular expression of their names.
     pub query: Option<String>,
+    /// Metrics of objects: the label that holds an object's name. Default: the resource's singular
+    /// name.
+    pub object_label: Option<String>,
     /// Sent as `lookback_delta`.
     pub lookback_delta: Option<GoDuration>,
 }

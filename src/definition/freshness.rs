@@ -70,7 +70,7 @@ fn cloudwatch(template: &QueryTemplate) -> Option<&CloudWatchQuery> {
             QuerySpec::CloudWatch(query) => Some(query),
             _ => None,
         },
-        QueryTemplate::PerNamespace { .. } => None,
+        QueryTemplate::PerNamespace { .. } | QueryTemplate::PerObjects(_) => None,
     }
 }
 

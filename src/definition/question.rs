@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::definition::Context;
 use crate::definition::aws;
@@ -13,10 +14,10 @@ use crate::definition::reach;
 use crate::definition::report::Report;
 use crate::definition::signal;
 use crate::definition::yaml::Place;
-use crate::model::query::NAMESPACE_PLACEHOLDER;
+use crate::model::query::{NAMESPACE_PLACEHOLDER, in_namespace};
 use crate::model::{
-    PrometheusQuery, Query, QuerySpec, QueryTemplate, QueueCount, QueueRef, SourceDirectory,
-    SourceKind, SourceName, SourceProfile, SqsQuery,
+    AnswerShape, PrometheusQuery, Query, QuerySpec, QueryTemplate, QueueCount, QueueRef,
+    SourceDirectory, SourceKind, SourceName, SourceProfile, SqsQuery,
 };
 
 /// The keys under which a spec holds its question, and the kind of source that answers each.
@@ -28,8 +29,8 @@ const KINDS: [(&str, SourceKind); 4] = [
 ];
 
 /// The source that answers.
-struct Chosen<'a> {
-    name: SourceName,
+pub(super) struct Chosen<'a> {
+    pub(super) name: SourceName,
     /// None when definitions are checked without sources.
     profile: Option<&'a SourceProfile>,
 }
@@ -76,7 +77,7 @@ pub(super) fn place(report: &Report<'_>) -> Place {
     report.place_of(&key.unwrap_or(spec))
 }
 
-fn choose<'a>(
+pub(super) fn choose<'a>(
     report: &mut Report<'_>,
     context: &Context<'a>,
     spec: &Spec,
@@ -159,6 +160,16 @@ fn names<'a>(sources: impl IntoIterator<Item = &'a SourceProfile>) -> String {
     sources.into_iter().map(|source| source.name.as_str()).collect::<Vec<_>>().join(", ")
 }
 
+/// What is sent as `lookback_delta`.
+pub(super) fn lookback_delta(report: &mut Report<'_>, spec: &PrometheusSpec) -> Option<Duration> {
+    let lookback_delta = spec.lookback_delta.map(|duration| duration.0);
+    if lookback_delta.is_some_and(|duration| duration.is_zero()) {
+        let field = Field::of("spec.prometheus.lookbackDelta");
+        report.add(&field, "the duration must be above zero");
+    }
+    lookback_delta
+}
+
 fn prometheus_template(
     report: &mut Report<'_>,
     spec: &PrometheusSpec,
@@ -166,31 +177,25 @@ fn prometheus_template(
     namespace: Option<&str>,
 ) -> Option<QueryTemplate> {
     let base = Field::of("spec.prometheus");
-    let lookback_delta = spec.lookback_delta.map(|duration| duration.0);
-    if lookback_delta.is_some_and(|duration| duration.is_zero()) {
-        report.add(&base.key("lookbackDelta"), "the duration must be above zero");
-    }
+    let lookback_delta = lookback_delta(report, spec);
     let query = report.require(&base.key("query"), spec.query.as_deref())?.trim();
     if query.is_empty() {
         report.add(&base.key("query"), "the query is empty");
         return None;
     }
     let source = source?.name.clone();
-    let query: Arc<str> = query.into();
-    if !query.contains(NAMESPACE_PLACEHOLDER) {
-        let spec = QuerySpec::Prometheus(PrometheusQuery {
-            query,
-            lookback_delta,
-            shape: crate::model::AnswerShape::Items,
-        });
-        return Some(QueryTemplate::Fixed(Arc::new(Query { source, spec })));
-    }
-    let template = QueryTemplate::PerNamespace { source, query, lookback_delta };
+    let shape = AnswerShape::Items;
     // A namespaced definition is read in its own namespace only.
-    Some(match namespace {
-        Some(namespace) => QueryTemplate::Fixed(template.resolve(namespace)),
-        None => template,
-    })
+    let query: Arc<str> = match namespace {
+        Some(namespace) => in_namespace(query, namespace).into(),
+        None if query.contains(NAMESPACE_PLACEHOLDER) => {
+            let query = query.into();
+            return Some(QueryTemplate::PerNamespace { source, query, lookback_delta, shape });
+        }
+        None => query.into(),
+    };
+    let spec = QuerySpec::Prometheus(PrometheusQuery { query, lookback_delta, shape });
+    Some(QueryTemplate::Fixed(Arc::new(Query { source, spec })))
 }
 
 fn sqs_query(

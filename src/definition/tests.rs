@@ -88,7 +88,9 @@ pub(super) fn entry(text: &str) -> Entry {
 pub(super) fn fixed(entry: &Entry) -> &Query {
     match &entry.query {
         QueryTemplate::Fixed(query) => query,
-        other @ QueryTemplate::PerNamespace { .. } => panic!("{other:?}"),
+        other @ (QueryTemplate::PerNamespace { .. } | QueryTemplate::PerObjects(_)) => {
+            panic!("{other:?}")
+        }
     }
 }
 
@@ -153,7 +155,7 @@ fn a_default_below_the_floor_is_raised() {
 fn a_cluster_wide_query_waits_for_its_namespace() {
     let entry = entry(&cluster("prometheus: {query: 'up{ns=\"$namespace\"}'}"));
     assert!(matches!(entry.query, QueryTemplate::PerNamespace { .. }));
-    let QuerySpec::Prometheus(query) = &entry.query.resolve("a").spec else { panic!() };
+    let QuerySpec::Prometheus(query) = &entry.query.resolve("a").unwrap().spec else { panic!() };
     assert_eq!(&*query.query, "up{ns=\"a\"}");
 }
 
@@ -266,7 +268,7 @@ const SPEC_MISTAKES: &[(&str, &[&str])] = &[
     (
         "bananas: {}",
         &[
-            "5:3: spec.bananas: unknown field; the fields here are metric, labels, namespaces, namespaceSelector, source, prometheus, sqs, cloudwatch, simulated, refresh, maxAge, onNoData, scale, offset, min, max, allowNegative, aggregate, keepWarm",
+            "5:3: spec.bananas: unknown field; the fields here are metric, resource, labels, namespaces, namespaceSelector, source, prometheus, sqs, cloudwatch, simulated, refresh, maxAge, onNoData, scale, offset, min, max, allowNegative, aggregate, keepWarm",
         ],
     ),
     ("metric: a", &["5:3: spec: exactly one of prometheus, sqs, cloudwatch, simulated is needed"]),
@@ -536,12 +538,14 @@ fn every_mistake_around_the_spec_is_named() {
         ("just text", &["1:1: expected a mapping with apiVersion, kind, metadata and spec"]),
         (
             "{a: 1}",
-            &["1:1: kind: this field is missing; it is ExternalMetric or ClusterExternalMetric"],
+            &[
+                "1:1: kind: this field is missing; it is ExternalMetric, ClusterExternalMetric, CustomMetric or ClusterCustomMetric",
+            ],
         ),
         (
-            "kind: CustomMetric",
+            "kind: Metric",
             &[
-                "1:7: kind: unknown kind \"CustomMetric\"; this version knows ExternalMetric and ClusterExternalMetric",
+                "1:7: kind: unknown kind \"Metric\"; this version knows ExternalMetric, ClusterExternalMetric, CustomMetric and ClusterCustomMetric",
             ],
         ),
         (

@@ -11,18 +11,13 @@ use crate::definition::document::{
 use crate::definition::field::{Field, closest};
 use crate::definition::freshness;
 use crate::definition::names;
+use crate::definition::objects;
 use crate::definition::question::question;
 use crate::definition::report::Report;
 use crate::model::{
     Aggregate, Decimal, DefinitionId, DefinitionKind, Entry, Labels, MetricName, OnNoData, Origin,
     QueryTemplate, Requirement, Scope, Selector, Transform,
 };
-
-/// The kinds of document that define a metric, by name.
-const KINDS: [(&str, DefinitionKind); 2] = [
-    ("ExternalMetric", DefinitionKind::ExternalMetric),
-    ("ClusterExternalMetric", DefinitionKind::ClusterExternalMetric),
-];
 
 /// Which definition a document is, as far as it can be told; also for documents that are wrong
 /// elsewhere.
@@ -31,7 +26,7 @@ pub(super) fn identify(report: &mut Report<'_>) -> Option<DefinitionId> {
     let text = |field: &str| root.find(&Field::of(field)).and_then(|node| node.text());
     let kind = match text("kind") {
         None => {
-            let known = KINDS.map(|(name, _)| name).join(" or ");
+            let known = listed("or");
             report.add(&Field::of("kind"), format!("this field is missing; it is {known}"));
             return None;
         }
@@ -41,25 +36,39 @@ pub(super) fn identify(report: &mut Report<'_>) -> Option<DefinitionId> {
             return None;
         }
         Some(kind) => {
-            let Some((_, found)) = KINDS.iter().find(|(name, _)| *name == kind) else {
-                let all = KINDS.map(|(name, _)| name);
-                let message = match closest(kind, all) {
+            let Some(found) = kind_of(kind) else {
+                let message = match closest(kind, DefinitionKind::ALL.map(DefinitionKind::as_str)) {
                     Some(near) => format!("unknown kind {kind:?}; did you mean `{near}`?"),
                     None => {
-                        format!("unknown kind {kind:?}; this version knows {}", all.join(" and "))
+                        format!("unknown kind {kind:?}; this version knows {}", listed("and"))
                     }
                 };
                 report.add(&Field::of("kind"), message);
                 return None;
             };
-            *found
+            found
         }
     };
-    let namespace = match kind {
-        DefinitionKind::ExternalMetric => Some(Arc::from(text("metadata.namespace")?)),
-        DefinitionKind::ClusterExternalMetric => None,
+    let namespace = match kind.is_namespaced() {
+        true => Some(Arc::from(text("metadata.namespace")?)),
+        false => None,
     };
     Some(DefinitionId { kind, namespace, name: text("metadata.name")?.into() })
+}
+
+fn kind_of(name: &str) -> Option<DefinitionKind> {
+    DefinitionKind::ALL.into_iter().find(|kind| kind.as_str() == name)
+}
+
+/// All kinds in a sentence.
+fn listed(conjunction: &str) -> String {
+    let [first @ .., last] = DefinitionKind::ALL.map(DefinitionKind::as_str);
+    format!("{} {conjunction} {last}", first.join(", "))
+}
+
+/// The kind that sees the same in one namespace.
+fn namespaced(kind: DefinitionKind) -> &'static str {
+    if kind.is_custom() { "a CustomMetric" } else { "an ExternalMetric" }
 }
 
 /// The entry of a document; `None` when the report holds what is wrong with it.
@@ -76,27 +85,31 @@ pub(super) fn translate(
         report
             .add(&field, format!("unknown version {version:?}; this version knows {API_VERSION}"));
     }
-    let kind = KINDS.iter().find(|(name, _)| Some(*name) == document.kind.as_deref())?.1;
+    let kind = kind_of(document.kind.as_deref()?)?;
     let id = id(report, kind, &document.metadata);
     let namespace = id.as_ref().and_then(|id| id.namespace.as_deref());
     let spec = &document.spec;
-    let metric = metric(report, spec, &document.metadata);
+    let metric = metric(report, kind, spec, &document.metadata);
+    objects::check_keys(report, kind);
+    let objects = if kind.is_custom() { Some(objects::objects_of(report, spec)) } else { None };
     let labels = labels(report, spec);
     let scope = scope(report, context, kind, spec, namespace);
-    let query = question(report, context, spec, namespace);
+    let query = match kind.is_custom() {
+        true => objects::question(report, context, spec, namespace),
+        false => question(report, context, spec, namespace),
+    };
     let policy = freshness::policy(report, context, spec, query.as_ref());
     let transform = transform(report, spec);
     check_no_data(report, spec, &policy.on_no_data);
-    if spec.keep_warm && matches!(query, Some(QueryTemplate::PerNamespace { .. })) {
-        report.add(
-            &Field::of("spec.keepWarm"),
-            "keepWarm needs a query without $namespace, or an ExternalMetric: for which namespaces a cluster-wide definition is to be refreshed is known by their reads alone",
-        );
-    }
+    check_keep_warm(report, kind, spec, query.as_ref());
     Some(Entry {
         id: id?,
         origin,
         metric: metric?,
+        objects: match objects {
+            Some(objects) => Some(objects?),
+            None => None,
+        },
         scope: scope?,
         labels,
         query: query?,
@@ -113,30 +126,40 @@ fn id(report: &mut Report<'_>, kind: DefinitionKind, metadata: &Metadata) -> Opt
         Some(name)
     });
     let field = base.key("namespace");
-    let namespace = match (kind, metadata.namespace.as_deref()) {
-        (DefinitionKind::ExternalMetric, namespace) => {
+    let namespace = match (kind.is_namespaced(), metadata.namespace.as_deref()) {
+        (true, namespace) => {
             let namespace = report.require(&field, namespace)?;
             report.check(&field, names::dns_label(namespace))?;
             Some(namespace)
         }
-        (DefinitionKind::ClusterExternalMetric, Some(_)) => {
-            let message = "ClusterExternalMetric has no namespace; remove it, or make this an ExternalMetric, or limit it by spec.namespaces";
+        (false, Some(_)) => {
+            let message = format!(
+                "{} has no namespace; remove it, or make this {}, or limit it by spec.namespaces",
+                kind.as_str(),
+                namespaced(kind)
+            );
             report.add(&field, message);
             return None;
         }
-        (DefinitionKind::ClusterExternalMetric, None) => None,
+        (false, None) => None,
     };
     Some(DefinitionId { kind, namespace: namespace.map(Into::into), name: name?.into() })
 }
 
-fn metric(report: &mut Report<'_>, spec: &Spec, metadata: &Metadata) -> Option<MetricName> {
+fn metric(
+    report: &mut Report<'_>,
+    kind: DefinitionKind,
+    spec: &Spec,
+    metadata: &Metadata,
+) -> Option<MetricName> {
+    let checked = if kind.is_custom() { MetricName::custom } else { MetricName::external };
     let field = Field::of("spec.metric");
     match &spec.metric {
-        Some(name) => report.check(&field, MetricName::external(name)),
+        Some(name) => report.check(&field, checked(name)),
         None if report.has_problem(&field) => None,
         None => {
             let name = metadata.name.as_deref()?;
-            report.check(&Field::of("metadata.name"), MetricName::external(name))
+            report.check(&Field::of("metadata.name"), checked(name))
         }
     }
 }
@@ -169,10 +192,14 @@ fn scope(
 ) -> Option<Scope> {
     let base = Field::of("spec");
     let (listed, selected) = (base.key("namespaces"), base.key("namespaceSelector"));
-    if kind == DefinitionKind::ExternalMetric {
+    if kind.is_namespaced() {
         for key in ["namespaces", "namespaceSelector"] {
             if report.is_set(&base.key(key)) {
-                let message = "only ClusterExternalMetric has this field; an ExternalMetric is seen in its own namespace";
+                let message = format!(
+                    "only Cluster{} has this field; {} is seen in its own namespace",
+                    kind.as_str(),
+                    namespaced(kind)
+                );
                 report.add_key(&base, key, message);
             }
         }
@@ -260,6 +287,28 @@ fn selector_of(report: &mut Report<'_>, base: &Field, spec: &LabelSelector) -> O
         });
     }
     Some(Selector::new(requirements))
+}
+
+fn check_keep_warm(
+    report: &mut Report<'_>,
+    kind: DefinitionKind,
+    spec: &Spec,
+    query: Option<&QueryTemplate>,
+) {
+    if !spec.keep_warm {
+        return;
+    }
+    let message = match query {
+        Some(QueryTemplate::PerObjects(_)) => {
+            "keepWarm needs a query without $objects: for which objects a definition is to be refreshed is known by its reads alone".to_owned()
+        }
+        Some(QueryTemplate::PerNamespace { .. }) => format!(
+            "keepWarm needs a query without $namespace, or {}: for which namespaces a cluster-wide definition is to be refreshed is known by their reads alone",
+            namespaced(kind)
+        ),
+        Some(QueryTemplate::Fixed(_)) | None => return,
+    };
+    report.add(&Field::of("spec.keepWarm"), message);
 }
 
 fn check_no_data(report: &mut Report<'_>, spec: &Spec, on_no_data: &OnNoData) {

@@ -2,15 +2,15 @@
 //! what a read of a rule's metric gets of them.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use jiff::Timestamp;
-
-use crate::cache::{Admission, Demand, EntryState, OnDemand, View};
+use crate::cache::{Admission, Demand, EntryState, OnDemand, QueryCell, View};
 use crate::lookup::message::{self, Asked};
 use crate::lookup::waiting::{End, Waiting};
-use crate::model::{Announced, ApiError, Claim, Clock, Decimal, Policy, Query};
+use crate::model::{Announced, ApiError, Claim, Clock, Policy, Query, Tick};
 
 /// Where the cells are, and whom to tell that they are wanted.
+#[derive(Clone)]
 pub(super) struct Cells {
     pub(super) on_demand: Arc<OnDemand>,
     pub(super) demand: Arc<dyn Demand>,
@@ -21,47 +21,65 @@ pub(super) struct Cells {
 pub(super) enum Found {
     /// A state with a sample that may be served.
     Sample(Arc<EntryState>),
-    /// The number that the metric's author chose for the case without data, and when there was none.
-    Chosen(Decimal, Timestamp),
-    /// The upstream answered and had nothing: what it said.
-    Nothing(String),
+    /// The upstream answered and had nothing.
+    Nothing,
     /// There is nothing to serve: why.
     Failed(String),
     /// The first fetch has not ended.
     Untried(Waiting),
 }
 
+/// What a cell had when a read looked at it.
+pub(super) struct Look {
+    pub(super) state: Arc<EntryState>,
+    /// Whether it is to be refreshed.
+    pub(super) admission: Admission,
+    pub(super) now: Tick,
+}
+
 impl Cells {
-    /// Reads a query's cell: it counts as read and becomes wanted. `metric` and `namespace` are for
-    /// the sentence of an error.
-    pub(super) fn read(&self, query: &Arc<Query>, policy: &Policy, asked: Asked<'_>) -> Found {
+    /// Looks at a cell for a read: it counts as read and becomes wanted.
+    pub(super) fn look(&self, cell: &Arc<QueryCell>) -> Look {
         let now = self.clock.tick();
-        let cell = self.on_demand.get_for(query, policy, asked.namespace);
         cell.touch(now);
         let mut admission = Admission::Accepted;
         if !cell.is_scheduled() {
             // Before the refresher hears of it, so that it need not be told to hurry.
             cell.await_first(now);
-            admission = self.demand.want(&cell);
+            admission = self.demand.want(cell);
         }
-        let state = cell.state();
+        Look { state: Arc::clone(&cell.state()), admission, now }
+    }
+
+    /// Waits for a cell's first fetch.
+    pub(super) fn wait(
+        &self,
+        cell: Arc<QueryCell>,
+        patience: Duration,
+        now: Tick,
+        late: ApiError,
+    ) -> Waiting {
+        if cell.await_first(now) {
+            self.demand.hurry(&cell);
+        }
+        Waiting { until: cell.wanted_since().after(patience), late, end: End::Fetch(cell) }
+    }
+
+    /// Reads the cell of a rule's query. `asked` is for the sentence of an error.
+    pub(super) fn read(&self, query: &Arc<Query>, policy: &Policy, asked: Asked<'_>) -> Found {
+        let cell = self.on_demand.get_for(query, policy, asked.namespace);
+        let Look { state, admission, now } = self.look(&cell);
         match state.view(policy, now) {
             View::Fresh(_) | View::Servable(_) => Found::Sample(Arc::clone(&state)),
-            View::Chosen(number, no_data) => Found::Chosen(number.clone(), no_data.timestamp),
-            View::NoData(no_data) => Found::Nothing(no_data.cause.message().to_owned()),
+            // No rule chooses a number.
+            View::Chosen(..) | View::NoData(_) => Found::Nothing,
             View::Waiting if admission == Admission::Full => {
                 Found::Failed(message::not_queued(asked, query))
             }
             View::Waiting => {
-                if cell.await_first(now) {
-                    self.demand.hurry(&cell);
-                }
-                let text = message::not_yet_answered(asked, query, policy.first_read_timeout);
-                Found::Untried(Waiting {
-                    until: cell.wanted_since().after(policy.first_read_timeout),
-                    late: ApiError::RuleFailed(text),
-                    end: End::Fetch(cell),
-                })
+                let patience = policy.first_read_timeout;
+                let late = message::not_yet_answered(asked, query, patience);
+                Found::Untried(self.wait(cell, patience, now, ApiError::RuleFailed(late)))
             }
             view @ (View::Failed(_) | View::Expired) => {
                 Found::Failed(message::no_rule_value(asked, query, policy, &state, &view, now))
@@ -78,7 +96,7 @@ impl Cells {
         asked: Asked<'_>,
     ) -> Option<Found> {
         match self.read(query, policy, asked) {
-            found @ (Found::Sample(_) | Found::Chosen(..) | Found::Nothing(_)) => Some(found),
+            found @ (Found::Sample(_) | Found::Nothing) => Some(found),
             Found::Failed(_) | Found::Untried(_) => None,
         }
     }
@@ -91,14 +109,17 @@ impl Cells {
         owner: Option<&str>,
         claim: Claim,
     ) -> Announced {
-        let Some(cell) = self.on_demand.announced_for(query, policy, owner) else {
-            return Announced::Waiting;
-        };
+        let cell = self.on_demand.announced_for(query, policy, owner);
+        cell.map_or(Announced::Waiting, |cell| self.claim_cell(&cell, claim))
+    }
+
+    /// Makes a cell wanted for HPAs.
+    pub(super) fn claim_cell(&self, cell: &Arc<QueryCell>, claim: Claim) -> Announced {
         // In this order: a refresher that lets the query go at this moment sees the claim when it
         // looks once more.
         cell.claim(claim);
         if !cell.is_scheduled() {
-            self.demand.want(&cell);
+            self.demand.want(cell);
         }
         if cell.state().is_tried() { Announced::Tried } else { Announced::Waiting }
     }

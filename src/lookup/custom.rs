@@ -5,19 +5,25 @@
 //! selectors of a namespace are read and one answer can be divided, about all of them
 //! ([`crowds`](super::crowds)).
 
-use std::collections::HashMap;
-use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+mod defined;
 
+use std::collections::BTreeSet;
+use std::fmt;
+use std::sync::Arc;
+
+use defined::{Asked, Defined};
+
+use crate::catalog::Catalog;
 use crate::lookup::cells::{Cells, Found};
 use crate::lookup::crowds::Crowds;
-use crate::lookup::message::{self, Asked};
-use crate::lookup::waiting::{self, End, Pass, Waiting};
+use crate::lookup::message;
+use crate::lookup::metrics::Cluster;
+use crate::lookup::waiting::{self, End, Listings, Pass, Waiting};
 use crate::model::{
     Announced, ApiError, Claim, CustomItem, CustomMetricName, CustomReading, CustomRequest,
-    Decimal, DescribedObject, GroupResource, MetricReference, ObjectChoice, ObjectDirectory,
+    Decimal, DescribedObject, MetricReference, NamespaceDirectory, ObjectChoice, ObjectDirectory,
     ObjectNames, ObjectReference, ObjectSet, Objects, ObjectsQuery, Policy, Quantity, Query,
-    QuerySpec, Reading, ReferenceKind, Resource, ResourceDirectory, Sample, Selector, Tick,
+    QuerySpec, Reading, ReferenceKind, Resource, ResourceDirectory, Sample, Selector,
 };
 use crate::rules::{RuleMetric, Rules};
 
@@ -34,8 +40,8 @@ struct Inner {
     objects: Arc<dyn ObjectDirectory>,
     cells: Cells,
     crowds: Crowds,
-    /// Since when readers wait for a resource's first listing: they share one wait.
-    listing_since: Mutex<HashMap<GroupResource, Tick>>,
+    listings: Arc<Listings>,
+    defined: Defined,
 }
 
 /// A request that outlives its connection's buffers.
@@ -82,19 +88,24 @@ impl CustomLookup {
     /// A lookup over these parts.
     #[must_use]
     pub(super) fn new(
+        catalog: Arc<Catalog>,
         rules: Arc<Rules>,
-        resources: Arc<dyn ResourceDirectory>,
-        objects: Arc<dyn ObjectDirectory>,
+        namespaces: Arc<dyn NamespaceDirectory>,
+        cluster: Cluster,
         cells: Cells,
     ) -> Self {
-        Self(Arc::new(Inner {
-            rules,
-            resources,
-            objects,
-            cells,
-            crowds: Crowds::default(),
-            listing_since: Mutex::default(),
-        }))
+        let Cluster { resources, objects } = cluster;
+        let listings = Arc::<Listings>::default();
+        let defined = Defined::new(
+            catalog,
+            namespaces,
+            Arc::clone(&resources),
+            Arc::clone(&objects),
+            Arc::clone(&listings),
+            cells.clone(),
+        );
+        let crowds = Crowds::default();
+        Self(Arc::new(Inner { rules, resources, objects, cells, crowds, listings, defined }))
     }
 
     /// Reads a metric of objects.
@@ -107,18 +118,31 @@ impl CustomLookup {
 
     /// All metrics of objects, sorted and unique.
     pub(super) fn names(&self) -> Arc<[CustomMetricName]> {
-        Arc::clone(self.0.rules.registry().custom_names())
+        let registry = self.0.rules.registry();
+        let defined = self.0.defined.names();
+        if defined.is_empty() {
+            return Arc::clone(registry.custom_names());
+        }
+        let all: BTreeSet<CustomMetricName> =
+            registry.custom_names().iter().cloned().chain(defined).collect();
+        all.into_iter().collect()
     }
 
     pub(super) fn claim(&self, reference: &MetricReference, claim: Claim) -> Announced {
-        let Some(question) = self.0.referred(reference) else { return Announced::Unknown };
-        let Question { query, policy, .. } = &question;
-        self.0.cells.claim(query, policy, Some(&reference.namespace), claim)
+        match self.0.referred(reference) {
+            None => Announced::Unknown,
+            Some(Referred::Defined(asked)) => self.0.defined.claim(&asked, claim),
+            Some(Referred::Ruled(Question { query, policy })) => {
+                self.0.cells.claim(&query, &policy, Some(&reference.namespace), claim)
+            }
+        }
     }
 
     pub(super) fn release(&self, reference: &MetricReference, claim: Claim) {
-        if let Some(question) = self.0.referred(reference) {
-            self.0.cells.release(&question.query, claim);
+        match self.0.referred(reference) {
+            None => {}
+            Some(Referred::Defined(asked)) => self.0.defined.release(&asked, claim),
+            Some(Referred::Ruled(question)) => self.0.cells.release(&question.query, claim),
         }
     }
 }
@@ -133,6 +157,12 @@ impl fmt::Debug for CustomLookup {
 struct Question {
     query: Arc<Query>,
     policy: Arc<Policy>,
+}
+
+/// What an HPA's reference leads to.
+enum Referred {
+    Defined(Asked),
+    Ruled(Question),
 }
 
 impl Inner {
@@ -153,28 +183,32 @@ impl Inner {
             ObjectChoice::Named(name) => Some(name),
             ObjectChoice::Matching(_) => None,
         };
+        // A definition whose resource is mistaken says so.
+        let misled = || self.defined.misled(metric, namespace);
         let unknown = |of: &str| {
-            Stop::Error(ApiError::MetricNotFound(message::no_metric_of(metric, of, None)))
+            let mut text = message::no_metric_of(metric, of, None);
+            if let Some(why) = misled() {
+                text.push_str("; ");
+                text.push_str(&why);
+            }
+            Stop::Error(ApiError::MetricNotFound(text))
         };
         let Some(resource) = self.resources.resolve_path(word) else {
             return Err(match named {
                 Some(_) => unknown(word),
+                None if misled().is_some() => unknown(word),
                 None => Stop::Error(ApiError::RuleFailed(format!(
                     "unable to list matching resources: the cluster has no resource {word}"
                 ))),
             });
         };
-        let asked = Asked { metric, resource: Some(&resource.id), namespace };
+        let asked = message::Asked { metric, resource: Some(&resource.id), namespace };
         if named.is_none() && namespace.is_some() && !resource.namespaced {
             return Err(Stop::Error(ApiError::RuleFailed(format!(
                 "unable to list matching resources: {} are not in namespaces",
                 resource.id
             ))));
         }
-        let registry = self.rules.registry();
-        let Some(rule) = registry.custom(&resource.id, namespace.is_some(), metric) else {
-            return Err(unknown(&resource.id.to_string()));
-        };
         let set = ObjectSet {
             resource: Arc::clone(&resource),
             namespace: namespace.map(Into::into),
@@ -182,6 +216,13 @@ impl Inner {
                 ObjectChoice::Named(name) => ObjectNames::One(name.into()),
                 ObjectChoice::Matching(labels) => ObjectNames::Matching(labels.clone()),
             },
+        };
+        if let Some(defined) = self.defined.find(metric, &set) {
+            return self.defined.read(&defined, metric_selector);
+        }
+        let registry = self.rules.registry();
+        let Some(rule) = registry.custom(&resource.id, namespace.is_some(), metric) else {
+            return Err(unknown(&resource.id.to_string()));
         };
         let names = self.names(&set, asked, rule)?;
         if names.is_empty() {
@@ -206,7 +247,7 @@ impl Inner {
                     items = collect(&resource, namespace, &names, sample);
                 }
             }
-            Found::Nothing(_) | Found::Chosen(..) => {}
+            Found::Nothing => {}
             Found::Failed(why) => return Err(Stop::Error(ApiError::RuleFailed(why))),
             Found::Untried(waiting) => return Err(Stop::Wait(waiting)),
         }
@@ -221,7 +262,7 @@ impl Inner {
     fn names(
         &self,
         set: &ObjectSet,
-        asked: Asked<'_>,
+        asked: message::Asked<'_>,
         rule: &RuleMetric,
     ) -> Result<Arc<[Arc<str>]>, Stop> {
         match self.objects.names(set) {
@@ -231,13 +272,7 @@ impl Inner {
             )))),
             Objects::Listing => {
                 let timeout = rule.policy.first_read_timeout;
-                let now = self.cells.clock.tick();
-                let since = *self
-                    .listing_since
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .entry(set.resource.id.clone())
-                    .or_insert(now);
+                let since = self.listings.since(&set.resource.id, self.cells.clock.tick());
                 Err(Stop::Wait(Waiting {
                     until: since.after(timeout),
                     late: ApiError::RuleFailed(message::not_yet_listed(asked, timeout)),
@@ -250,17 +285,20 @@ impl Inner {
     /// The question behind a metric that an HPA names. That of pods is not known from the HPA
     /// alone: their selector stands in the scale of the target. They become wanted when they are
     /// read.
-    fn referred(&self, reference: &MetricReference) -> Option<Question> {
+    fn referred(&self, reference: &MetricReference) -> Option<Referred> {
         let ReferenceKind::Object { object } = &reference.kind else { return None };
         let ObjectReference { api_version, kind, name } = object;
         let group = api_version.split_once('/').map_or("", |(group, _)| group);
         let resource = self.resources.resolve(group, kind)?;
         let is_namespace = resource.id.group.is_empty() && &*resource.id.resource == NAMESPACES;
         let namespace = (!is_namespace).then(|| Arc::clone(&reference.namespace));
-        let registry = self.rules.registry();
-        let rule = registry.custom(&resource.id, namespace.is_some(), &reference.metric)?;
         let set = ObjectSet { resource, namespace, names: ObjectNames::One(Arc::clone(name)) };
-        question(rule, set, &reference.selector).ok()
+        if let Some(defined) = self.defined.find(&reference.metric, &set) {
+            return Some(Referred::Defined(defined));
+        }
+        let (registry, resource) = (self.rules.registry(), &set.resource);
+        let rule = registry.custom(&resource.id, set.namespace.is_some(), &reference.metric)?;
+        question(rule, set, &reference.selector).ok().map(Referred::Ruled)
     }
 }
 

@@ -10,8 +10,8 @@ use crate::cache::{Admission, Demand, OnDemand, QueryCell, View};
 use crate::catalog::{Catalog, Served};
 use crate::lookup::{items, message};
 use crate::model::{
-    ApiError, Clock, ExternalReading, Labels, MetricName, NamespaceDirectory, QueryTemplate,
-    Reading, Scope, Selector, Tick,
+    ApiError, Clock, ExternalReading, Labels, MetricName, NamespaceDirectory, Reading, Scope,
+    Selector, Tick,
 };
 
 mod announce;
@@ -249,22 +249,11 @@ impl Inner {
         namespace: &str,
         now: Tick,
     ) -> Result<(Arc<QueryCell>, Admission), ApiError> {
-        let cell = match (&served.cell, &served.entry.query) {
-            (Some(cell), _) => Arc::clone(cell),
-            (None, QueryTemplate::PerNamespace { .. }) => {
-                let query = served.entry.query.resolve(namespace);
-                if let Some(cell) = snapshot.cell(&query) {
-                    Arc::clone(cell)
-                } else {
-                    self.on_demand.get(&query, &served.entry)
-                }
-            }
-            (None, QueryTemplate::Fixed(_)) => {
-                return Err(ApiError::Internal(
-                    "the catalog holds a definition without its query's cell".to_owned(),
-                ));
-            }
-        };
+        let cell = self.known(served, snapshot, namespace).ok_or_else(|| {
+            ApiError::Internal(
+                "the catalog has an external metric whose query needs objects".to_owned(),
+            )
+        })?;
         cell.touch(now);
         if cell.is_scheduled() {
             return Ok((cell, Admission::Accepted));
@@ -275,6 +264,22 @@ impl Inner {
         Ok((cell, admission))
     }
 
+    /// The cell that answers for a definition. None for one of objects, which is never in a listing
+    /// of external metrics.
+    fn known(
+        &self,
+        served: &Served,
+        snapshot: &crate::catalog::Snapshot,
+        namespace: &str,
+    ) -> Option<Arc<QueryCell>> {
+        if let Some(cell) = &served.cell {
+            return Some(Arc::clone(cell));
+        }
+        let query = served.entry.query.resolve(namespace)?;
+        let known = snapshot.cell(&query).cloned();
+        Some(known.unwrap_or_else(|| self.on_demand.get(&query, &served.entry)))
+    }
+
     /// The labels of the series that a definition has now, or could have.
     fn existing(
         &self,
@@ -283,16 +288,8 @@ impl Inner {
         namespace: &str,
     ) -> Vec<Labels> {
         let constant = &served.entry.labels;
-        let state = match (&served.cell, &served.entry.query) {
-            (Some(cell), _) => cell.state().clone(),
-            (None, template) => {
-                let query = template.resolve(namespace);
-                let known = snapshot.cell(&query).cloned();
-                let cell = known.unwrap_or_else(|| self.on_demand.get(&query, &served.entry));
-                cell.state().clone()
-            }
-        };
-        match state.last_sample() {
+        let state = self.known(served, snapshot, namespace).map(|cell| cell.state().clone());
+        match state.as_ref().and_then(|state| state.last_sample()) {
             Some(sample) => {
                 sample.series.iter().map(|series| series.labels.overlaid(constant)).collect()
             }
@@ -301,17 +298,22 @@ impl Inner {
     }
 
     fn selects(&self, scope: &Scope, namespace: &str) -> bool {
-        match scope {
-            Scope::Selected(selector) => {
-                self.namespaces.labels(namespace).is_some_and(|labels| selector.matches(&labels))
-            }
-            Scope::Namespace(_) | Scope::All | Scope::Listed(_) => false,
+        selects(&*self.namespaces, scope, namespace)
+    }
+}
+
+/// Whether a namespace's labels match the selector of a scope, if it has one.
+pub(super) fn selects(namespaces: &dyn NamespaceDirectory, scope: &Scope, namespace: &str) -> bool {
+    match scope {
+        Scope::Selected(selector) => {
+            namespaces.labels(namespace).is_some_and(|labels| selector.matches(&labels))
         }
+        Scope::Namespace(_) | Scope::All | Scope::Listed(_) => false,
     }
 }
 
 /// Whether a namespace can have this name: an RFC 1123 label.
-fn is_namespace(name: &str) -> bool {
+pub(super) fn is_namespace(name: &str) -> bool {
     let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
     (1..=63).contains(&name.len())
         && name.bytes().all(inner)

@@ -7,7 +7,8 @@ use std::time::Duration;
 use crate::cache::{EntryState, View};
 use crate::catalog::Served;
 use crate::model::{
-    Entry, GroupResource, Labels, Policy, Quantity, Query, QuerySpec, Selector, Tick,
+    Entry, GroupResource, Labels, ObjectNames, ObjectSet, Policy, Quantity, Query, QuerySpec,
+    Selector, Tick,
 };
 
 /// How many label values, and how many keys, a sentence lists at most.
@@ -19,6 +20,9 @@ const MAX_LABEL_CHARS: usize = 63;
 
 /// Characters shown of the request's selector, which may have as many as a request's head holds.
 const MAX_SELECTOR_CHARS: usize = 256;
+
+/// What stands in place of a namespace where there is none.
+pub(super) const NOWHERE: &str = "the cluster";
 
 /// No definition of the metric is visible in the namespace.
 pub(super) fn unknown(metric: &str, namespace: &str) -> String {
@@ -83,7 +87,7 @@ pub(crate) fn no_value(
     view: &View<'_>,
     now: Tick,
 ) -> String {
-    let mut text = format!("{}{} in {namespace}: ", entry.metric, labelled(&entry.labels));
+    let mut text = format!("{} in {namespace}: ", named(entry));
     let max_age = show(entry.policy.max_age);
     match view {
         View::NoData(no_data) => {
@@ -128,9 +132,8 @@ pub(crate) fn no_value(
 /// The very first fetch has not ended in time.
 pub(super) fn first_read_timed_out(served: &Served, namespace: &str, query: &Query) -> String {
     format!(
-        "{}{} in {namespace}: source {} has not yet answered the first {} query; waited {}",
-        served.entry.metric,
-        labelled(&served.entry.labels),
+        "{} in {namespace}: source {} has not yet answered the first {} query; waited {}",
+        named(&served.entry),
         query.source,
         kind(query),
         show(served.entry.policy.first_read_timeout)
@@ -142,7 +145,8 @@ pub(super) fn queue_full(served: &Served, namespace: &str, query: &Query) -> Str
     format!(
         "{} in {namespace}: too many metrics became wanted at once, this one was not queued \
          (source {}); the next read tries again",
-        served.entry.metric, query.source
+        named(&served.entry),
+        query.source
     )
 }
 
@@ -249,8 +253,24 @@ fn kind(query: &Query) -> &'static str {
     }
 }
 
-fn labelled(labels: &Labels) -> String {
-    if labels.is_empty() { String::new() } else { labels.to_string() }
+/// A definition's metric, with its labels or what it is about.
+fn named(entry: &Entry) -> String {
+    match &entry.objects {
+        Some(of) => format!("{} of {}", entry.metric, of.resource),
+        None if entry.labels.is_empty() => entry.metric.to_string(),
+        None => format!("{}{}", entry.metric, entry.labels),
+    }
+}
+
+/// That a set has no objects.
+pub(super) fn no_objects(set: &ObjectSet) -> String {
+    match &set.names {
+        ObjectNames::Matching(selector) if !selector.is_everything() => {
+            let selector = crop(&selector.to_string(), MAX_SELECTOR_CHARS);
+            format!("no {} match the selector \"{selector}\"", set.resource.id)
+        }
+        _ => format!("there are no {}", set.resource.id),
+    }
 }
 
 /// A duration as people write it in definitions: `2m`, `1h30m`, `500ms`.

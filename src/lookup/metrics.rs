@@ -53,8 +53,9 @@ impl Lookup {
             demand: Arc::clone(&demand),
             clock: Arc::clone(&clock),
         };
-        let custom = cluster.map(|Cluster { resources, objects }| {
-            CustomLookup::new(Arc::clone(&rules), resources, objects, cells())
+        let custom = cluster.map(|cluster| {
+            let (catalog, namespaces) = (Arc::clone(&catalog), Arc::clone(&namespaces));
+            CustomLookup::new(catalog, Arc::clone(&rules), namespaces, cluster, cells())
         });
         let rules = RuleLookup::new(rules, cells());
         let external = ExternalLookup::new(catalog, on_demand, demand, namespaces, clock);

@@ -99,7 +99,7 @@ impl Inner {
         };
         let items = match self.cells.read(&query, &rule.policy, asked) {
             Found::Sample(state) => state.last_sample().map(items).unwrap_or_default(),
-            Found::Nothing(_) | Found::Chosen(..) => Vec::new(),
+            Found::Nothing => Vec::new(),
             Found::Failed(why) => return Some(Pass::Done(Err(ApiError::RuleFailed(why)))),
             Found::Untried(waiting) => return Some(Pass::Wait(waiting)),
         };

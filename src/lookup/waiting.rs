@@ -1,16 +1,38 @@
 //! Reads that wait: for the first fetch of a query, or for the first listing of objects.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
 
 use crate::cache::QueryCell;
-use crate::model::{ApiError, Clock, Reading, Tick};
+use crate::model::{ApiError, Clock, GroupResource, Reading, Tick};
 
 /// How often a waiting read looks again because something else is missing by then: objects are
 /// listed, then a value is fetched, and in between the rules may change.
 const MAX_WAIT_ROUNDS: usize = 5;
+
+/// How long it is remembered since when readers wait for a listing. What is listed anew after that
+/// was let go in between, and is waited for again.
+const LISTING_REMEMBERED: Duration = Duration::from_mins(1);
+
+/// Since when readers wait for the first listing of a resource: they share one wait.
+#[derive(Default)]
+pub(super) struct Listings(Mutex<HashMap<GroupResource, Tick>>);
+
+impl Listings {
+    /// Since when, for a reader who finds it unfinished.
+    pub(super) fn since(&self, resource: &GroupResource, now: Tick) -> Tick {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let since = known.entry(resource.clone()).or_insert(now);
+        if now.since(*since) > LISTING_REMEMBERED {
+            *since = now;
+        }
+        *since
+    }
+}
 
 /// One look at memory.
 pub(super) enum Pass<T> {

@@ -5,7 +5,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::model::{Labels, MetricName, Policy, QueryTemplate, Selector, Transform};
+use crate::model::{Labels, MetricName, ObjectsOf, Policy, QueryTemplate, Selector, Transform};
 
 /// The kinds of document that define a metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -14,16 +14,42 @@ pub enum DefinitionKind {
     ExternalMetric,
     /// `ClusterExternalMetric`: seen in every namespace, or in those it selects.
     ClusterExternalMetric,
+    /// `CustomMetric`: a metric of objects, seen in one namespace.
+    CustomMetric,
+    /// `ClusterCustomMetric`: a metric of objects, seen in every namespace, or in those it selects.
+    ClusterCustomMetric,
 }
 
 impl DefinitionKind {
+    /// All kinds.
+    pub const ALL: [Self; 4] = [
+        Self::ExternalMetric,
+        Self::ClusterExternalMetric,
+        Self::CustomMetric,
+        Self::ClusterCustomMetric,
+    ];
+
     /// The document's `kind`.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
             Self::ExternalMetric => "ExternalMetric",
             Self::ClusterExternalMetric => "ClusterExternalMetric",
+            Self::CustomMetric => "CustomMetric",
+            Self::ClusterCustomMetric => "ClusterCustomMetric",
         }
+    }
+
+    /// Whether its documents are in a namespace, and their metrics seen there alone.
+    #[must_use]
+    pub fn is_namespaced(self) -> bool {
+        matches!(self, Self::ExternalMetric | Self::CustomMetric)
+    }
+
+    /// Whether it defines a metric of objects.
+    #[must_use]
+    pub fn is_custom(self) -> bool {
+        matches!(self, Self::CustomMetric | Self::ClusterCustomMetric)
     }
 }
 
@@ -89,6 +115,8 @@ pub struct Entry {
     pub origin: Origin,
     /// What HPAs ask for.
     pub metric: MetricName,
+    /// Of which objects; none for an external metric.
+    pub objects: Option<ObjectsOf>,
     /// Who can see it.
     pub scope: Scope,
     /// Constant labels of its series. They win over a series' own labels of the same name.

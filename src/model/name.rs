@@ -28,32 +28,33 @@ pub enum InvalidMetricName {
     Reserved(String),
 }
 
-/// The name of an external metric, that of a definition in lower case: client-go lower-cases the
-/// resource segment of its requests, so `MyQueue` in an HPA arrives as `myqueue`.
+/// The name of a metric, that of a definition's external metric in lower case: client-go lower-cases
+/// the resource segment of its requests, so `MyQueue` in an HPA arrives as `myqueue`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct MetricName(Arc<str>);
 
 impl MetricName {
-    /// Checks and case-folds a name.
+    /// Checks and case-folds the name of an external metric.
     ///
     /// # Errors
     /// When no HPA could ever ask for the name.
     pub fn external(name: &str) -> Result<Self, InvalidMetricName> {
-        if name.is_empty() {
-            return Err(InvalidMetricName::Empty);
-        }
-        if name.len() > MAX_METRIC_NAME_BYTES {
-            return Err(InvalidMetricName::TooLong(name.len()));
-        }
-        let unreachable = |c: char| c == '/' || c == '%' || c.is_whitespace() || c.is_control();
-        if name == "." || name == ".." || name.contains(unreachable) {
-            return Err(InvalidMetricName::Unreachable(name.to_owned()));
-        }
+        check(name)?;
         let folded = name.to_lowercase();
         if folded == "status" || folded == "finalize" {
             return Err(InvalidMetricName::Reserved(folded));
         }
         Ok(Self(folded.into()))
+    }
+
+    /// Checks the name of a metric of objects. It stands at the end of a path, where nobody folds it
+    /// and nothing is reserved.
+    ///
+    /// # Errors
+    /// When no HPA could ever ask for the name.
+    pub fn custom(name: &str) -> Result<Self, InvalidMetricName> {
+        check(name)?;
+        Ok(Self(name.into()))
     }
 
     /// The name of a rule's external metric, as it is: prometheus-adapter lists whatever its rules
@@ -68,6 +69,20 @@ impl MetricName {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+}
+
+fn check(name: &str) -> Result<(), InvalidMetricName> {
+    if name.is_empty() {
+        return Err(InvalidMetricName::Empty);
+    }
+    if name.len() > MAX_METRIC_NAME_BYTES {
+        return Err(InvalidMetricName::TooLong(name.len()));
+    }
+    let unreachable = |c: char| c == '/' || c == '%' || c.is_whitespace() || c.is_control();
+    if name == "." || name == ".." || name.contains(unreachable) {
+        return Err(InvalidMetricName::Unreachable(name.to_owned()));
+    }
+    Ok(())
 }
 
 impl Borrow<str> for MetricName {
@@ -122,6 +137,14 @@ mod tests {
             MetricName::external("MyQueue").map(|n| n.to_string()),
             Ok("myqueue".to_owned())
         );
+    }
+
+    #[test]
+    fn names_of_objects_metrics_are_taken_as_they_are() {
+        for name in ["Http_Requests", "status"] {
+            assert_eq!(MetricName::custom(name).map(|n| n.to_string()), Ok(name.to_owned()));
+        }
+        assert_eq!(MetricName::custom("a/b"), Err(InvalidMetricName::Unreachable("a/b".into())));
     }
 
     #[test]

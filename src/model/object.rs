@@ -20,6 +20,17 @@ pub struct GroupResource {
     pub resource: Arc<str>,
 }
 
+impl GroupResource {
+    /// Whether its metrics are listed outside of namespaces. Prometheus-adapter does so with these
+    /// three. It lists all others, and so those of custom resources without a namespace, as if they
+    /// were in one; here these can be asked for in both ways.
+    #[must_use]
+    pub fn is_root(&self) -> bool {
+        self.group.is_empty()
+            && matches!(&*self.resource, "namespaces" | "nodes" | "persistentvolumes")
+    }
+}
+
 impl fmt::Display for GroupResource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.resource)?;

@@ -6,10 +6,12 @@ use std::time::Duration;
 
 use crate::model::{Decimal, SourceName};
 
+pub mod about;
 pub mod cloudwatch;
 pub mod expression;
 pub mod objects;
 
+pub use about::{ByObject, ObjectsOf, ObjectsTemplate};
 pub use cloudwatch::{CloudWatchQuery, MetricDataQuery, MetricQuestion, MetricStat};
 pub use objects::{ObjectsQuery, ObjectsText, WriteText};
 
@@ -197,7 +199,11 @@ pub enum QueryTemplate {
         query: Arc<str>,
         /// Sent as `lookback_delta`.
         lookback_delta: Option<Duration>,
+        /// What is made of the answer.
+        shape: AnswerShape,
     },
+    /// A `PromQL` query in which `$objects` stands for the objects that are read.
+    PerObjects(ObjectsTemplate),
 }
 
 /// The placeholder in a `PromQL` query.
@@ -210,25 +216,58 @@ impl QueryTemplate {
         match self {
             Self::Fixed(query) => &query.source,
             Self::PerNamespace { source, .. } => source,
+            Self::PerObjects(template) => &template.source,
         }
     }
 
     /// The complete query for a request in `namespace`. The namespace is escaped as `PromQL`
-    /// string content, so that no namespace can end the string it stands in.
+    /// string content, so that no namespace can end the string it stands in. None where more than a
+    /// namespace is needed ([`ObjectsTemplate::ask`]).
     #[must_use]
-    pub fn resolve(&self, namespace: &str) -> Arc<Query> {
+    pub fn resolve(&self, namespace: &str) -> Option<Arc<Query>> {
         match self {
-            Self::Fixed(query) => Arc::clone(query),
-            Self::PerNamespace { source, query, lookback_delta } => Arc::new(Query {
+            Self::Fixed(query) => Some(Arc::clone(query)),
+            Self::PerNamespace { source, query, lookback_delta, shape } => Some(Arc::new(Query {
                 source: source.clone(),
                 spec: QuerySpec::Prometheus(PrometheusQuery {
-                    query: query.replace(NAMESPACE_PLACEHOLDER, &escape_promql(namespace)).into(),
+                    query: in_namespace(query, namespace).into(),
                     lookback_delta: *lookback_delta,
-                    shape: AnswerShape::Items,
+                    shape: *shape,
                 }),
-            }),
+            })),
+            Self::PerObjects(_) => None,
         }
     }
+
+    /// The expression, as its author wrote it but for a namespace that is known; none for what is
+    /// no expression of Prometheus.
+    #[must_use]
+    pub fn expression(&self) -> Option<&Arc<str>> {
+        match self {
+            Self::Fixed(query) => match &query.spec {
+                QuerySpec::Prometheus(asked) => Some(&asked.query),
+                _ => None,
+            },
+            Self::PerNamespace { query, .. } => Some(query),
+            Self::PerObjects(template) => Some(&template.query),
+        }
+    }
+
+    /// Whether it is incomplete without a namespace.
+    #[must_use]
+    pub fn needs_namespace(&self) -> bool {
+        match self {
+            Self::Fixed(_) => false,
+            Self::PerNamespace { .. } => true,
+            Self::PerObjects(template) => template.query.contains(NAMESPACE_PLACEHOLDER),
+        }
+    }
+}
+
+/// An expression with a namespace in place of the placeholder.
+#[must_use]
+pub fn in_namespace(expression: &str, namespace: &str) -> String {
+    expression.replace(NAMESPACE_PLACEHOLDER, &escape_promql(namespace))
 }
 
 /// Escapes text for use inside a quoted `PromQL` string.

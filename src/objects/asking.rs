@@ -8,9 +8,9 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 
 use crate::model::{
-    AnswerShape, Cause, Dispatch, Exchange, Explanation, FetchError, ObjectDirectory, ObjectNames,
-    ObjectSet, Objects, ObjectsQuery, PrometheusQuery, ProtectionSettings, Query, QuerySpec,
-    Sample, Source,
+    AnswerShape, ByObject, Cause, Dispatch, Exchange, Explanation, FetchError, ObjectDirectory,
+    ObjectNames, ObjectSet, Objects, ObjectsQuery, PrometheusQuery, ProtectionSettings, Query,
+    QuerySpec, Sample, Source,
 };
 
 /// How long a fetch waits for the first listing of a resource. Fifty thousand pods are a hundred
@@ -42,6 +42,7 @@ impl AskingSource {
         let QuerySpec::Objects(ObjectsQuery { objects, text }) = &query.spec else {
             return Ok(Arc::clone(query));
         };
+        let lookback_delta = text.0.lookback_delta();
         let text = match &objects.names {
             ObjectNames::All => text.0.write(None)?,
             ObjectNames::One(_) | ObjectNames::Matching(_) => {
@@ -52,7 +53,7 @@ impl AskingSource {
             source: query.source.clone(),
             spec: QuerySpec::Prometheus(PrometheusQuery {
                 query: text.into(),
-                lookback_delta: None,
+                lookback_delta,
                 shape: AnswerShape::Vector,
             }),
         }))
@@ -85,6 +86,12 @@ impl AskingSource {
 fn divided(query: &Query, answer: Result<Sample, FetchError>) -> Result<Sample, FetchError> {
     let QuerySpec::Objects(asked) = &query.spec else { return answer };
     let mut sample = answer?;
+    let text = &asked.text.0;
+    if text.is_strict()
+        && let Err(why) = ByObject::of(&sample.series, &text.object_label().into())
+    {
+        return Err(FetchError::Malformed(Cause::new(why)));
+    }
     sample.series = asked.divided(sample.series);
     if sample.series.is_empty() {
         return Err(FetchError::NoData(Cause::new(format!(

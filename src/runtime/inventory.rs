@@ -76,11 +76,12 @@ impl House {
             source: entry.query.source().to_string(),
             source_kind: match &entry.query {
                 QueryTemplate::Fixed(query) => query.spec.kind(),
-                QueryTemplate::PerNamespace { .. } => "prometheus",
+                QueryTemplate::PerNamespace { .. } | QueryTemplate::PerObjects(_) => "prometheus",
             },
             query: match &entry.query {
                 QueryTemplate::Fixed(query) => query.spec.to_string(),
                 QueryTemplate::PerNamespace { query, .. } => query.to_string(),
+                QueryTemplate::PerObjects(template) => template.query.to_string(),
             },
             state: MetricState::Idle,
             value: None,
@@ -139,17 +140,21 @@ impl House {
 /// The cells that answer for a definition: one, or one for each namespace that has read it.
 fn cells(served: &Served, all: &[Arc<QueryCell>]) -> Vec<(String, Arc<QueryCell>)> {
     let scope = show_scope(&served.entry.scope);
-    match (&served.cell, &served.entry.query) {
-        (Some(cell), _) => vec![(scope, Arc::clone(cell))],
-        (None, template @ QueryTemplate::PerNamespace { .. }) => all
-            .iter()
-            .filter_map(|cell| {
-                let namespace = namespace_of(template, cell.query())?;
-                Some((namespace, Arc::clone(cell)))
-            })
-            .collect(),
-        (None, QueryTemplate::Fixed(_)) => Vec::new(),
+    if let Some(cell) = &served.cell {
+        return vec![(scope, Arc::clone(cell))];
     }
+    let Entry { query: template, objects, .. } = &*served.entry;
+    let namespace_of = |query: &Query| match (template, objects) {
+        (QueryTemplate::Fixed(_), _) | (QueryTemplate::PerObjects(_), None) => None,
+        (QueryTemplate::PerNamespace { .. }, _) => namespace_of(template, query),
+        (QueryTemplate::PerObjects(template), Some(of)) => {
+            template.namespace_of(of, query).map(|namespace| {
+                if namespace.is_empty() { scope.clone() } else { namespace.to_string() }
+            })
+        }
+    };
+    let mine = |cell: &Arc<QueryCell>| Some((namespace_of(cell.query())?, Arc::clone(cell)));
+    all.iter().filter_map(mine).collect()
 }
 
 impl Inventory for House {
@@ -283,7 +288,7 @@ fn namespace_of(template: &QueryTemplate, query: &Query) -> Option<String> {
     // Every place holds the same text, so its length follows from the lengths of the two.
     let length = asked.query.len().checked_sub(fixed)? / places;
     let namespace = asked.query.get(before.len()..before.len() + length)?;
-    (*template.resolve(namespace) == *query).then(|| namespace.to_owned())
+    (*template.resolve(namespace)? == *query).then(|| namespace.to_owned())
 }
 
 #[cfg(test)]
@@ -296,6 +301,7 @@ mod tests {
             source: SourceName::new("main"),
             query: text.into(),
             lookback_delta: None,
+            shape: crate::model::AnswerShape::Items,
         }
     }
 
@@ -324,8 +330,8 @@ mod tests {
     #[test]
     fn a_resolved_query_gives_its_namespace_back() {
         let two = template("a{ns=\"$namespace\"} / b{ns=\"$namespace\"}");
-        assert_eq!(namespace_of(&two, &two.resolve("team-a")).as_deref(), Some("team-a"));
+        assert_eq!(namespace_of(&two, &two.resolve("team-a").unwrap()).as_deref(), Some("team-a"));
         let other = template("c{ns=\"$namespace\"}");
-        assert_eq!(namespace_of(&two, &other.resolve("team-a")), None);
+        assert_eq!(namespace_of(&two, &other.resolve("team-a").unwrap()), None);
     }
 }

@@ -41,7 +41,7 @@ impl FromStr for Wanted {
         let Some((kind, name)) = text.split_once('/') else {
             return Ok(Self { kind: None, name: text.to_owned() });
         };
-        let kinds = [DefinitionKind::ExternalMetric, DefinitionKind::ClusterExternalMetric];
+        let kinds = DefinitionKind::ALL;
         let kind = kinds.into_iter().find(|known| known.as_str().eq_ignore_ascii_case(kind));
         let kind = kind.ok_or_else(|| {
             let known = kinds.map(DefinitionKind::as_str).join(" or ");
@@ -225,7 +225,9 @@ impl Library {
             ));
         }
         let entries = self.definitions.iter().filter_map(|d| d.outcome.as_ref().ok());
-        let entries = entries.filter(|other| other.metric == entry.metric);
+        let about = |entry: &Entry| entry.objects.as_ref().map(|of| Arc::clone(&of.resource));
+        let entries =
+            entries.filter(|other| other.metric == entry.metric && about(other) == about(entry));
         let entries = entries.map(|entry| Arc::new(entry.clone())).collect();
         let snapshot = Snapshot::build(entries, Vec::new(), 0, |_| None);
         let Some(listing) = snapshot.listing(entry.metric.as_str()) else { return notes };

@@ -261,7 +261,8 @@ mod tests {
     fn state(set: &mut FileSet) -> (Vec<String>, Vec<String>) {
         let (entries, problems) = set.collect();
         let shown = |entry: &Arc<Entry>| {
-            let crate::model::QuerySpec::Simulated(query) = &entry.query.resolve("").spec else {
+            let crate::model::QuerySpec::Simulated(query) = &entry.query.resolve("").unwrap().spec
+            else {
                 panic!()
             };
             format!("{}={query:?}", entry.id.name)

@@ -280,6 +280,7 @@ async fn keep_warm_queries_refresh_unread_until_their_definition_goes() {
             first_read_timeout: Duration::from_secs(2),
             keep_warm: true,
         }),
+        objects: None,
         transform: Arc::default(),
     };
     house.catalog.apply_files(vec![entry], Vec::new());

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{ExternalLookup, Inner, folded, is_namespace};
 use crate::cache::QueryCell;
 use crate::catalog::{Served, Snapshot};
-use crate::model::{Announced, Claim, MetricReference, QueryTemplate};
+use crate::model::{Announced, Claim, MetricReference};
 
 impl ExternalLookup {
     /// Makes everything wanted that a read of the reference would need.
@@ -74,12 +74,9 @@ fn cell(
     namespace: &str,
     on_demand: impl FnOnce(&Arc<crate::model::Query>) -> Option<Arc<QueryCell>>,
 ) -> Option<Arc<QueryCell>> {
-    match (&served.cell, &served.entry.query) {
-        (Some(cell), _) => Some(Arc::clone(cell)),
-        (None, template @ QueryTemplate::PerNamespace { .. }) => {
-            let query = template.resolve(namespace);
-            snapshot.cell(&query).cloned().or_else(|| on_demand(&query))
-        }
-        (None, QueryTemplate::Fixed(_)) => None,
+    if let Some(cell) = &served.cell {
+        return Some(Arc::clone(cell));
     }
+    let query = served.entry.query.resolve(namespace)?;
+    snapshot.cell(&query).cloned().or_else(|| on_demand(&query))
 }

@@ -9,8 +9,8 @@ use crate::lookup::Lookup;
 use crate::model::{
     Aggregate, Announce, Announced, Cause, Claim, Decimal, DefinitionId, DefinitionKind, Entry,
     FetchError, ManualClock, MetricReference, MetricsProvider, ObjectReference, OnNoData, Operator,
-    Origin, Policy, PrometheusQuery, Query, QuerySpec, ReferenceKind, Requirement, Sample, Series,
-    SourceName, Transform,
+    Origin, Policy, PrometheusQuery, Query, QuerySpec, QueryTemplate, ReferenceKind, Requirement,
+    Sample, Series, SourceName, Transform,
 };
 
 #[derive(Default)]
@@ -118,6 +118,7 @@ fn entry(name: &str, scope: Scope, labels: &[(&str, &str)], query: &str) -> Entr
             source: SourceName::new("main"),
             query: query.into(),
             lookback_delta: None,
+            shape: crate::model::AnswerShape::Items,
         }
     } else {
         QueryTemplate::Fixed(Arc::new(Query {
@@ -147,6 +148,7 @@ fn entry(name: &str, scope: Scope, labels: &[(&str, &str)], query: &str) -> Entr
             first_read_timeout: Duration::from_secs(2),
             keep_warm: false,
         }),
+        objects: None,
         transform: Arc::default(),
     }
 }

@@ -69,7 +69,7 @@ impl Estimate {
             .into_iter()
             .filter_map(|entry| match &entry.query {
                 QueryTemplate::Fixed(query) => Some((entry, query, Toll::of(query)?)),
-                QueryTemplate::PerNamespace { .. } => None,
+                QueryTemplate::PerNamespace { .. } | QueryTemplate::PerObjects(_) => None,
             })
             .collect();
         // The first definition of a question stands for all, at the pace of the fastest.
@@ -158,6 +158,7 @@ mod tests {
                 first_read_timeout: Duration::from_secs(2),
                 keep_warm: false,
             }),
+            objects: None,
             transform: Arc::new(Transform::default()),
         }
     }

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::model::{Decimal, FetchError, Labels, ObjectNames, ObjectSet, Series};
 
@@ -50,6 +51,18 @@ pub trait WriteText: Send + Sync + fmt::Debug + 'static {
 
     /// The label of the answer's series that holds an object's name.
     fn object_label(&self) -> &str;
+
+    /// Sent as `lookback_delta`.
+    fn lookback_delta(&self) -> Option<Duration> {
+        None
+    }
+
+    /// Whether an answer that cannot be told apart by object is an error ([`ByObject::of`]). Where
+    /// it is none, of several series of one object the last counts, as in the original, and an
+    /// answer without the label is one without data.
+    fn is_strict(&self) -> bool {
+        false
+    }
 }
 
 /// A text, compared by its identity.

@@ -65,7 +65,7 @@ impl Build {
         let scene = Scene::new(reader.into_labels());
         for (place, metric, series) in found {
             let value = rule_metric(listed, series, &scene);
-            if is_root(&place.id) {
+            if place.id.is_root() {
                 self.root.entry(place.id).or_default().insert(metric, value);
                 continue;
             }
@@ -158,13 +158,6 @@ fn rule_metric(listed: &Listed, series: Arc<str>, scene: &Arc<Scene>) -> RuleMet
         policy: Arc::clone(&listed.policy),
         scene: Arc::clone(scene),
     }
-}
-
-/// The resources whose metrics the original lists outside of namespaces. It lists all others, and
-/// so those of custom resources without a namespace, as if they were in one; here these can be
-/// asked for in both ways.
-fn is_root(id: &GroupResource) -> bool {
-    id.group.is_empty() && matches!(&*id.resource, "namespaces" | "nodes" | "persistentvolumes")
 }
 
 /// What a rule calls a series.

@@ -327,6 +327,7 @@ mod tests {
                 first_read_timeout: Duration::from_secs(2),
                 keep_warm: true,
             }),
+            objects: None,
             transform: Arc::default(),
         }
     }

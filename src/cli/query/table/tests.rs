@@ -41,6 +41,7 @@ fn inquiry(aggregate: Aggregate, on_no_data: OnNoData) -> (Inquiry, Arc<Query>) 
             first_read_timeout: Duration::from_secs(2),
             keep_warm: false,
         }),
+        objects: None,
         transform: Arc::new(Transform {
             scale: "0.5".parse().unwrap(),
             max: Some("100".parse().unwrap()),
@@ -52,7 +53,10 @@ fn inquiry(aggregate: Aggregate, on_no_data: OnNoData) -> (Inquiry, Arc<Query>) 
     let notes = vec!["Something that a reader should know.".to_owned()];
     let namespace = "default".to_owned();
     let entry = Arc::new(entry);
-    (Inquiry { entry, source, namespace, assumed: false, notes, clock }, query)
+    {
+        let asked = Arc::clone(&query);
+        (Inquiry { entry, query: asked, source, namespace, assumed: false, notes, clock }, query)
+    }
 }
 
 fn exchange() -> Exchange {

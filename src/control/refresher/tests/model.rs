@@ -166,6 +166,7 @@ fn definitions(refresh: Duration, without: Option<usize>) -> Vec<Entry> {
             labels: Labels::empty(),
             query: QueryTemplate::Fixed(asked(index)),
             policy: Arc::new(policy(index, refresh)),
+            objects: None,
             transform: Arc::default(),
         }
     };

@@ -241,6 +241,7 @@ fn warm(text: &str, refresh: Duration) -> Entry {
             first_read_timeout: Duration::from_secs(2),
             keep_warm: true,
         }),
+        objects: None,
         transform: Arc::default(),
     }
 }
