@@ -50,6 +50,7 @@ pub use labels::Labels;
 pub use name::{MetricName, SourceName};
 pub use object::{
     GroupResource, ObjectDirectory, ObjectNames, ObjectSet, Objects, Resource, ResourceDirectory,
+    ScaleDirectory, TargetPods,
 };
 pub use pattern::Pattern;
 pub use policy::{Aggregate, OnNoData, Policy, Transform, TransformStep};

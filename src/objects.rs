@@ -2,7 +2,7 @@
 //! objects of them there are, and questions that have objects' names in them.
 //!
 //! Responsible for: API discovery ([`Resources`]), metadata-only watches of what somebody asks about
-//! ([`Watches`]), the labels of namespaces ([`Namespaces`]), and writing the text of a question
+//! ([`Watches`]), the pods of HPAs' targets ([`Scales`]), the labels of namespaces ([`Namespaces`]), and writing the text of a question
 //! about objects at the moment it is asked ([`AskingSource`]).
 //! Not responsible for: what a definition or a rule means, what an answer says of which object.
 //!
@@ -17,10 +17,12 @@ mod leaf;
 mod namespaces;
 mod resources;
 mod said;
+mod scales;
 mod watches;
 
 pub use asking::AskingSource;
 pub use index::{Changes, Found, Index, Pair, Words};
 pub use namespaces::Namespaces;
 pub use resources::Resources;
+pub use scales::Scales;
 pub use watches::{WatchLimits, Watches};

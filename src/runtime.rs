@@ -32,7 +32,7 @@ use crate::model::{
     Attributes, Clock, Entry, ObjectDirectory, Problem, Scope, SeriesLister, Source, SourceName,
     SystemClock,
 };
-use crate::objects::{AskingSource, Namespaces, Resources, WatchLimits, Watches};
+use crate::objects::{AskingSource, Namespaces, Resources, Scales, WatchLimits, Watches};
 use crate::rules::{RuleFileSettings, Rules};
 use crate::runtime::inventory::{House, HouseGauges};
 use crate::runtime::readiness::Health;
@@ -123,6 +123,8 @@ pub async fn start_in(
         WatchLimits::default(),
         &telemetry,
     ));
+    let scales =
+        Arc::new(Scales::start(client.clone(), Arc::clone(&resources) as _, &tasks, &telemetry));
     let Sources { asked, listers } = sources(&config, &objects, &clock, &telemetry)?;
     let refresher =
         Refresher::start(asked, Arc::clone(&catalog), Arc::clone(&clock), &tasks, &telemetry);
@@ -133,7 +135,11 @@ pub async fn start_in(
         on_demand,
         Arc::clone(&refresher) as _,
         Arc::clone(&namespaces) as _,
-        client.is_some().then(|| Cluster { resources: Arc::clone(&resources) as _, objects }),
+        client.is_some().then(|| Cluster {
+            resources: Arc::clone(&resources) as _,
+            objects,
+            scales: Arc::clone(&scales) as _,
+        }),
         Arc::clone(&clock),
     );
 
@@ -148,10 +154,14 @@ pub async fn start_in(
         health: Arc::clone(&health),
     };
     watch_definitions(&config, definitions, &tasks, &telemetry).await?;
+    let changes =
+        vec![catalog.subscribe(), namespaces.subscribe(), rules.subscribe(), scales.subscribe()];
+    let mut listed: Option<Arc<rule_watch::Standing>> = None;
     if !config.rules.is_empty() {
         let standing = rule_watch::Standing::new(&telemetry);
         let seen = Arc::clone(&standing);
         health.listing(move || seen.pending());
+        listed = Some(Arc::clone(&standing));
         let parts = rule_watch::Parts {
             listers,
             resources: Arc::clone(&resources) as _,
@@ -166,12 +176,13 @@ pub async fn start_in(
     if let (Some(client), Some(standing)) = (&client, hpas) {
         let seen = Arc::clone(&standing);
         health.warming(move || seen.pending());
-        let directory = hpa_watch::Directory {
-            changes: namespaces.subscribe(),
-            is_complete: Box::new(move || namespaces.is_ready()),
+        let is_listed = move || listed.as_ref().is_none_or(|rules| rules.pending().is_none());
+        let grounds = hpa_watch::Grounds {
+            changes,
+            is_complete: Box::new(move || namespaces.is_ready() && is_listed()),
         };
         let announce = Arc::new(lookup.clone());
-        HpaWatch::new(announce, Arc::clone(&clock), catalog.subscribe(), directory, standing)
+        HpaWatch::new(announce, Arc::clone(&clock), grounds, standing)
             .start(client.clone(), &tasks);
     }
 

@@ -47,17 +47,37 @@ const NOT_WATCHED: &str = "HPAs cannot be watched. That is an optimisation: what
      their metrics are fetched before they are first read, so after a start and for a new HPA the \
      first read of a metric waits for its upstream";
 
-/// What a start needs to know about the namespaces by whose labels definitions choose.
-pub struct Directory {
-    /// Changes whenever the labels of some namespace may have.
-    pub changes: watch::Receiver<u64>,
-    /// Whether all namespaces are known, if any definition needs them.
+/// What decides which queries a reference leads to.
+pub struct Grounds {
+    /// Each changes whenever references may lead to other queries: other definitions are served,
+    /// rules give other metrics, the labels of a namespace changed, the pods of a target are known.
+    pub changes: Vec<watch::Receiver<u64>>,
+    /// Whether a start knows all that it is going to: the namespaces by whose labels definitions
+    /// choose, the metrics that rules give.
     pub is_complete: Box<dyn Fn() -> bool + Send + Sync>,
 }
 
-impl std::fmt::Debug for Directory {
+impl Grounds {
+    /// Ends when something has changed. Only of what still can.
+    async fn changed(&mut self) {
+        let changes = self.changes.iter_mut().map(|changes| {
+            Box::pin(async {
+                if changes.changed().await.is_err() {
+                    std::future::pending().await
+                }
+            })
+        });
+        let changes: Vec<_> = changes.collect();
+        if changes.is_empty() {
+            std::future::pending::<()>().await;
+        }
+        futures::future::select_all(changes).await;
+    }
+}
+
+impl std::fmt::Debug for Grounds {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Directory")
+        f.write_str("Grounds")
     }
 }
 
@@ -66,35 +86,32 @@ pub struct HpaWatch {
     book: Book,
     announcer: Announcer,
     standing: Arc<Standing>,
-    definitions: watch::Receiver<u64>,
-    directory: Directory,
+    grounds: Grounds,
     /// Whether HPAs have been listed, at least once.
     listed: bool,
     /// Whether we may not look: what is known may be long gone, so its claims are not renewed.
     forbidden: bool,
-    /// Whether the present round of announcements knew all namespaces.
+    /// Whether the present round of announcements was made on all grounds.
     complete: bool,
     pause: Duration,
     began: Instant,
 }
 
 impl HpaWatch {
-    /// A watch that tells `announce`. `definitions` changes whenever other definitions are served.
+    /// A watch that tells `announce`.
     #[must_use]
     pub fn new(
         announce: Arc<dyn Announce>,
         clock: Arc<dyn Clock>,
-        definitions: watch::Receiver<u64>,
-        directory: Directory,
+        grounds: Grounds,
         standing: Arc<Standing>,
     ) -> Self {
         Self {
             book: Book::new(MAX_REFERENCES),
             announcer: Announcer::new(announce, clock),
             standing,
-            definitions,
-            complete: (directory.is_complete)(),
-            directory,
+            complete: (grounds.is_complete)(),
+            grounds,
             listed: false,
             forbidden: false,
             pause: FIRST_PAUSE,
@@ -143,8 +160,7 @@ impl HpaWatch {
                 () = tokio::time::sleep_until(self.announcer.next()), if !self.forbidden => {
                     self.step();
                 }
-                Ok(()) = self.definitions.changed() => self.announcer.renew(),
-                Ok(()) = self.directory.changes.changed() => self.announcer.renew(),
+                () = self.grounds.changed() => self.announcer.renew(),
             }
             self.tell();
         }
@@ -233,7 +249,7 @@ impl HpaWatch {
 
     fn step(&mut self) {
         // Before the round: one that knew them all is what the start waits for.
-        let complete = (self.directory.is_complete)();
+        let complete = (self.grounds.is_complete)();
         if self.announcer.step(&mut self.book) {
             self.complete = complete;
         }

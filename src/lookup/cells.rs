@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::cache::{Admission, Demand, EntryState, OnDemand, QueryCell, View};
+use crate::cache::{Admission, Demand, EntryState, Hold, OnDemand, QueryCell, View};
 use crate::lookup::message::{self, Asked};
 use crate::lookup::waiting::{End, Waiting};
 use crate::model::{Announced, ApiError, Claim, Clock, Policy, Query, Tick};
@@ -124,10 +124,14 @@ impl Cells {
         if cell.state().is_tried() { Announced::Tried } else { Announced::Waiting }
     }
 
-    /// Takes a claim back.
-    pub(super) fn release(&self, query: &Arc<Query>, claim: Claim) {
-        if let Some(cell) = self.on_demand.find(query) {
-            cell.release(claim, self.clock.tick());
-        }
+    /// Takes a claim back; false where HPAs do not refer to the query.
+    pub(super) fn release(&self, query: &Arc<Query>, claim: Claim) -> bool {
+        let now = self.clock.tick();
+        let cell = self.on_demand.find(query);
+        let Some(cell) = cell.filter(|cell| matches!(cell.hold(now), Hold::Claimed(_))) else {
+            return false;
+        };
+        cell.release(claim, now);
+        true
     }
 }

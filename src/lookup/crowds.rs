@@ -35,8 +35,8 @@ struct Group {
 }
 
 impl Crowds {
-    /// Notes a read of a question, and gives the question about all objects in place of it, if there
-    /// is a crowd and its answer can be divided.
+    /// Notes that a question is asked, or is going to be, and gives the question about all objects in
+    /// place of it, if there is a crowd and its answer can be divided.
     pub(super) fn wide(&self, query: &Arc<Query>, now: Tick) -> Option<Arc<Query>> {
         let QuerySpec::Objects(asked) = &query.spec else { return None };
         if !asked.text.0.is_divisible() {

@@ -23,12 +23,16 @@ use crate::model::{
     Announced, ApiError, Claim, CustomItem, CustomMetricName, CustomReading, CustomRequest,
     Decimal, DescribedObject, MetricReference, NamespaceDirectory, ObjectChoice, ObjectDirectory,
     ObjectNames, ObjectReference, ObjectSet, Objects, ObjectsQuery, Policy, Quantity, Query,
-    QuerySpec, Reading, ReferenceKind, Resource, ResourceDirectory, Sample, Selector,
+    QuerySpec, Reading, ReferenceKind, Resource, ResourceDirectory, Sample, ScaleDirectory,
+    Selector, TargetPods,
 };
 use crate::rules::{RuleMetric, Rules};
 
 /// The resource whose objects are namespaces.
 const NAMESPACES: &str = "namespaces";
+
+/// The resource that Pods metrics are about.
+const PODS: &str = "pods";
 
 /// Answers reads of custom metrics.
 #[derive(Clone)]
@@ -38,6 +42,7 @@ struct Inner {
     rules: Arc<Rules>,
     resources: Arc<dyn ResourceDirectory>,
     objects: Arc<dyn ObjectDirectory>,
+    scales: Arc<dyn ScaleDirectory>,
     cells: Cells,
     crowds: Crowds,
     listings: Arc<Listings>,
@@ -94,7 +99,7 @@ impl CustomLookup {
         cluster: Cluster,
         cells: Cells,
     ) -> Self {
-        let Cluster { resources, objects } = cluster;
+        let Cluster { resources, objects, scales } = cluster;
         let listings = Arc::<Listings>::default();
         let defined = Defined::new(
             catalog,
@@ -105,7 +110,16 @@ impl CustomLookup {
             cells.clone(),
         );
         let crowds = Crowds::default();
-        Self(Arc::new(Inner { rules, resources, objects, cells, crowds, listings, defined }))
+        Self(Arc::new(Inner {
+            rules,
+            resources,
+            objects,
+            scales,
+            cells,
+            crowds,
+            listings,
+            defined,
+        }))
     }
 
     /// Reads a metric of objects.
@@ -129,20 +143,31 @@ impl CustomLookup {
     }
 
     pub(super) fn claim(&self, reference: &MetricReference, claim: Claim) -> Announced {
+        let Inner { cells, crowds, defined, .. } = &*self.0;
         match self.0.referred(reference) {
-            None => Announced::Unknown,
-            Some(Referred::Defined(asked)) => self.0.defined.claim(&asked, claim),
-            Some(Referred::Ruled(Question { query, policy })) => {
-                self.0.cells.claim(&query, &policy, Some(&reference.namespace), claim)
+            Referred::Unknown => Announced::Unknown,
+            Referred::Asking => Announced::Waiting,
+            Referred::Defined(asked) => defined.claim(&asked, claim),
+            Referred::Ruled(Question { query, policy }) => {
+                let query = crowds.wide(&query, cells.clock.tick()).unwrap_or(query);
+                cells.claim(&query, &policy, Some(&reference.namespace), claim)
             }
         }
     }
 
     pub(super) fn release(&self, reference: &MetricReference, claim: Claim) {
+        let Inner { cells, crowds, defined, .. } = &*self.0;
         match self.0.referred(reference) {
-            None => {}
-            Some(Referred::Defined(asked)) => self.0.defined.release(&asked, claim),
-            Some(Referred::Ruled(question)) => self.0.cells.release(&question.query, claim),
+            Referred::Unknown | Referred::Asking => {}
+            Referred::Defined(asked) => defined.release(&asked, claim),
+            Referred::Ruled(Question { query, .. }) => {
+                // Which of the two was claimed depends on when: a crowd comes and goes.
+                if !cells.release(&query, claim)
+                    && let Some(wide) = crowds.wide(&query, cells.clock.tick())
+                {
+                    cells.release(&wide, claim);
+                }
+            }
         }
     }
 }
@@ -157,12 +182,6 @@ impl fmt::Debug for CustomLookup {
 struct Question {
     query: Arc<Query>,
     policy: Arc<Policy>,
-}
-
-/// What an HPA's reference leads to.
-enum Referred {
-    Defined(Asked),
-    Ruled(Question),
 }
 
 impl Inner {
@@ -282,24 +301,51 @@ impl Inner {
         }
     }
 
-    /// The question behind a metric that an HPA names. That of pods is not known from the HPA
-    /// alone: their selector stands in the scale of the target. They become wanted when they are
-    /// read.
-    fn referred(&self, reference: &MetricReference) -> Option<Referred> {
-        let ReferenceKind::Object { object } = &reference.kind else { return None };
-        let ObjectReference { api_version, kind, name } = object;
-        let group = api_version.split_once('/').map_or("", |(group, _)| group);
-        let resource = self.resources.resolve(group, kind)?;
+    /// The question behind a metric that an HPA names.
+    fn referred(&self, reference: &MetricReference) -> Referred {
+        let (resource, names) = match &reference.kind {
+            ReferenceKind::External => return Referred::Unknown,
+            ReferenceKind::Object { object } => {
+                let ObjectReference { api_version, kind, name } = object;
+                let group = api_version.split_once('/').map_or("", |(group, _)| group);
+                (self.resources.resolve(group, kind), ObjectNames::One(Arc::clone(name)))
+            }
+            ReferenceKind::Pods { target } => {
+                let selector = match self.scales.pods_of(&reference.namespace, target) {
+                    TargetPods::Selected(selector) => selector,
+                    TargetPods::Asking => return Referred::Asking,
+                    TargetPods::Unknown => return Referred::Unknown,
+                };
+                (self.resources.resolve("", PODS), ObjectNames::Matching(selector))
+            }
+        };
+        let Some(resource) = resource else { return Referred::Unknown };
         let is_namespace = resource.id.group.is_empty() && &*resource.id.resource == NAMESPACES;
         let namespace = (!is_namespace).then(|| Arc::clone(&reference.namespace));
-        let set = ObjectSet { resource, namespace, names: ObjectNames::One(Arc::clone(name)) };
+        // The controller reads the metric of its own namespace, whatever name the HPA gives.
+        let names =
+            if is_namespace { ObjectNames::One(Arc::clone(&reference.namespace)) } else { names };
+        let set = ObjectSet { resource, namespace, names };
         if let Some(defined) = self.defined.find(&reference.metric, &set) {
-            return Some(Referred::Defined(defined));
+            return Referred::Defined(defined);
         }
         let (registry, resource) = (self.rules.registry(), &set.resource);
-        let rule = registry.custom(&resource.id, set.namespace.is_some(), &reference.metric)?;
-        question(rule, set, &reference.selector).ok().map(Referred::Ruled)
+        let rule = registry.custom(&resource.id, set.namespace.is_some(), &reference.metric);
+        let Some(rule) = rule else { return Referred::Unknown };
+        question(rule, set, &reference.selector).map_or(Referred::Unknown, Referred::Ruled)
     }
+}
+
+/// What is known of the question behind a metric that an HPA names.
+enum Referred {
+    /// A definition's.
+    Defined(Asked),
+    /// A rule's.
+    Ruled(Question),
+    /// The pods that it is about are not known yet.
+    Asking,
+    /// There is none, or the pods cannot be known: they are when it is read.
+    Unknown,
 }
 
 /// Why a pass has no answer.

@@ -14,7 +14,8 @@ use crate::lookup::rule::RuleLookup;
 use crate::model::{
     Announce, Announced, ApiError, Claim, Clock, CustomMetricName, CustomReading, CustomRequest,
     ExternalReading, MetricName, MetricReference, MetricsProvider, NamespaceDirectory,
-    ObjectChoice, ObjectDirectory, Reading, ReferenceKind, ResourceDirectory, Selector,
+    ObjectChoice, ObjectDirectory, Reading, ReferenceKind, ResourceDirectory, ScaleDirectory,
+    Selector,
 };
 use crate::rules::Rules;
 
@@ -25,6 +26,8 @@ pub struct Cluster {
     pub resources: Arc<dyn ResourceDirectory>,
     /// Which objects.
     pub objects: Arc<dyn ObjectDirectory>,
+    /// Which pods the targets of HPAs have.
+    pub scales: Arc<dyn ScaleDirectory>,
 }
 
 /// Answers every read of a metric.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use futures::future::BoxFuture;
 
-use crate::model::Selector;
+use crate::model::{ObjectReference, Selector};
 
 /// A group and a plural resource name: `pods`, `ingresses.networking.k8s.io`. How metrics of objects
 /// are told apart.
@@ -120,4 +120,23 @@ pub trait ObjectDirectory: Send + Sync + 'static {
 
     /// Ends when the resource's first listing has ended, well or not. The caller bounds the wait.
     fn listed(&self, resource: &Arc<Resource>) -> BoxFuture<'static, ()>;
+}
+
+/// What is known of the pods that belong to the target of an HPA.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TargetPods {
+    /// Those that this selector matches: `status.selector` of the target's scale, in the form in
+    /// which the HPA controller asks for them.
+    Selected(Selector),
+    /// The target's scale is being asked for.
+    Asking,
+    /// The target has no scale, or it cannot be read. It is asked for again later.
+    Unknown,
+}
+
+/// Who knows the pods of HPAs' targets. Never waits: the first question about a target has its
+/// scale asked for, and a target that nobody asks about any more is forgotten.
+pub trait ScaleDirectory: Send + Sync + 'static {
+    /// The pods of a target in a namespace.
+    fn pods_of(&self, namespace: &Arc<str>, target: &ObjectReference) -> TargetPods;
 }

@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use kube::Client;
+use kube::core::ApiResource;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::{Notify, watch};
@@ -130,6 +131,20 @@ impl ResourceDirectory for Resources {
 impl fmt::Debug for Resources {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Resources").field("generation", &self.generation()).finish_non_exhaustive()
+    }
+}
+
+/// How kube's client names a resource.
+pub(super) fn api_of(resource: &Resource) -> ApiResource {
+    let Resource { id, version, kind, .. } = resource;
+    let api_version =
+        if id.group.is_empty() { version.to_string() } else { format!("{}/{version}", id.group) };
+    ApiResource {
+        group: id.group.to_string(),
+        version: version.to_string(),
+        api_version,
+        kind: kind.to_string(),
+        plural: id.resource.to_string(),
     }
 }
 

@@ -9,6 +9,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use arc_swap::{ArcSwap, Guard};
+use tokio::sync::watch;
 
 use crate::model::{
     CustomMetricName, GroupResource, MetricName, Policy, ResourceDirectory, SeriesShape, SourceName,
@@ -136,24 +137,37 @@ impl Registry {
 }
 
 /// The present registry, and the way to replace it: one writer, readers that never lock.
-pub struct Rules(ArcSwap<Registry>);
+pub struct Rules {
+    registry: ArcSwap<Registry>,
+    generation: watch::Sender<u64>,
+}
 
 impl Rules {
     /// No metrics.
     #[must_use]
     pub fn new() -> Self {
-        Self(ArcSwap::from_pointee(Registry::default()))
+        Self {
+            registry: ArcSwap::from_pointee(Registry::default()),
+            generation: watch::Sender::new(0),
+        }
     }
 
     /// The present registry.
     #[must_use]
     pub fn registry(&self) -> Guard<Arc<Registry>> {
-        self.0.load()
+        self.registry.load()
     }
 
     /// Replaces the registry.
     pub fn replace(&self, registry: Arc<Registry>) {
-        self.0.store(registry);
+        self.registry.store(registry);
+        self.generation.send_modify(|generation| *generation += 1);
+    }
+
+    /// Tells of every replacement. The new registry is in place by then.
+    #[must_use]
+    pub fn subscribe(&self) -> watch::Receiver<u64> {
+        self.generation.subscribe()
     }
 }
 

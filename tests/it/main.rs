@@ -8,6 +8,7 @@ mod chaos;
 mod client;
 mod cloudwatch;
 mod crowd;
+mod custom;
 mod delegated;
 mod fake_cloudwatch;
 mod faults;

@@ -1,9 +1,10 @@
-//! A fake Kubernetes API server: the trust `ConfigMap` and the HPAs (list and watch), API discovery
-//! and the metadata of any objects, token reviews and access reviews, over plain HTTP. It counts, it
+//! A fake Kubernetes API server: the trust `ConfigMap` and the HPAs (list and watch), the scales of
+//! Deployments, API discovery and the metadata of any objects, token reviews and access reviews, over plain HTTP. It counts, it
 //! remembers what it was asked, and it answers as told.
 
 mod hpas;
 mod objects;
+mod scales;
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -29,9 +30,10 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use hpas::Hpas;
-pub(crate) use hpas::external;
+pub(crate) use hpas::{external, pods};
 use objects::Objects;
-pub(crate) use objects::{PODS, Served};
+pub(crate) use objects::{DEPLOYMENTS, PODS, Served};
+use scales::Scales;
 
 type Body = BoxBody<Bytes, Infallible>;
 type Allow = dyn Fn(&Value) -> bool + Send + Sync;
@@ -50,6 +52,7 @@ struct State {
     told: Mutex<Told>,
     hpas: Hpas,
     objects: Objects,
+    scales: Scales,
 }
 
 struct Told {
@@ -97,6 +100,7 @@ impl ClusterApi {
             told: Mutex::new(told),
             hpas: Hpas::default(),
             objects: Objects::default(),
+            scales: Scales::default(),
         });
         let stop = CancellationToken::new();
         let thread = std::thread::spawn({
@@ -177,6 +181,11 @@ impl ClusterApi {
         &self.state.objects
     }
 
+    /// The scales of Deployments.
+    pub(crate) fn scales(&self) -> &Scales {
+        &self.state.scales
+    }
+
     fn told(&self) -> MutexGuard<'_, Told> {
         self.state.told()
     }
@@ -239,6 +248,7 @@ impl State {
             }
             "/apis/authorization.k8s.io/v1/subjectaccessreviews" => self.review_access(body),
             "/apis/authentication.k8s.io/v1/tokenreviews" => self.review_token(body),
+            path if path.ends_with("/scale") => self.scales.answer(path),
             path => {
                 let found = self.objects.answer(path, &accept, parameter);
                 found.unwrap_or_else(|| {

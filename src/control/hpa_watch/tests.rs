@@ -53,9 +53,8 @@ fn house() -> House {
     let mut hpas = HpaWatch::new(
         claims.clone(),
         Arc::new(SystemClock::new()),
-        definitions.subscribe(),
-        Directory {
-            changes: directory.subscribe(),
+        Grounds {
+            changes: vec![definitions.subscribe(), directory.subscribe()],
             is_complete: Box::new(move || seen.load(Ordering::SeqCst)),
         },
         Arc::clone(&standing),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{Stream, StreamExt};
-use kube::api::{ApiResource, ObjectMeta};
+use kube::api::ObjectMeta;
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Client, Resource as _};
 use tokio::sync::OwnedSemaphorePermit;
@@ -13,8 +13,8 @@ use tokio::time::Instant;
 
 use super::object::Object;
 use super::{Registered, State};
-use crate::model::Resource;
 use crate::objects::index::{Changes, Found, Index, Pair, Words};
+use crate::objects::resources::api_of;
 use crate::objects::said::said;
 
 /// Objects per page of a listing: as client-go's (`k8s.io/client-go/tools/pager`).
@@ -92,19 +92,7 @@ enum Left {
 
 impl Watcher {
     pub(super) fn new(client: Client, place: Registered) -> Self {
-        let Resource { id, version, kind, .. } = &*place.watched.resource;
-        let api_version = if id.group.is_empty() {
-            version.to_string()
-        } else {
-            format!("{}/{version}", id.group)
-        };
-        let resource = ApiResource {
-            group: id.group.to_string(),
-            version: version.to_string(),
-            api_version,
-            kind: kind.to_string(),
-            plural: id.resource.to_string(),
-        };
+        let resource = api_of(&place.watched.resource);
         Self {
             api: Api::all_with(client, &resource),
             place,

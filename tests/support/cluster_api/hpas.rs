@@ -56,15 +56,27 @@ pub(crate) fn external(metric: &str) -> Value {
     }})
 }
 
+/// A metric of the pods of an HPA's target.
+pub(crate) fn pods(metric: &str) -> Value {
+    json!({"type": "Pods", "pods": {
+        "metric": {"name": metric}, "target": {"type": "AverageValue", "averageValue": "10"},
+    }})
+}
+
 impl Hpas {
-    /// Makes an HPA, or changes it.
+    /// Makes an HPA over the Deployment of its name, or changes it.
     pub(crate) fn put(&self, namespace: &str, name: &str, metrics: &[Value]) {
+        self.put_over(namespace, name, name, metrics);
+    }
+
+    /// The same over a Deployment of another name.
+    pub(crate) fn put_over(&self, namespace: &str, name: &str, target: &str, metrics: &[Value]) {
         let key = format!("{namespace}/{name}");
         let object = json!({
             "apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler",
             "metadata": {"namespace": namespace, "name": name, "uid": key},
             "spec": {
-                "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": name},
+                "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": target},
                 "minReplicas": 1, "maxReplicas": 10, "metrics": metrics,
             },
             "status": {"currentReplicas": 1, "desiredReplicas": 1, "conditions": []},

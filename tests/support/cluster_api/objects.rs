@@ -38,6 +38,16 @@ pub(crate) const PODS: Served = Served {
     namespaced: true,
 };
 
+/// What HPAs scale.
+pub(crate) const DEPLOYMENTS: Served = Served {
+    group: "apps",
+    version: "v1",
+    plural: "deployments",
+    singular: "deployment",
+    kind: "Deployment",
+    namespaced: true,
+};
+
 impl Served {
     fn root(&self) -> String {
         let Self { group, version, .. } = self;
@@ -364,21 +374,21 @@ impl Store {
             let known = parameter("resourceVersion").and_then(|text| text.parse().ok());
             return self.watch(known.unwrap_or_default());
         }
-        let (present, version) = {
-            let history = self.history.borrow();
-            (history.present.values().cloned().collect::<Vec<_>>(), history.version.max(1))
-        };
         let number = |text: Option<String>| text.and_then(|text| text.parse::<usize>().ok());
-        let begin = number(next).unwrap_or(0).min(present.len());
+        let begin = number(next).unwrap_or(0);
         let size = number(parameter("limit")).unwrap_or(usize::MAX);
-        let end = begin.saturating_add(size).min(present.len());
+        let (page, all, version) = {
+            let history = self.history.borrow();
+            let page = history.present.values().skip(begin).take(size).cloned();
+            (page.collect::<Vec<_>>(), history.present.len(), history.version.max(1))
+        };
         let mut metadata = json!({"resourceVersion": version.to_string()});
-        if end < present.len() {
-            metadata["continue"] = end.to_string().into();
+        if begin + page.len() < all {
+            metadata["continue"] = (begin + page.len()).to_string().into();
         }
         whole(&json!({
             "kind": "PartialObjectMetadataList", "apiVersion": "meta.k8s.io/v1",
-            "metadata": metadata, "items": present[begin..end],
+            "metadata": metadata, "items": page,
         }))
     }
 
