@@ -30,7 +30,7 @@ rules:
       - { group: authorization.k8s.io, resources: [subjectaccessreviews] }
       - { group: authentication.k8s.io, resources: [tokenreviews] }
   - level: Metadata
-    resources: [{ group: external.metrics.k8s.io }]
+    resources: [{ group: external.metrics.k8s.io }, { group: custom.metrics.k8s.io }]
   - level: None
 ";
 

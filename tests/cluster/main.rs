@@ -10,6 +10,7 @@ mod adapter;
 mod aws_fakes;
 mod control_plane;
 mod crowd;
+mod drop_in;
 mod moto;
 mod pki;
 mod process;

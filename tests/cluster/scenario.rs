@@ -5,6 +5,7 @@ mod beat;
 mod capacity;
 mod cloudwatch;
 mod control_plane_alone;
+mod custom;
 mod failures;
 mod hpa;
 mod lifecycle;
