@@ -233,7 +233,8 @@ impl Leaf {
     fn fitting(&self, requirement: &Requirement) -> Bits {
         let (mut fitting, mut present): (Bits, Bits) = Default::default();
         let key = requirement.key.as_str();
-        if requirement.operator == Operator::In {
+        // By far the most requirements are of these.
+        if matches!(requirement.operator, Operator::Equals | Operator::In) {
             for value in &requirement.values {
                 let found = self
                     .pairs
