@@ -83,3 +83,92 @@ fn wide(query: &Query, asked: &ObjectsQuery) -> Arc<Query> {
     let spec = QuerySpec::Objects(ObjectsQuery { objects, text: asked.text.clone() });
     Arc::new(Query { source: query.source.clone(), spec })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{
+        FetchError, GroupResource, ObjectsText, Resource, Selector, SourceName, WriteText,
+    };
+
+    #[derive(Debug)]
+    struct Text {
+        divisible: bool,
+    }
+
+    impl WriteText for Text {
+        fn identity(&self) -> &'static str {
+            "text"
+        }
+
+        fn write(&self, _names: Option<&[Arc<str>]>) -> Result<String, FetchError> {
+            Ok("up".to_owned())
+        }
+
+        fn is_divisible(&self) -> bool {
+            self.divisible
+        }
+
+        fn object_label(&self) -> &'static str {
+            "pod"
+        }
+    }
+
+    fn query(namespace: &str, selector: &str, divisible: bool) -> Arc<Query> {
+        let resource = Resource {
+            id: GroupResource { group: "".into(), resource: "pods".into() },
+            version: "v1".into(),
+            kind: "Pod".into(),
+            singular: "pod".into(),
+            namespaced: true,
+        };
+        let objects = ObjectSet {
+            resource: Arc::new(resource),
+            namespace: Some(namespace.into()),
+            names: ObjectNames::Matching(Selector::parse(selector).unwrap()),
+        };
+        let text = ObjectsText(Arc::new(Text { divisible }));
+        let spec = QuerySpec::Objects(ObjectsQuery { objects, text });
+        Arc::new(Query { source: SourceName::new("main"), spec })
+    }
+
+    const MINUTE: u64 = 60_000;
+
+    #[test]
+    fn two_sets_of_one_namespace_are_a_crowd() {
+        let crowds = Crowds::default();
+        let wide = |namespace, selector, minute| {
+            crowds.wide(&query(namespace, selector, true), Tick(minute * MINUTE))
+        };
+        assert_eq!(wide("shop", "app=a", 1), None);
+        assert_eq!(wide("shop", "app=a", 1), None, "the same again");
+        assert_eq!(wide("team", "app=b", 1), None, "of another namespace");
+        let all = wide("shop", "app=b", 1).expect("a crowd");
+        let QuerySpec::Objects(asked) = &all.spec else { panic!("{all:?}") };
+        assert_eq!(asked.objects.names, ObjectNames::All);
+        assert_eq!(asked.objects.namespace.as_deref(), Some("shop"));
+        assert_eq!(wide("shop", "app=a", 2), Some(Arc::clone(&all)), "the first one, too");
+        assert_eq!(wide("shop", "app=c", 2), Some(all));
+    }
+
+    #[test]
+    fn a_crowd_is_over_when_one_set_alone_is_read() {
+        let crowds = Crowds::default();
+        let wide = |selector, minute| {
+            crowds.wide(&query("shop", selector, true), Tick(minute * MINUTE)).is_some()
+        };
+        wide("app=a", 1);
+        assert!(wide("app=b", 1));
+        assert!(wide("app=b", 6));
+        assert!(!wide("app=b", 7));
+        assert!(wide("app=a", 8));
+    }
+
+    #[test]
+    fn what_cannot_be_divided_is_asked_for_each() {
+        let crowds = Crowds::default();
+        for selector in ["app=a", "app=b", "app=c"] {
+            assert_eq!(crowds.wide(&query("shop", selector, false), Tick(1)), None);
+        }
+    }
+}
