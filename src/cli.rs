@@ -5,6 +5,7 @@
 pub mod check;
 pub mod prometheus_adapter;
 pub mod query;
+mod rule_files;
 pub mod serve;
 
 use std::ffi::OsString;
@@ -40,17 +41,36 @@ enum Command {
   tidepole serve --config /etc/tidepole/config.yaml
   tidepole serve --config config/demo.yaml --listen 127.0.0.1:7443 --log-format json")]
     Serve(serve::ServeArgs),
-    /// Validate server configs and metric definitions; silent when all is well
+    /// Validate server configs, metric definitions and rule files; silent when all is well
     #[command(after_help = "Examples:
   tidepole check config/demo.yaml            a server config and the definitions it names
   tidepole check metrics.d/ more.yaml        definitions alone
+  tidepole check rules.yaml                  a rules file of prometheus-adapter
+  tidepole check --explain rules.yaml --prometheus http://localhost:9090
+                                             and what each rule makes of the series there are
   tidepole check --cost config/demo.yaml     and what they cost per month
 
-Every mistake is one line: file:line:column: field: what is wrong")]
+Every mistake is one line: file:line:column: field: what is wrong
+
+Exit code: 0 all is well; 1 there are mistakes, or what --explain had to ask did not answer; 2 usage")]
     Check {
         /// Print what reading CloudWatch and SQS for these definitions costs
         #[arg(long)]
         cost: bool,
+        /// Print what each rule of the rule files makes of the series there are: metrics, the query
+        /// for an example object, problems
+        #[arg(long)]
+        explain: bool,
+        /// The Prometheus server that --explain lists series of
+        #[arg(long, value_name = "URL", requires = "explain")]
+        prometheus: Option<String>,
+        /// The server config whose sources and cluster --explain asks [default: the one among the
+        /// paths]
+        #[arg(long, value_name = "FILE", requires = "explain", conflicts_with = "prometheus")]
+        config: Option<PathBuf>,
+        /// The cluster whose resources count for --explain; without one, Kubernetes' own do
+        #[arg(long, value_name = "FILE", requires = "explain")]
+        kubeconfig: Option<PathBuf>,
         /// Files or folders (*.yaml, *.yml, *.json)
         #[arg(required = true)]
         paths: Vec<PathBuf>,
@@ -87,7 +107,7 @@ impl Cli {
     pub fn run(self) -> ExitCode {
         match self.command {
             Command::Serve(args) => serve::run(args),
-            Command::Check { paths, cost } => {
+            Command::Check { paths, cost, explain, prometheus, config, kubeconfig } => {
                 let checked = check::check(&paths);
                 for problem in &checked.problems {
                     eprintln!("{problem}");
@@ -98,11 +118,10 @@ impl Cli {
                     // A reader that went away needs no table.
                     let _ = write!(std::io::stdout(), "{}", tables.join("\n"));
                 }
-                if checked.problems.is_empty() {
-                    ExitCode::SUCCESS
-                } else {
-                    ExitCode::from(EXIT_INPUT)
-                }
+                let is_fine = checked.problems.is_empty();
+                let is_told = !explain
+                    || (is_fine && explained(checked, prometheus, config.as_deref(), kubeconfig));
+                if is_fine && is_told { ExitCode::SUCCESS } else { ExitCode::from(EXIT_INPUT) }
             }
             Command::Query(args) => query::run(&args),
             Command::PrometheusAdapter(args) => prometheus_adapter::run(&args),
@@ -111,6 +130,40 @@ impl Cli {
                 clap_complete::generate(shell, &mut command, "tidepole", &mut std::io::stdout());
                 ExitCode::SUCCESS
             }
+        }
+    }
+}
+
+/// `tidepole check --explain`; whether everything that was asked answered.
+fn explained(
+    checked: check::Checked,
+    prometheus: Option<String>,
+    config: Option<&Path>,
+    kubeconfig: Option<PathBuf>,
+) -> bool {
+    let config = match config.map(check::explain::config) {
+        Some(Ok(config)) => Ok(Some(config)),
+        Some(Err(problems)) => Err(problems),
+        None => Ok(checked.config),
+    };
+    let explained = config.and_then(|config| {
+        if checked.rule_files.is_empty() {
+            return Err(vec!["--explain: there is no rules file among the paths".to_owned()]);
+        }
+        let ask = check::explain::Ask { prometheus, config, kubeconfig };
+        check::explain::explain(&checked.rule_files, &ask)
+    });
+    match explained {
+        Ok((text, answered)) => {
+            // A reader that went away needs no more.
+            let _ = std::io::stdout().write_all(text.as_bytes());
+            answered
+        }
+        Err(lines) => {
+            for line in lines {
+                eprintln!("{line}");
+            }
+            false
         }
     }
 }

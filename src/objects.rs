@@ -23,6 +23,6 @@ mod watches;
 pub use asking::AskingSource;
 pub use index::{Changes, Found, Index, Pair, Words};
 pub use namespaces::Namespaces;
-pub use resources::Resources;
+pub use resources::{BuiltInResources, Resources};
 pub use scales::Scales;
 pub use watches::{WatchLimits, Watches};

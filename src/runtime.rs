@@ -6,6 +6,7 @@
 //! Not responsible for: any behaviour of the parts.
 
 pub mod admin;
+pub mod cluster_view;
 pub mod inventory;
 pub mod kubernetes;
 pub mod lifecycle;

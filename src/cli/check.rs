@@ -1,16 +1,19 @@
-//! `tidepole check`: everything that is wrong with configs and definitions, without serving them,
-//! and what they would cost.
+//! `tidepole check`: everything that is wrong with configs, definitions and rule files, without
+//! serving them, and what they would cost.
 //!
-//! Responsible for: telling server configs from definitions, checking the definitions that a config
-//! names against its sources, and conflicts between metrics. Not responsible for: whether the files
+//! Responsible for: telling server configs, definitions and prometheus-adapter's rule files from
+//! each other, checking the definitions that a config names against its sources, the rule files that
+//! it names, and conflicts between metrics. Not responsible for: whether the files
 //! and secrets that a config names exist on this machine.
 
 mod costs;
+pub mod explain;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use crate::catalog::{Conflict, Snapshot};
+use crate::cli::rule_files;
 use crate::config::{Config, KIND, Overrides};
 use crate::control::file_watch::{Content, FileSet, Scan, read, scan};
 use crate::definition::field::Field;
@@ -25,6 +28,10 @@ pub struct Checked {
     /// What those definitions cost that are right: one estimate per server config, and one for
     /// definitions that no config names, if there are any.
     pub costs: Vec<Cost>,
+    /// The rule files, each once: those that were given, and those that the given configs name.
+    pub rule_files: Vec<PathBuf>,
+    /// The server config, if exactly one was given and it is right.
+    pub config: Option<Config>,
 }
 
 /// What the definitions of one server config cost. Its [`Display`](std::fmt::Display) form is a table
@@ -37,9 +44,10 @@ pub struct Cost {
     pub estimate: Estimate,
 }
 
-/// Checks server configs, definitions, and folders of both. What a config names in
+/// Checks server configs, definitions, rule files, and folders of them. What a config names in
 /// `definitions.paths` is checked with it, against its sources; other definitions against the
-/// sources of the only config given, or, without one, for themselves.
+/// sources of the only config given, or, without one, for themselves. Rule files are checked by
+/// themselves: what they find is known to their Prometheus and the cluster alone.
 #[must_use]
 pub fn check(paths: &[PathBuf]) -> Checked {
     let found = scan(paths);
@@ -48,6 +56,7 @@ pub fn check(paths: &[PathBuf]) -> Checked {
     let mut rest: BTreeMap<PathBuf, Content> = BTreeMap::new();
     let mut configs: Vec<(PathBuf, Config)> = Vec::new();
     let mut broken = 0_usize;
+    let mut rule_files: Vec<PathBuf> = Vec::new();
     for path in found.files {
         let content = read(&path);
         match &content {
@@ -60,10 +69,17 @@ pub fn check(paths: &[PathBuf]) -> Checked {
                     }
                 }
             }
+            Content::Text(text) if rule_files::is_rule_file(text) => rule_files.push(path),
             _ => {
                 rest.insert(path, content);
             }
         }
+    }
+    rule_files.extend(configs.iter().flat_map(|(_, config)| rule_files::paths_of(config)).cloned());
+    let mut seen = BTreeSet::new();
+    rule_files.retain(|path| seen.insert(real(path)));
+    for path in &rule_files {
+        problems.extend(rule_files::parse(path).err().into_iter().flatten());
     }
     let mut covered: BTreeSet<PathBuf> = BTreeSet::new();
     let mut costs = Vec::new();
@@ -72,6 +88,8 @@ pub fn check(paths: &[PathBuf]) -> Checked {
         problems.extend(found.problems);
         let contents = found.files.iter().map(|path| (path.clone(), read(path))).collect();
         covered.extend(found.files.iter().map(|path| real(path)));
+        // One that cannot be told by its text is one all the same if the config says so.
+        covered.extend(rule_files::paths_of(config).map(|path| real(path)));
         let estimate = check_definitions(&mut problems, Against::of(config), contents);
         costs.push(Cost { config: Some(path.clone()), estimate });
     }
@@ -84,7 +102,11 @@ pub fn check(paths: &[PathBuf]) -> Checked {
         let estimate = check_definitions(&mut problems, against, rest);
         costs.push(Cost { config, estimate });
     }
-    Checked { problems: problems.into_iter().collect(), costs }
+    let config = match configs.pop() {
+        Some((_, only)) if configs.is_empty() && broken == 0 => Some(only),
+        _ => None,
+    };
+    Checked { problems: problems.into_iter().collect(), costs, rule_files, config }
 }
 
 /// Folders of the command line in which nothing was found: more likely the wrong folder than
@@ -200,6 +222,33 @@ mod tests {
         for example in fs::read_dir(root.join("config/examples")).unwrap() {
             assert_eq!(check(&[example.unwrap().path()]).problems, []);
         }
+    }
+
+    #[test]
+    fn rule_files_are_checked_where_they_are_named() {
+        let wrong = "rules:\n- seriesQuery: a\n  metricsQuery: '<<.Oops'\n  nmae: {}\n".to_owned();
+        let said =
+            ["r/rules.yaml:3:17: rules[0].metricsQuery: ", "r/rules.yaml:4:3: rules[0].nmae: "];
+        let config = server(
+            "sources: [{name: main, prometheus: {url: 'http://x'}}]\nrules: [{path: r/rules.yaml}]",
+        );
+        let files = [("r/rules.yaml", wrong), ("server.yaml", config.clone())];
+        for names in
+            [&["r"][..], &["r/rules.yaml"], &["server.yaml"], &["."], &["r", "server.yaml"]]
+        {
+            let found = check_in(&files, names);
+            assert_eq!(found.len(), said.len(), "{names:?}: {found:?}");
+            let is_said =
+                |(line, said): (&String, &str)| line.trim_start_matches("./").starts_with(said);
+            assert!(found.iter().zip(said).all(is_said), "{found:?}");
+        }
+        let right = "rules:\n- seriesQuery: a\n  metricsQuery: b\n".to_owned();
+        let files = [("r/rules.yaml", right), ("server.yaml", config.clone())];
+        assert_eq!(check_in(&files, &["."]), [""; 0]);
+        assert_eq!(
+            check_in(&[("server.yaml", config)], &["server.yaml"]),
+            ["r/rules.yaml: cannot be read: there is no such file"]
+        );
     }
 
     #[test]

@@ -187,26 +187,13 @@ fn free_admin_address() -> SocketAddr {
 fn prometheus(args: &AdapterArgs) -> Result<PrometheusSettings, Vec<String>> {
     let mut problems = Vec::new();
     let text = args.prometheus_url.as_deref().unwrap_or("https://localhost");
-    let mut url = match Url::parse(text) {
-        Ok(url) if matches!(url.scheme(), "http" | "https") => url,
-        Ok(_) => return Err(vec!["--prometheus-url: http or https".to_owned()]),
-        // Not the text: it may hold a password.
-        Err(error) => return Err(vec![format!("--prometheus-url: {error}")]),
-    };
-    let basic = basic_auth(&url);
-    let _ = url.set_username("");
-    let _ = url.set_password(None);
-    url.set_query(None);
-    url.set_fragment(None);
-    let mut settings = PrometheusSettings::new(url);
+    let mut settings =
+        connection(text).map_err(|message| vec![format!("--prometheus-url: {message}")])?;
     settings.timeout = QUERY_TIMEOUT;
     settings.method = match args.prometheus_verb {
         Some(Verb::Post) => Method::Post,
         Some(Verb::Get) | None => Method::Get,
     };
-    if let Some(value) = basic {
-        add_header(&mut settings, "Authorization", value);
-    }
     // In the original a CA file of its own replaces both other ways to authenticate.
     if let Some(ca) = args.prometheus_ca_file.clone() {
         settings.tls.ca_file = Some(ca);
@@ -241,6 +228,28 @@ fn prometheus(args: &AdapterArgs) -> Result<PrometheusSettings, Vec<String>> {
         problems.push(format!("--prometheus-*: {problem}"));
     }
     if problems.is_empty() { Ok(settings) } else { Err(problems) }
+}
+
+/// The connection to the server at a URL: a path is kept, user and password are sent.
+///
+/// # Errors
+/// With a sentence that does not repeat the text, which may hold a password.
+pub(super) fn connection(text: &str) -> Result<PrometheusSettings, String> {
+    let mut url = match Url::parse(text) {
+        Ok(url) if matches!(url.scheme(), "http" | "https") => url,
+        Ok(_) => return Err("http or https".to_owned()),
+        Err(error) => return Err(error.to_string()),
+    };
+    let basic = basic_auth(&url);
+    let _ = url.set_username("");
+    let _ = url.set_password(None);
+    url.set_query(None);
+    url.set_fragment(None);
+    let mut settings = PrometheusSettings::new(url);
+    if let Some(value) = basic {
+        add_header(&mut settings, "Authorization", value);
+    }
+    Ok(settings)
 }
 
 /// User and password in the URL are sent as Go's client sends them.

@@ -5,6 +5,7 @@
 //! use while the API server is away, and a group whose own server is away keeps the resources that
 //! it had.
 
+mod built_in;
 mod discovery;
 mod table;
 
@@ -24,6 +25,7 @@ use tokio::time::Instant;
 use crate::model::{Resource, ResourceDirectory};
 use crate::task::TaskSet;
 use crate::telemetry::Telemetry;
+pub use built_in::BuiltInResources;
 use discovery::Root;
 use table::{GroupVersion, Table};
 

@@ -8,7 +8,7 @@
 //! Invariants: two texts of one identity write the same for the same names.
 
 mod divisible;
-mod promql;
+pub(in crate::rules) mod promql;
 
 use std::collections::BTreeMap;
 use std::fmt::Write;

@@ -4,6 +4,7 @@
 //! the labels that stand for resources (`labels`). What a cluster's resources make of that is the
 //! registry's.
 
+mod assumed;
 mod labels;
 mod naming;
 

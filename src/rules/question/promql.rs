@@ -8,7 +8,7 @@ const MAX_BYTES: usize = 64 * 1024;
 
 /// A word of a query.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Word {
+pub(in crate::rules) enum Word {
     /// A metric, a label, a function, a keyword.
     Name(String),
     /// A number or a duration.
@@ -26,7 +26,7 @@ const SIGNS: [&str; 24] = [
 ];
 
 /// The words of a query, comments left out. None for what is not known.
-pub(super) fn words(query: &str) -> Option<Vec<Word>> {
+pub(in crate::rules) fn words(query: &str) -> Option<Vec<Word>> {
     if query.len() > MAX_BYTES {
         return None;
     }

@@ -21,6 +21,8 @@ type Clock = Box<dyn Fn() -> f64 + Send + Sync>;
 struct Table {
     rows: BTreeMap<String, Row>,
     clock: Clock,
+    /// Lists of series, by selector.
+    series: BTreeMap<String, Reply>,
     hits: BTreeMap<String, u64>,
     every: Option<Reply>,
     delay: Duration,
@@ -33,6 +35,7 @@ impl Table {
         Self {
             rows: BTreeMap::new(),
             clock: Box::new(system_now),
+            series: BTreeMap::new(),
             hits: BTreeMap::new(),
             every: None,
             delay: Duration::ZERO,
@@ -115,6 +118,11 @@ impl Prometheus {
         self.lock().clock = Box::new(clock);
     }
 
+    /// Answers a listing of the series that a selector finds. Others find none.
+    pub fn series(&self, selector: &str, reply: Reply) {
+        self.lock().series.insert(selector.to_owned(), reply);
+    }
+
     /// Answers every query with this, whatever the table says; `None` returns to the table.
     pub fn answer_all(&self, reply: Option<Reply>) {
         self.lock().every = reply;
@@ -156,6 +164,11 @@ fn handler(table: &Arc<Mutex<Table>>) -> impl Fn(&Request) -> Reply + Send + Syn
     let table = Arc::clone(table);
     move |request| {
         let mut table = table.lock().expect("no holder panics");
+        if request.path() == format!("{}/api/v1/series", table.prefix) {
+            let selector = request.parameter("match[]").unwrap_or_default();
+            let none = || Reply::json(200, r#"{"status":"success","data":[]}"#.to_owned());
+            return table.series.get(&selector).cloned().unwrap_or_else(none);
+        }
         if request.path() != format!("{}/api/v1/query", table.prefix) {
             return Reply::text(404, "text/plain; charset=utf-8", "404 page not found\n");
         }
