@@ -35,7 +35,7 @@ use crate::model::{
 };
 use crate::objects::{AskingSource, Namespaces, Resources, Scales, WatchLimits, Watches};
 use crate::rules::{RuleFileSettings, Rules};
-use crate::runtime::inventory::{House, HouseGauges};
+use crate::runtime::inventory::{House, HouseGauges, Ruled};
 use crate::runtime::readiness::Health;
 use crate::server::{self, Authentication, Authorization, Server};
 use crate::source;
@@ -144,6 +144,13 @@ pub async fn start_in(
         Arc::clone(&clock),
     );
 
+    let rule_standing = (!config.rules.is_empty()).then(|| rule_watch::Standing::new(&telemetry));
+    let house = match &rule_standing {
+        Some(standing) => {
+            house.ruled_by(Ruled::new(Arc::clone(standing), Arc::clone(&rules), &config.rules))
+        }
+        None => house,
+    };
     // The admin listener first: whatever happens next can be watched there.
     let house = house.refreshed_by(refresher);
     let shown = admin::Admin::new(Arc::clone(&health) as _, Arc::new(house));
@@ -158,8 +165,7 @@ pub async fn start_in(
     let changes =
         vec![catalog.subscribe(), namespaces.subscribe(), rules.subscribe(), scales.subscribe()];
     let mut listed: Option<Arc<rule_watch::Standing>> = None;
-    if !config.rules.is_empty() {
-        let standing = rule_watch::Standing::new(&telemetry);
+    if let Some(standing) = rule_standing {
         let seen = Arc::clone(&standing);
         health.listing(move || seen.pending());
         listed = Some(Arc::clone(&standing));

@@ -6,11 +6,14 @@
 //! Not responsible for: what is sent and chosen (the source tells), what may be served
 //! ([`crate::cache`]) and what becomes of it ([`crate::lookup`]): the same code as the server's.
 //!
-//! Invariants: no cluster is contacted and nothing listens; a dry run makes no connection.
+//! Metrics of rule files have a way of their own (`rule`) to the same account.
+//!
+//! Invariants: nothing listens; a dry run asks no upstream anything; a definition contacts no cluster.
 
 mod account;
 mod definitions;
 mod judgement;
+mod rule;
 mod table;
 mod yaml;
 
@@ -44,6 +47,11 @@ macro_rules! examples {
   tidepole query --config server.yaml -f - < jobs.yaml    a draft, with the config's sources
   tidepole query --config server.yaml jobs --dry-run      only what would be sent
   tidepole query -f config/demo.d queue-depth-mail        simulated metrics need no config
+  tidepole query --rules rules.yaml --prometheus http://localhost:9090 \\
+    --kubeconfig ~/.kube/config -n shop -l app=web pods/http_requests
+                                                          a metric of pods, of a rules file
+  tidepole query --rules rules.yaml --dry-run --name web-0 pods/http_requests
+  tidepole query --config server.yaml external/depth      of the config's rule files
 
 Exit code: 0 a value would be served, or a dry run showed the request; 1 no value would be served
 (the result says why), or the input is wrong; 2 usage; 70 internal"
@@ -59,10 +67,11 @@ pub(super) const AFTER_LONG_HELP: &str = concat!(
     "
 
 Nothing is asked but the definition's source, once, as the server would ask it; no cluster is
-contacted. No value of a header, credential or signature is shown.
+contacted. For a metric of a rules file its series are listed first, and objects and resources are
+those of the cluster that --kubeconfig or the config names: read only. No value of a header, credential or signature is shown.
 
 Keys of -o json and -o yaml, all of them always there:
-  definition        kind, namespace, name, origin (file:line), metric, labels
+  definition        kind, namespace, name, origin (file:line), metric, labels; kind Rule: a rule
   namespace, namespaceAssumed, selector      who reads
   source, kind, query                        who is asked, and what, in one line
   rules             refresh, maxAge, onNoData, aggregate, scale, offset, min, max
@@ -71,17 +80,19 @@ Keys of -o json and -o yaml, all of them always there:
   calls             [operation, target, request, answer or error, omitted, tookSeconds]
   choice            [text]: which datapoint was chosen, and why
   sample            timestamp, ageSeconds, series: [labels, value]; null: there was none
-  result            served, state, value (the sum of the items, as an HPA takes it),
-                    items: [labels, timestamp, value, series, steps: [step, value]],
+  result            served, state, value (the sum of the items, or the average over objects, as an
+                    HPA takes it), items: [object, labels, timestamp, value, series,
+                    steps: [step, value]],
                     error (what an HPA reads), errorKind, detail"
 );
 
 /// Arguments of `tidepole query`.
 #[derive(Debug, Args)]
 pub struct QueryArgs {
-    /// The definition: its metadata.name, its metric's name, or KIND/metadata.name
+    /// The definition: its metadata.name, its metric's name, or KIND/metadata.name. Of rules:
+    /// RESOURCE/METRIC such as pods/http_requests, external/METRIC, or an external metric's name
     #[arg(value_name = "NAME", required_unless_present = "file")]
-    wanted: Option<Wanted>,
+    wanted: Option<String>,
     /// The server config: its sources and defaults, and its definitions unless -f names others
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -89,10 +100,25 @@ pub struct QueryArgs {
     /// apiVersion, kind and metadata is taken for a spec
     #[arg(short = 'f', long = "file", value_name = "FILE")]
     file: Option<PathBuf>,
+    /// A rules file of prometheus-adapter, instead of those that the config names
+    #[arg(long, value_name = "FILE", conflicts_with = "file")]
+    rules: Option<PathBuf>,
+    /// The Prometheus server that rules are asked of, instead of the config's source
+    #[arg(long, value_name = "URL", requires = "rules")]
+    prometheus: Option<String>,
+    /// The cluster whose objects and resources rules are about, instead of the config's
+    #[arg(long, value_name = "FILE", conflicts_with = "file")]
+    kubeconfig: Option<PathBuf>,
+    /// An object by its name, instead of those that a cluster finds; may be repeated
+    #[arg(long = "name", value_name = "OBJECT", conflicts_with_all = ["file", "selector"])]
+    names: Vec<String>,
+    /// The selector of a rule's metric of objects itself, for example verb=GET
+    #[arg(long, value_name = "SELECTOR", value_parser = Selector::parse, conflicts_with = "file")]
+    metric_selector: Option<Selector>,
     /// The namespace that reads the metric; needed where a cluster-wide query has $namespace in it
     #[arg(short = 'n', long, value_name = "NAMESPACE", value_parser = namespace)]
     namespace: Option<String>,
-    /// The HPA's selector, for example queue=jobs
+    /// The HPA's selector, for example queue=jobs; for metrics of objects the objects' labels
     #[arg(short = 'l', long, value_name = "SELECTOR", value_parser = Selector::parse)]
     selector: Option<Selector>,
     /// Show the request and send nothing
@@ -175,11 +201,7 @@ struct Inquiry {
 /// Runs the command.
 #[must_use]
 pub fn run(args: &QueryArgs) -> ExitCode {
-    let shown = inquire(args).and_then(|inquiry| {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let runtime = runtime.map_err(|e| Refusal::Internal(format!("no runtime: {e}")))?;
-        Ok(runtime.block_on(answer(args, &inquiry)))
-    });
+    let shown = shown(args);
     let account = match shown {
         Ok(account) => account,
         Err(refusal) => return refusal.tell(),
@@ -201,16 +223,40 @@ pub fn run(args: &QueryArgs) -> ExitCode {
     }
 }
 
-/// Finds the definition and connects its source; makes no call.
-fn inquire(args: &QueryArgs) -> Result<Inquiry, Refusal> {
+fn shown(args: &QueryArgs) -> Result<Account, Refusal> {
     let config = match &args.config {
         Some(path) => Some(Config::load(path, &Overrides::default()).map_err(|problems| {
             Refusal::Input(problems.iter().map(ToString::to_string).collect())
         })?),
         None => None,
     };
-    let library = match (&args.file, &config) {
-        (Some(file), config) => Library::of_file(file, config.as_ref())?,
+    if rule::is_meant(args, config.as_ref()) {
+        return rule::account(args, config.as_ref());
+    }
+    for (flag, given) in [
+        ("--kubeconfig", args.kubeconfig.is_some()),
+        ("--name", !args.names.is_empty()),
+        ("--metric-selector", args.metric_selector.is_some()),
+    ] {
+        if given {
+            let text = format!(
+                "{flag} is for metrics of rules; give them with --rules FILE, or under `rules:` of the server config"
+            );
+            return Err(Refusal::Usage(text));
+        }
+    }
+    let inquiry = inquire(args, config.as_ref())?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|e| Refusal::Internal(format!("no runtime: {e}")))?;
+    Ok(runtime.block_on(answer(args, &inquiry)))
+}
+
+/// Finds the definition and connects its source; makes no call.
+fn inquire(args: &QueryArgs, config: Option<&Config>) -> Result<Inquiry, Refusal> {
+    let wanted = args.wanted.as_ref().map(|text| text.parse::<Wanted>()).transpose();
+    let wanted = wanted.map_err(Refusal::Usage)?;
+    let library = match (&args.file, config) {
+        (Some(file), config) => Library::of_file(file, config)?,
         (None, Some(config)) => Library::of_config(config),
         (None, None) => {
             return Err(Refusal::Usage(
@@ -218,7 +264,7 @@ fn inquire(args: &QueryArgs) -> Result<Inquiry, Refusal> {
             ));
         }
     };
-    let entry = library.pick(args.wanted.as_ref(), args.namespace.as_deref())?;
+    let entry = library.pick(wanted.as_ref(), args.namespace.as_deref())?;
     let (namespace, assumed) = reader(&entry, args.namespace.as_deref())?;
     let query = entry.query.resolve(&namespace).ok_or_else(|| {
         Refusal::Usage(format!(
@@ -228,7 +274,7 @@ fn inquire(args: &QueryArgs) -> Result<Inquiry, Refusal> {
     })?;
     let notes = library.notes(&entry, &namespace);
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
-    let source = connect(&entry, config.as_ref(), &clock)?;
+    let source = connect(&entry, config, &clock)?;
     Ok(Inquiry { entry, query, source, namespace, assumed, notes, clock })
 }
 

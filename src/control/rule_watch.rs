@@ -26,7 +26,7 @@ use crate::rules::{Listed, Registry, Rule, RuleFileSettings, RuleProblem, Rules}
 use files::RuleFiles;
 use listings::{Due, Listings};
 
-pub use standing::Standing;
+pub use standing::{Report, Standing};
 
 /// How often files and the cluster's resources are looked at: a few small files, read whole, which
 /// notices every kind of change, links swapped by kubelet included.

@@ -15,7 +15,7 @@ use std::fmt::Write;
 use std::sync::{Arc, OnceLock};
 
 use crate::model::{Cause, FetchError, Operator, Requirement, Selector, WriteText};
-use crate::rules::rule::Rule;
+use crate::rules::rule::{Place, Rule};
 use crate::rules::template::{Fields, Value};
 
 /// What stands for all names in the question about all objects: a regular expression that every
@@ -184,6 +184,11 @@ impl WriteText for RuleText {
 
     fn object_label(&self) -> &str {
         &self.label
+    }
+
+    fn ruled(&self) -> Option<(String, String)> {
+        let Place { path, line, .. } = self.rule.place();
+        Some((self.rule.metric_name(&self.series)?, format!("{}:{line}", path.display())))
     }
 }
 

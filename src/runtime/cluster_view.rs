@@ -31,10 +31,24 @@ impl ClusterView {
     /// When there is no cluster, or it does not answer.
     pub async fn connect(kubeconfig: Option<&Path>, clock: Arc<dyn Clock>) -> anyhow::Result<Self> {
         let client = kubernetes::client(kubeconfig).await?;
-        tokio::time::timeout(FIRST_CALL, client.apiserver_version())
+        // For the reason, which discovery only logs. A server without this form is an old one.
+        let first = tokio::time::timeout(FIRST_CALL, client.list_core_api_versions_aggregated());
+        match first
             .await
             .with_context(|| format!("the API server did not answer within {FIRST_CALL:?}"))?
-            .context("the API server does not answer")?;
+        {
+            Err(
+                error @ (kube::Error::Service(_)
+                | kube::Error::HyperError(_)
+                | kube::Error::Auth(_)),
+            ) => {
+                return Err(error).context("the API server cannot be reached");
+            }
+            Err(kube::Error::Api(status)) if matches!(status.code, 401 | 403) => {
+                anyhow::bail!("the API server refuses: {}", status.message);
+            }
+            Ok(_) | Err(_) => {}
+        }
         // A task that dies leaves what it knew; the command ends soon.
         let (tasks, _died) = TaskSet::new(Handle::current());
         let telemetry = Telemetry::new();

@@ -2,6 +2,7 @@
 
 mod cost;
 mod gauges;
+mod ruled;
 mod usage;
 
 use std::collections::BTreeSet;
@@ -12,13 +13,14 @@ use std::time::Duration;
 use crate::cache::{EntryState, Hold, OnDemand, QueryCell, View};
 use crate::catalog::{Catalog, Served};
 use crate::control::refresher::{Phase, Upstream};
-use crate::control::{Refresher, hpa_watch};
+use crate::control::{Refresher, hpa_watch, rule_watch};
 use crate::model::{
-    Aggregate, Clock, Entry, Labels, Problem, Quantity, Query, QueryTemplate, Sample, Scope,
-    SourceDirectory, Tick,
+    Aggregate, Clock, Entry, Labels, Policy, Problem, Quantity, Query, QueryTemplate, Sample,
+    Scope, SourceDirectory, Tick,
 };
 use crate::runtime::admin::{Inventory, MetricRow, MetricState, SourceCost, UpstreamRow};
 pub use gauges::HouseGauges;
+pub use ruled::Ruled;
 use usage::Reads;
 
 /// How many namespaces of a scope a row names.
@@ -33,6 +35,8 @@ pub struct House {
     hpas: Option<Arc<hpa_watch::Standing>>,
     sources: Arc<SourceDirectory>,
     refresher: Option<Arc<Refresher>>,
+    /// None without rule files.
+    ruled: Option<Ruled>,
     clock: Arc<dyn Clock>,
     started: Tick,
 }
@@ -54,6 +58,7 @@ impl House {
             hpas,
             sources: Arc::new(sources),
             refresher: None,
+            ruled: None,
             clock,
             started,
         }
@@ -63,6 +68,12 @@ impl House {
     #[must_use]
     pub fn refreshed_by(self, refresher: Arc<Refresher>) -> Self {
         Self { refresher: Some(refresher), ..self }
+    }
+
+    /// The same, with the metrics of these rules.
+    #[must_use]
+    pub fn ruled_by(self, ruled: Ruled) -> Self {
+        Self { ruled: Some(ruled), ..self }
     }
 
     fn row(&self, entry: &Entry, scope: String, cell: Option<&QueryCell>) -> MetricRow {
@@ -104,22 +115,8 @@ impl House {
         }
         let Some(cell) = cell else { return row };
         let state = cell.state();
-        row.upstream_reads = cell.fetches();
+        follow(&mut row, cell, &state, &entry.policy, now);
         row.metrics_requested = Reads::of(cell.query(), cell.fetches()).metrics;
-        row.apart = cell.apart_until().map(|until| until.since(now));
-        row.query = cell.query().spec.to_string();
-        row.wanted = cell.is_scheduled();
-        row.last_read_age = cell.last_read().map(|read| now.since(read));
-        row.hpas = match cell.hold(now) {
-            Hold::Claimed(hpas) => hpas,
-            Hold::Free | Hold::Released(_) => 0,
-        };
-        row.state = state_of(&state, entry, row.wanted, now);
-        row.sample_age = age_of(&state, entry, now);
-        if let Some((text, at)) = state.trouble() {
-            row.last_error = Some(text.to_owned());
-            row.last_error_age = Some(now.since(at));
-        }
         match state.view(&entry.policy, now) {
             View::Chosen(number, no_data) => {
                 row.value = Some(Quantity::from_decimal(number).to_string());
@@ -134,6 +131,25 @@ impl House {
             }
         }
         row
+    }
+}
+
+/// What a row tells of its cell, whoever defines the metric.
+fn follow(row: &mut MetricRow, cell: &QueryCell, state: &EntryState, policy: &Policy, now: Tick) {
+    row.upstream_reads = cell.fetches();
+    row.apart = cell.apart_until().map(|until| until.since(now));
+    row.query = cell.query().spec.to_string();
+    row.wanted = cell.is_scheduled();
+    row.last_read_age = cell.last_read().map(|read| now.since(read));
+    row.hpas = match cell.hold(now) {
+        Hold::Claimed(hpas) => hpas,
+        Hold::Free | Hold::Released(_) => 0,
+    };
+    row.state = state_of(state, policy, row.wanted, now);
+    row.sample_age = age_of(state, policy, now);
+    if let Some((text, at)) = state.trouble() {
+        row.last_error = Some(text.to_owned());
+        row.last_error_age = Some(now.since(at));
     }
 }
 
@@ -171,6 +187,9 @@ impl Inventory for House {
                 rows.push(self.row(&served.entry, scope, Some(&cell)));
             }
         }
+        if let Some(ruled) = &self.ruled {
+            rows.extend(ruled.rows(&on_demand, self.clock.tick()));
+        }
         rows
     }
 
@@ -184,6 +203,10 @@ impl Inventory for House {
 
     fn hpas(&self) -> Option<hpa_watch::Report> {
         self.hpas.as_ref().map(|standing| standing.report())
+    }
+
+    fn rules(&self) -> Option<rule_watch::Report> {
+        self.ruled.as_ref().map(Ruled::report)
     }
 
     fn costs(&self) -> Vec<SourceCost> {
@@ -230,8 +253,8 @@ pub(crate) fn notes(constant: &Labels, sample: &Sample) -> Vec<String> {
     overridden.chain(warnings).collect()
 }
 
-fn state_of(state: &EntryState, entry: &Entry, wanted: bool, now: Tick) -> MetricState {
-    match state.view(&entry.policy, now) {
+fn state_of(state: &EntryState, policy: &Policy, wanted: bool, now: Tick) -> MetricState {
+    match state.view(policy, now) {
         View::Waiting if wanted => MetricState::Waiting,
         View::Waiting => MetricState::Idle,
         View::Fresh(_) => MetricState::Fresh,
@@ -243,8 +266,8 @@ fn state_of(state: &EntryState, entry: &Entry, wanted: bool, now: Tick) -> Metri
 
 /// The age of the value that is shown: of the sample, or of the "no datapoint" for which the
 /// definition has chosen a number. None before there is one.
-fn age_of(state: &EntryState, entry: &Entry, now: Tick) -> Option<Duration> {
-    match state.view(&entry.policy, now) {
+fn age_of(state: &EntryState, policy: &Policy, now: Tick) -> Option<Duration> {
+    match state.view(policy, now) {
         View::Chosen(_, no_data) => Some(now.since(no_data.at)),
         _ => state.last_sample().map(|sample| now.since(sample.observed)),
     }

@@ -22,6 +22,7 @@ mod query;
 mod readiness;
 mod readme;
 mod reload;
+mod rules;
 mod semantics;
 mod shutdown;
 mod sqs;

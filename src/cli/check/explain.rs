@@ -424,6 +424,7 @@ rules.yaml:17: resourceRules
             {"__name__":"http_up","namespace":"a"}]}"#;
         let series = |selector: &str, reply| fake.series(selector, reply);
         series("{__name__=~\"^http_.*\"}", Reply::json(200, list.to_owned()));
+        series("http_requests_total{namespace!=\"\"}", Reply::json(200, list.to_owned()));
         series("depth{queue!=\"\"}", Reply::json(503, "{}".to_owned()));
         let prometheus = Some(format!("http://{}", fake.server().address()));
         let (text, answered) = explained(&Ask { prometheus, ..Ask::default() });

@@ -2,6 +2,8 @@
 //!
 //! The keys are stable: scripts read them. Numbers are text where a float could not hold them.
 
+mod rule;
+
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -15,9 +17,11 @@ use crate::cli::query::Inquiry;
 use crate::cli::query::judgement::{aggregate, judge};
 use crate::lookup::message::show;
 use crate::model::{
-    Decimal, Entry, Exchange, Explanation, Labels, OnNoData, Quantity, Query, Selector, Tick,
+    Decimal, Entry, Exchange, Explanation, Labels, OnNoData, Policy, Quantity, Query, Sample,
+    Selector, Tick, Transform,
 };
 use crate::runtime::inventory;
+pub(super) use rule::{RuleAccount, RuleAnswer};
 
 /// Elements of a list, and keys of a mapping, that a shortened answer keeps.
 const MAX_ELEMENTS: usize = 10;
@@ -132,10 +136,13 @@ pub(super) struct Outcome {
     pub served: bool,
     /// fresh, servable, failed or expired.
     pub state: &'static str,
-    /// What the HPA takes: the sum of the items, a quantity.
+    /// What the HPA takes: the sum of the items, or the average over several objects; a quantity.
     pub value: Option<String>,
     /// The items of the API's answer.
     pub items: Vec<Item>,
+    /// The value is the average of the items, as an HPA takes it of pods.
+    #[serde(skip)]
+    pub is_average: bool,
     /// The sentence that an HPA reads instead.
     pub error: Option<String>,
     /// The kind of the upstream's failure: `no_data`, denied, throttled, timeout, unavailable,
@@ -149,6 +156,8 @@ pub(super) struct Outcome {
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Item {
+    /// What the value is about: kind, and namespace/name. None for external metrics.
+    pub object: Option<String>,
     pub labels: BTreeMap<String, String>,
     pub timestamp: Timestamp,
     /// A quantity.
@@ -167,6 +176,25 @@ pub(super) struct Step {
     pub value: String,
 }
 
+impl Rules {
+    fn of(policy: &Policy, transform: &Transform) -> Self {
+        Self {
+            refresh: show(policy.refresh),
+            max_age: show(policy.max_age),
+            on_no_data: match &policy.on_no_data {
+                OnNoData::Error => "error".to_owned(),
+                OnNoData::Hold => "hold".to_owned(),
+                OnNoData::Value(number) => number.to_string(),
+            },
+            aggregate: aggregate(transform.aggregate),
+            scale: transform.scale.to_string(),
+            offset: transform.offset.to_string(),
+            min: transform.min.as_ref().map(ToString::to_string),
+            max: transform.max.as_ref().map(ToString::to_string),
+        }
+    }
+}
+
 impl Account {
     /// What is known before anything is asked.
     pub(super) fn of(inquiry: &Inquiry, query: &Query, selector: &Selector) -> Self {
@@ -180,20 +208,7 @@ impl Account {
             source: query.source.to_string(),
             kind: query.spec.kind(),
             query: query.spec.to_string(),
-            rules: Rules {
-                refresh: show(policy.refresh),
-                max_age: show(policy.max_age),
-                on_no_data: match &policy.on_no_data {
-                    OnNoData::Error => "error".to_owned(),
-                    OnNoData::Hold => "hold".to_owned(),
-                    OnNoData::Value(number) => number.to_string(),
-                },
-                aggregate: aggregate(transform.aggregate),
-                scale: transform.scale.to_string(),
-                offset: transform.offset.to_string(),
-                min: transform.min.as_ref().map(ToString::to_string),
-                max: transform.max.as_ref().map(ToString::to_string),
-            },
+            rules: Rules::of(policy, transform),
             notes: inquiry.notes.clone(),
             dry_run: false,
             calls: Vec::new(),
@@ -234,15 +249,7 @@ impl Account {
         self.choice.clone_from(&explanation.choice);
         if let Ok(sample) = &explanation.outcome {
             self.notes.extend(inventory::notes(&entry.labels, sample));
-            self.sample = Some(SampleShown {
-                timestamp: sample.timestamp,
-                age_seconds: tick.since(sample.observed).as_secs_f64(),
-                series: sample
-                    .series
-                    .iter()
-                    .map(|s| SeriesShown { labels: plain(&s.labels), value: s.value.to_string() })
-                    .collect(),
-            });
+            self.sample = Some(sampled(sample, tick));
         }
         let outcome = explanation.outcome.clone();
         let judgement = judge(entry, &inquiry.namespace, query, selector, outcome, (now, tick));
@@ -259,6 +266,7 @@ impl Account {
             items: made
                 .iter()
                 .map(|made| Item {
+                    object: None,
                     labels: plain(&made.item.labels),
                     timestamp: made.item.timestamp,
                     value: made.item.value.to_string(),
@@ -270,6 +278,7 @@ impl Account {
                         .collect(),
                 })
                 .collect(),
+            is_average: false,
             error_kind: failure.map(crate::model::FetchError::kind),
             detail: failure.and_then(|e| e.cause().detail()).map(str::to_owned),
             error: judgement.answer.err(),
@@ -301,6 +310,18 @@ fn definition(entry: &Entry) -> Definition {
         origin: entry.origin.to_string(),
         metric: entry.metric.to_string(),
         labels: plain(&entry.labels),
+    }
+}
+
+pub(super) fn sampled(sample: &Sample, tick: Tick) -> SampleShown {
+    SampleShown {
+        timestamp: sample.timestamp,
+        age_seconds: tick.since(sample.observed).as_secs_f64(),
+        series: sample
+            .series
+            .iter()
+            .map(|s| SeriesShown { labels: plain(&s.labels), value: s.value.to_string() })
+            .collect(),
     }
 }
 

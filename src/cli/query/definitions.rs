@@ -188,6 +188,11 @@ impl Library {
         }
     }
 
+    /// Whether something is meant by this.
+    pub(super) fn has(&self, wanted: &Wanted) -> bool {
+        self.definitions.iter().any(|definition| is_meant(definition, Some(wanted)))
+    }
+
     fn unknown(&self, wanted: Option<&Wanted>) -> Refusal {
         let Some(wanted) = wanted else {
             if self.problems.is_empty() {

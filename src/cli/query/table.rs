@@ -60,7 +60,11 @@ fn head(text: &mut Text, account: &Account) {
     };
     let assumed =
         if account.namespace_assumed { " (assumed; --namespace names another)" } else { "" };
-    text.line("Reader", &format!("namespace {}{assumed}{selector}", account.namespace));
+    let reader = match account.namespace.as_str() {
+        "" => "the whole cluster".to_owned(),
+        namespace => format!("namespace {namespace}{assumed}"),
+    };
+    text.line("Reader", &format!("{reader}{selector}"));
     text.line("Source", &format!("{} ({})", account.source, account.kind));
     text.line("Query", &account.query);
     text.line("Rules", &rules(account));
@@ -138,6 +142,7 @@ fn outcome(text: &mut Text, account: &Account, result: &Outcome, rows: usize) {
         let readable = readable.map(|number| format!(" ({number})")).unwrap_or_default();
         let sum = match result.items.len() {
             0 | 1 => String::new(),
+            items if result.is_average => format!(", the average of {items} items"),
             items => format!(", the sum of {items} items"),
         };
         let fate = format!("{value}{readable}{sum} would be served: {}", fresh(account, result));
@@ -165,7 +170,9 @@ fn fresh(account: &Account, result: &Outcome) -> String {
 /// How an item came about, in one line: `{queue=jobs} 1234 -> scale 1.234 -> max 1 = 1`.
 fn arithmetic(item: &Item) -> String {
     let mut line = String::new();
-    if !item.labels.is_empty() {
+    if let Some(object) = &item.object {
+        line = format!("{object} ");
+    } else if !item.labels.is_empty() {
         line = format!("{} ", braces(&item.labels));
     }
     for (i, step) in item.steps.iter().enumerate() {

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use arc_swap::ArcSwap;
 use prometheus_client::encoding::EncodeLabelSet;
@@ -31,10 +31,41 @@ pub struct Standing {
     /// Whether every series query was tried once, and the registry made of it.
     listed: AtomicBool,
     built: AtomicBool,
+    counts: Counts,
     metrics: Family<ApiLabel, Gauge>,
     problems: Gauge,
     shapes: Gauge,
     failing_queries: Gauge,
+}
+
+/// The numbers of the gauges, for the status page.
+#[derive(Default)]
+struct Counts {
+    custom: AtomicUsize,
+    external: AtomicUsize,
+    shapes: AtomicUsize,
+    skipped: AtomicUsize,
+}
+
+/// Where rules stand at a moment.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// Metrics of objects, each for each resource.
+    pub custom: usize,
+    /// External metrics.
+    pub external: usize,
+    /// Different series without their label values.
+    pub shapes: usize,
+    /// Those of them that passed a rule's filters and gave no metric.
+    pub skipped: usize,
+    /// What readiness waits for.
+    pub pending: Option<String>,
+    /// Mistakes in the files as they are now.
+    pub file_problems: Arc<Vec<Problem>>,
+    /// Rules, or parts of them, that give no metrics.
+    pub rule_problems: Arc<Vec<RuleProblem>>,
+    /// Series queries whose last listing failed, and why.
+    pub failing: Arc<Vec<(String, String)>>,
 }
 
 impl Standing {
@@ -47,6 +78,7 @@ impl Standing {
             failing: ArcSwap::default(),
             listed: AtomicBool::new(false),
             built: AtomicBool::new(false),
+            counts: Counts::default(),
             metrics: Family::default(),
             problems: Gauge::default(),
             shapes: Gauge::default(),
@@ -102,6 +134,22 @@ impl Standing {
         self.failing.load_full()
     }
 
+    /// All of it.
+    #[must_use]
+    pub fn report(&self) -> Report {
+        let count = |of: &AtomicUsize| of.load(Ordering::Relaxed);
+        Report {
+            custom: count(&self.counts.custom),
+            external: count(&self.counts.external),
+            shapes: count(&self.counts.shapes),
+            skipped: count(&self.counts.skipped),
+            pending: self.pending(),
+            file_problems: self.file_problems(),
+            rule_problems: self.rule_problems(),
+            failing: self.failing(),
+        }
+    }
+
     pub(super) fn read(&self, files: &RuleFiles) {
         self.file_problems.store(Arc::new(files.problems()));
         self.count_problems();
@@ -110,6 +158,7 @@ impl Standing {
     pub(super) fn listed(&self, listings: &Listings) {
         let tally = listings.tally();
         self.shapes.set(count(tally.shapes));
+        self.counts.shapes.store(tally.shapes, Ordering::Relaxed);
         self.failing_queries.set(count(tally.failing));
         let failing = listings.failing();
         let shown = failing.into_iter().map(|(key, why)| (key.series_query.to_string(), why));
@@ -122,6 +171,13 @@ impl Standing {
 
     pub(super) fn built(&self, registry: &Registry) {
         let gauge = |api| self.metrics.get_or_create_owned(&ApiLabel { api });
+        for (counted, number) in [
+            (&self.counts.custom, registry.custom_names().len()),
+            (&self.counts.external, registry.external_names().len()),
+            (&self.counts.skipped, registry.skipped()),
+        ] {
+            counted.store(number, Ordering::Relaxed);
+        }
         gauge("custom").set(count(registry.custom_names().len()));
         gauge("external").set(count(registry.external_names().len()));
         self.rule_problems.store(Arc::new(registry.problems().to_vec()));

@@ -63,6 +63,12 @@ pub trait WriteText: Send + Sync + fmt::Debug + 'static {
     fn is_strict(&self) -> bool {
         false
     }
+
+    /// The metric behind it and where its rule stands (`file:line`), for people. None where that is
+    /// known otherwise.
+    fn ruled(&self) -> Option<(String, String)> {
+        None
+    }
 }
 
 /// A text, compared by its identity.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use crate::control::hpa_watch;
+use crate::control::{hpa_watch, rule_watch};
 use crate::model::{Labels, Problem};
 
 /// Where the value of a metric stands.
@@ -45,7 +45,7 @@ impl MetricState {
     }
 }
 
-/// One metric definition and the state of its value.
+/// One metric definition, or one query of a rule that somebody reads, and the state of its value.
 #[derive(Clone, Debug)]
 pub struct MetricRow {
     /// What HPAs ask for.
@@ -155,6 +155,11 @@ pub trait Inventory: Send + Sync + 'static {
 
     /// How the watch of HPAs stands; none when there is no cluster.
     fn hpas(&self) -> Option<hpa_watch::Report> {
+        None
+    }
+
+    /// Where rules stand; none when there are no rule files.
+    fn rules(&self) -> Option<rule_watch::Report> {
         None
     }
 

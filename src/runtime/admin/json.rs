@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::control::hpa_watch::{Report, WatchState};
-use crate::runtime::admin::view::View;
+use crate::runtime::admin::view::{RulesView, View};
 use crate::runtime::admin::{MetricRow, MetricState, SourceCost, UpstreamRow};
 
 /// `GET /api/metrics`. Durations are in seconds.
@@ -22,6 +22,8 @@ struct Answer<'a> {
     states: BTreeMap<&'static str, usize>,
     #[serde(skip_serializing_if = "Option::is_none")]
     hpa_watch: Option<HpaWatch<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rules: Option<Rules<'a>>,
     apart: usize,
     costs: &'a [SourceCost],
     upstreams: &'a [UpstreamRow],
@@ -31,6 +33,24 @@ struct Answer<'a> {
     problems_total: usize,
     conflicts: &'a [String],
     conflicts_total: usize,
+}
+
+/// Where rule files, their rules, and the listings of their series stand.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Rules<'a> {
+    custom_metrics: usize,
+    external_metrics: usize,
+    series_shapes: usize,
+    shapes_without_metric: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pending: Option<&'a str>,
+    file_problems: &'a [String],
+    file_problems_total: usize,
+    rule_problems: &'a [String],
+    rule_problems_total: usize,
+    failing_series_queries: &'a [String],
+    failing_series_queries_total: usize,
 }
 
 #[derive(Serialize)]
@@ -83,6 +103,7 @@ pub(super) fn render(view: &View) -> String {
         pages: view.pages,
         states: view.states.iter().map(|(state, count)| (state.as_str(), *count)).collect(),
         hpa_watch: view.hpas.as_ref().map(hpa_watch),
+        rules: view.rules.as_ref().map(rules),
         apart: view.apart,
         costs: &view.costs,
         upstreams: &view.upstreams.shown,
@@ -97,6 +118,22 @@ pub(super) fn render(view: &View) -> String {
         serde_json::to_string_pretty(&answer).expect("string keys and finite numbers are JSON");
     text.push('\n');
     text
+}
+
+fn rules(view: &RulesView) -> Rules<'_> {
+    Rules {
+        custom_metrics: view.custom,
+        external_metrics: view.external,
+        series_shapes: view.shapes,
+        shapes_without_metric: view.skipped,
+        pending: view.pending.as_deref(),
+        file_problems: &view.files.shown,
+        file_problems_total: view.files.total,
+        rule_problems: &view.rules.shown,
+        rule_problems_total: view.rules.total,
+        failing_series_queries: &view.listings.shown,
+        failing_series_queries_total: view.listings.total,
+    }
 }
 
 fn hpa_watch(report: &Report) -> HpaWatch<'_> {

@@ -64,8 +64,14 @@ pub(super) fn render(view: &View, checks: &[ProbeReport]) -> String {
                     }
                     (reports("Definitions with mistakes", &view.problems, ToString::to_string))
                     (reports("Conflicting definitions", &view.conflicts, Clone::clone))
+                    @if let Some(rules) = &view.rules {
+                        (reports("Rule files with mistakes", &rules.files, Clone::clone))
+                        (reports("Rules that give no metrics, or fewer than they might", &rules.rules, Clone::clone))
+                        (reports("Series that cannot be listed; those found last stay", &rules.listings, Clone::clone))
+                    }
                     (states(view))
                     (hpas(view))
+                    (rules(view))
                     (apart(view))
                     (filter_form(view))
                     (table(view))
@@ -183,6 +189,21 @@ fn hpas(view: &View) -> Markup {
                         (clip(cause))
                     },
                 }
+            }
+        }
+    }
+}
+
+/// One line about the rules.
+fn rules(view: &View) -> Markup {
+    html! {
+        @if let Some(rules) = &view.rules {
+            p.sub {
+                "Rules give " (rules.custom) " metrics of objects and " (rules.external)
+                " external metrics, from " (rules.shapes) " shapes of series"
+                @if rules.skipped > 0 { " (" (rules.skipped) " of which give none)" }
+                "; those that somebody reads are listed below."
+                @if let Some(pending) = &rules.pending { " " (clip(pending)) "." }
             }
         }
     }

@@ -3,8 +3,9 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use crate::control::hpa_watch;
+use crate::control::{hpa_watch, rule_watch};
 use crate::model::Problem;
+use crate::rules::{Place, RuleProblem};
 use crate::runtime::admin::{Inventory, MetricRow, MetricState, SourceCost, UpstreamRow};
 
 /// Rows on a page unless `?limit=` says otherwise.
@@ -125,6 +126,44 @@ impl<T> Bounded<T> {
         all.truncate(most);
         Self { shown: all, total }
     }
+
+    /// The texts of a list of reports.
+    fn shown<U>(all: &[U], text: impl FnMut(&U) -> T) -> Self {
+        Self { shown: all.iter().take(MAX_REPORTS).map(text).collect(), total: all.len() }
+    }
+}
+
+/// Where rules stand, bounded.
+#[derive(Debug)]
+pub(super) struct RulesView {
+    pub(super) custom: usize,
+    pub(super) external: usize,
+    pub(super) shapes: usize,
+    pub(super) skipped: usize,
+    pub(super) pending: Option<String>,
+    pub(super) files: Bounded<String>,
+    pub(super) rules: Bounded<String>,
+    pub(super) listings: Bounded<String>,
+}
+
+impl RulesView {
+    fn of(report: rule_watch::Report) -> Self {
+        let rule = |problem: &RuleProblem| {
+            let Place { path, line, field } = &problem.place;
+            format!("{}:{line}: {field}: {}", path.display(), problem.message)
+        };
+        let listing = |(series, why): &(String, String)| format!("{series}: {why}");
+        Self {
+            custom: report.custom,
+            external: report.external,
+            shapes: report.shapes,
+            skipped: report.skipped,
+            pending: report.pending,
+            files: Bounded::shown(&report.file_problems, ToString::to_string),
+            rules: Bounded::shown(&report.rule_problems, rule),
+            listings: Bounded::shown(&report.failing, listing),
+        }
+    }
 }
 
 /// What one answer shows.
@@ -150,6 +189,7 @@ pub(super) struct View {
     pub(super) namespaces: Vec<String>,
     pub(super) problems: Bounded<Problem>,
     pub(super) conflicts: Bounded<String>,
+    pub(super) rules: Option<RulesView>,
     pub(super) hpas: Option<hpa_watch::Report>,
     pub(super) version: &'static str,
     pub(super) uptime: Duration,
@@ -196,6 +236,7 @@ impl View {
             namespaces,
             problems: Bounded::of(inventory.problems(), MAX_REPORTS),
             conflicts: Bounded::of(inventory.conflicts(), MAX_REPORTS),
+            rules: inventory.rules().map(RulesView::of),
             hpas: inventory.hpas(),
             version: inventory.version(),
             uptime: inventory.uptime(),

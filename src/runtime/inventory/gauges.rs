@@ -79,8 +79,8 @@ impl HouseGauges {
             for (_, cell) in cells(served, &on_demand) {
                 let wanted = cell.is_scheduled();
                 let known = cell.state();
-                oldest = oldest.max(age_of(&known, &served.entry, now));
-                let state = state_of(&known, &served.entry, wanted, now);
+                oldest = oldest.max(age_of(&known, &served.entry.policy, now));
+                let state = state_of(&known, &served.entry.policy, wanted, now);
                 *by_state.entry(state).or_default() += 1;
                 if let Some(trouble) = known.trouble_kind(&served.entry.policy, now) {
                     *by_trouble.entry(trouble).or_default() += 1;
