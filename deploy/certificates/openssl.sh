@@ -3,15 +3,17 @@
 # uses it. Prints the Secret and the caBundle that the overlay applies, for those who place them by
 # other means.
 #
-#   deploy/certificates/openssl.sh [FOLDER]      default: tidepole-certificates
+#   deploy/certificates/openssl.sh [FOLDER [COMPONENT...]]      default: tidepole-certificates
 #   kubectl apply --kustomize FOLDER
 #
 # FOLDER gets ca.crt, ca.key, tls.crt, tls.key and kustomization.yaml. An authority that is already
 # there is used again, so a second call renews the certificate; nothing renews it by itself.
+# COMPONENT is a folder beside this one: custom-metrics for metrics of pods and other objects.
 set -euo pipefail
 
 folder=${1:-tidepole-certificates}
-manifests=$(cd "$(dirname "${BASH_SOURCE[0]}")/../manifests" && pwd)
+deploy=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+manifests=$deploy/manifests
 # The name under which the API server verifies the certificate, whatever address it dials.
 name=tidepole.tidepole.svc
 
@@ -41,12 +43,20 @@ EXTENSIONS
 rm tls.csr
 
 ca_bundle=$(openssl base64 -A -in ca.crt)
+components=
+if (($# > 1)); then
+    components=components:
+    for component in "${@:2}"; do
+        components+=$'\n'"  - $(realpath --relative-to=. "$deploy/$component")"
+    done
+fi
 
 cat >kustomization.yaml <<KUSTOMIZATION
 apiVersion: kustomize.config.k8s.io/v1beta1
 kind: Kustomization
 resources:
   - $(realpath --relative-to=. "$manifests")
+$components
 secretGenerator:
   - name: tidepole-serving
     namespace: tidepole
@@ -55,7 +65,7 @@ secretGenerator:
     # The server reads a new certificate without a restart, so the name may stay.
     options: { disableNameSuffixHash: true }
 patches:
-  - target: { kind: APIService, name: v1beta1.external.metrics.k8s.io }
+  - target: { kind: APIService }
     patch: |
       - op: replace
         path: /spec/caBundle
