@@ -79,14 +79,16 @@ Exit code: 0 all is well; 1 there are mistakes, or what --explain had to ask did
     #[command(after_help = query::AFTER_HELP, after_long_help = query::AFTER_LONG_HELP)]
     Query(query::QueryArgs),
     /// Serve prometheus-adapter's rules file, with its command line; also when called as `adapter`
-    #[command(after_help = "Flags of prometheus-adapter that have no effect here (caches, audit, tuning) are taken, and told in
+    #[command(
+        after_help = "Flags of prometheus-adapter that have no effect here (caches, audit, tuning) are taken, and told in
 the log. The rules file is watched: an edit that is wrong leaves the last good file in force.
 
 Exit code: 0 after SIGTERM or SIGINT; 1 a flag's value or the rules file is wrong (a line for each
 mistake, with its place), or an address cannot be had; 2 usage; 70 internal
 
 Example:
-  tidepole prometheus-adapter --prometheus-url=http://prometheus:9090/ --config=/etc/adapter/config.yaml --secure-port=6443 --cert-dir=/tmp/certs")]
+  tidepole prometheus-adapter --prometheus-url=http://prometheus:9090/ --config=/etc/adapter/config.yaml --secure-port=6443 --cert-dir=/tmp/certs"
+    )]
     PrometheusAdapter(Box<prometheus_adapter::AdapterArgs>),
     /// Print a shell completion script
     #[command(after_help = "Example:
@@ -179,7 +181,8 @@ fn explained(
 fn arguments(given: impl Iterator<Item = OsString>) -> Vec<OsString> {
     let mut arguments: Vec<OsString> = given.collect();
     let called = arguments.first().map(Path::new).and_then(Path::file_name);
-    let is_subcommand = |word: &OsString| Cli::command().get_subcommands().any(|s| word == s.get_name());
+    let is_subcommand =
+        |word: &OsString| Cli::command().get_subcommands().any(|s| word == s.get_name());
     if called.is_some_and(|name| name == ADAPTER) && !arguments.get(1).is_some_and(is_subcommand) {
         arguments.insert(1, "prometheus-adapter".into());
     }
@@ -209,7 +212,8 @@ mod tests {
             ["/adapter", "prometheus-adapter", "/adapter", "--v=4"].map(OsString::from)
         );
         assert_eq!(read(&["/adapter"]), ["/adapter", "prometheus-adapter"].map(OsString::from));
-        for plain in [["/usr/bin/tidepole", "serve"], ["/adapter", "serve"], ["/adapter", "check"]] {
+        for plain in [["/usr/bin/tidepole", "serve"], ["/adapter", "serve"], ["/adapter", "check"]]
+        {
             assert_eq!(read(&plain), plain.map(OsString::from));
         }
     }

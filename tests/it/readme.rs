@@ -16,7 +16,7 @@ use crate::support::process::Process;
 use crate::support::server::{Setup, path_of, status, values};
 use crate::support::upstream::cloudwatch::{CloudWatch, Metric, MetricDataQuery};
 use crate::support::upstream::sigv4::{Identity, verify};
-use crate::support::upstream::{KeyRing, Prometheus, Queue, Request, Sqs, Sts};
+use crate::support::upstream::{KeyRing, Prometheus, Queue, Reply, Request, Sqs, Sts};
 use printed::{Hpa, Readme, Section};
 
 /// The key that processes under test get in their environment.
@@ -31,7 +31,7 @@ const EXTERNAL_ID: &str = "an-external-id";
 type Check = for<'a> fn(&'a Readme) -> LocalBoxFuture<'a, ()>;
 
 /// The sections with examples, in README's order, and what loads them.
-const EXAMPLES: [(&str, Check); 9] = [
+const EXAMPLES: [(&str, Check); 10] = [
     ("Install on a cluster", |readme| install(readme).boxed_local()),
     ("Prometheus", |readme| prometheus(readme).boxed_local()),
     ("Amazon CloudWatch", |readme| cloudwatch(readme).boxed_local()),
@@ -40,6 +40,7 @@ const EXAMPLES: [(&str, Check); 9] = [
     ("Amazon Managed Prometheus", |readme| managed_prometheus(readme).boxed_local()),
     ("What AWS charges", |readme| charges(readme).boxed_local()),
     ("Simulated", |readme| simulated(readme).boxed_local()),
+    ("Metrics of pods and other objects", |readme| objects(readme).boxed_local()),
     ("Where a number comes from", |readme| where_from(readme).boxed_local()),
 ];
 
@@ -376,6 +377,28 @@ async fn simulated(readme: &Readme) {
     let (digits, unit) = value.strip_suffix('m').map_or((&**value, 1.0), |milli| (milli, 0.001));
     let value = digits.parse::<f64>().expect("a quantity") * unit;
     assert!((0.0..=100.0).contains(&value), "{read:?}");
+}
+
+fn objects(readme: &Readme) -> Ready<()> {
+    let section = readme.section("Metrics of pods and other objects");
+    let sources = serde_json::json!([
+        { "name": "prometheus", "prometheus": { "url": "http://prometheus:9090" } }
+    ]);
+    let (bench, setup) = Bench::new(&sources, &[]);
+    let [rules] = section.rule_files()[..] else { panic!("one rules file") };
+    fs::write(setup.path("rules.yaml"), rules).expect("the folder is ours");
+    let [(metric, namespace)] = &section.pods_hpas()[..] else { panic!("one HPA") };
+    assert_eq!((&**metric, &**namespace), ("http_requests_per_second", "shop"));
+    let fake = &bench.prometheus["prometheus"];
+    let list = r#"{"status":"success","data":[{"__name__":"http_requests_total","namespace":"shop","pod":"web-0"}]}"#;
+    let found = Reply::json(200, list.to_owned());
+    fake.series(r#"http_requests_total{namespace!="",pod!=""}"#, found);
+    let query =
+        r#"sum(rate(http_requests_total{namespace="shop",pod=~"web-0|web-1"}[2m])) by (pod)"#;
+    fake.vector(query, &[(r#""pod":"web-0""#, "11.98"), (r#""pod":"web-1""#, "30.02")]);
+    let [shown] = &section.commands()[..] else { panic!("one command") };
+    shown.run(&setup);
+    ready(())
 }
 
 fn where_from(readme: &Readme) -> Ready<()> {

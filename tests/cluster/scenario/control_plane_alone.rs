@@ -43,6 +43,29 @@ fn children_report_their_exit_code_and_obey_signals() {
     assert_eq!(code, Some(128 + 9));
 }
 
+/// The component with the APIServices of metrics of objects gets the certificate of the recipe, and
+/// is in nobody's installation that did not ask for it.
+#[test]
+fn custom_metrics_are_a_component_of_the_recipe() {
+    let folder = tempfile::tempdir().expect("a folder can be made");
+    for (components, wanted) in [
+        (&[][..], &["v1beta1.external"][..]),
+        (&["custom-metrics"], &["v1beta1.custom", "v1beta1.external", "v1beta2.custom"]),
+    ] {
+        let mut recipe = std::process::Command::new(root().join("deploy/certificates/openssl.sh"));
+        run(recipe.arg(folder.path()).args(components)).expect("the recipe works");
+        let mut render = world::kubectl();
+        let text = run(render.arg("kustomize").arg(folder.path())).expect("it renders");
+        let services: Vec<&str> =
+            text.split("\n---\n").filter(|text| text.contains("kind: APIService")).collect();
+        assert_eq!(services.len(), wanted.len(), "{text}");
+        for (service, name) in services.iter().zip(wanted) {
+            assert!(service.contains(&format!("name: {name}.metrics.k8s.io")), "{service}");
+            assert!(service.contains("caBundle: LS0t"), "{service}");
+        }
+    }
+}
+
 /// The certificate recipe for cert-manager needs resources that this cluster does not have: that
 /// it renders is all that can be seen here.
 #[test]

@@ -134,6 +134,22 @@ impl<'a> Section<'a> {
         })
     }
 
+    /// Its rule files, as they are printed.
+    pub(super) fn rule_files(&self) -> Vec<&'a str> {
+        self.take(|block| yaml(block)?.get("rules").map(|_| block.text.as_str()))
+    }
+
+    /// The metric and the namespace of its HPAs of pods.
+    pub(super) fn pods_hpas(&self) -> Vec<(String, String)> {
+        self.take(|block| {
+            let value = yaml(block)?;
+            let hpa: HorizontalPodAutoscaler = serde_json::from_value(value.clone()).ok()?;
+            assert_eq!(serde_json::to_value(&hpa).ok()?, value);
+            let metric = hpa.spec?.metrics?.first()?.pods.clone()?.metric.name;
+            Some((metric, hpa.metadata.namespace?))
+        })
+    }
+
     /// Its commands.
     pub(super) fn commands(&self) -> Vec<Shown<'a>> {
         self.take(|block| {
