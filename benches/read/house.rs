@@ -140,6 +140,7 @@ fn entry(name: &str, number: u64) -> Entry {
         scope: Scope::All,
         labels: Labels::new([("queue", "jobs")]),
         query: QueryTemplate::Fixed(Arc::new(query)),
+        objects: None,
         policy: Arc::new(Policy {
             refresh: Duration::from_secs(15),
             // Longer than any benchmark runs.

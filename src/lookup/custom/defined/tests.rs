@@ -91,6 +91,18 @@ impl ObjectDirectory for Pods {
     }
 }
 
+struct NoScales;
+
+impl crate::model::ScaleDirectory for NoScales {
+    fn pods_of(
+        &self,
+        _namespace: &Arc<str>,
+        _target: &crate::model::ObjectReference,
+    ) -> crate::model::TargetPods {
+        crate::model::TargetPods::Unknown
+    }
+}
+
 struct House {
     lookup: Lookup,
     wanted: Arc<Wanted>,
@@ -107,7 +119,11 @@ fn house(entries: Vec<Entry>) -> House {
         Arc::new(OnDemand::new()),
         wanted.clone(),
         Arc::new(Teams),
-        Some(Cluster { resources: Arc::new(Known), objects: Arc::new(Pods) }),
+        Some(Cluster {
+            resources: Arc::new(Known),
+            objects: Arc::new(Pods),
+            scales: Arc::new(NoScales),
+        }),
         clock.clone(),
     );
     House { lookup, wanted, clock }
