@@ -41,6 +41,8 @@ pub struct Config {
     pub shutdown_grace: Duration,
     /// The admin listener's address. Default `[::]:8080`, the port of most such pages.
     pub admin_listen: SocketAddr,
+    /// Where the admin listener goes when somebody else has its address. None: the start fails.
+    pub admin_alternative: Option<SocketAddr>,
     /// The cluster.
     pub kubernetes: KubernetesSection,
     /// Where values come from, names unique.

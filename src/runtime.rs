@@ -14,6 +14,7 @@ pub mod readiness;
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -154,7 +155,7 @@ pub async fn start_in(
     // The admin listener first: whatever happens next can be watched there.
     let house = house.refreshed_by(refresher);
     let shown = admin::Admin::new(Arc::clone(&health) as _, Arc::new(house));
-    let admin_address = serve_admin(config.admin_listen, shown, &tasks).await?;
+    let admin_address = serve_admin(&config, shown, &tasks).await?;
 
     let definitions = Definitions {
         catalog: Arc::clone(&catalog),
@@ -236,16 +237,33 @@ pub async fn start_in(
 
 /// Binds the admin listener and serves it; gives its address.
 async fn serve_admin(
-    listen: SocketAddr,
+    config: &Config,
     admin: admin::Admin,
     tasks: &TaskSet,
 ) -> anyhow::Result<SocketAddr> {
-    let listener = server::bind(listen)
-        .await
-        .with_context(|| format!("cannot listen on {listen} (admin.listen)"))?;
+    let listen = config.admin_listen;
+    let bound = bind_admin(listen, config.admin_alternative).await;
+    let listener = bound.with_context(|| format!("cannot listen on {listen} (admin.listen)"))?;
     let address = listener.local_addr().context("the admin listener has no address")?;
     admin::serve(listener, admin, tasks);
     Ok(address)
+}
+
+/// Binds an address, or the alternative when somebody else has it.
+async fn bind_admin(
+    listen: SocketAddr,
+    alternative: Option<SocketAddr>,
+) -> io::Result<tokio::net::TcpListener> {
+    match (server::bind(listen).await, alternative) {
+        (Err(error), Some(alternative)) if error.kind() == io::ErrorKind::AddrInUse => {
+            tracing::warn!(
+                address = %listen,
+                "something listens there; the status page gets another port (--admin-listen)"
+            );
+            server::bind(alternative).await
+        }
+        (bound, _) => bound,
+    }
 }
 
 /// Reads the definition files once and follows them from then on.
@@ -424,5 +442,23 @@ impl file_watch::Apply for Definitions {
             tracing::warn!("{conflict}");
         }
         self.health.definitions_loaded();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn the_status_page_moves_when_it_may() {
+        let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let other = server::bind(any).await.expect("loopback has free ports");
+        let taken = other.local_addr().expect("a bound socket has an address");
+        let moved = bind_admin(taken, Some(any)).await.expect("there is an alternative");
+        assert_ne!(moved.local_addr().expect("a bound socket has an address"), taken);
+        let refused = bind_admin(taken, None).await.expect_err("it is taken");
+        assert_eq!(refused.kind(), io::ErrorKind::AddrInUse);
     }
 }

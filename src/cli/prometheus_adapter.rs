@@ -51,6 +51,9 @@ const QUERY_TIMEOUT: Duration = Duration::from_secs(30);
 /// The status page's address, unless something else listens there.
 const ADMIN: SocketAddr = SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), 8080);
 
+/// Its address then.
+const ANY_PORT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+
 /// Runs the server until it is stopped.
 #[must_use]
 pub fn run(args: &AdapterArgs) -> ExitCode {
@@ -145,10 +148,13 @@ fn config(args: &AdapterArgs) -> Result<Config, Vec<String>> {
         allowed_regions: Vec::new(),
         settings: source::Settings::Prometheus(Box::new(settings)),
     };
+    let own = server.listen().port() == ADMIN.port();
     Ok(Config {
         server,
         shutdown_grace: Duration::from_secs(5),
-        admin_listen: args.admin_listen.unwrap_or_else(free_admin_address),
+        admin_listen: args.admin_listen.unwrap_or(if own { ANY_PORT } else { ADMIN }),
+        // The original has no such listener: what has its port must not keep this from starting.
+        admin_alternative: args.admin_listen.is_none().then_some(ANY_PORT),
         kubernetes: KubernetesSection { enabled: true, kubeconfig: args.kubeconfig() },
         sources: vec![source],
         // As the original: a group without rules is not there.
@@ -170,17 +176,6 @@ fn read_rules(path: &Path) -> Result<RuleFile, Vec<Problem>> {
         }]
     })?;
     RuleFile::parse(path, &text)
-}
-
-/// The original has no such listener, so nobody has kept its port free.
-fn free_admin_address() -> SocketAddr {
-    let wildcard = std::net::TcpListener::bind(ADMIN)
-        .or_else(|_| std::net::TcpListener::bind((Ipv4Addr::UNSPECIFIED, ADMIN.port())));
-    if wildcard.is_ok() {
-        return ADMIN;
-    }
-    tracing::warn!(address = %ADMIN, "something listens there; the status page gets another port (--admin-listen)");
-    SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0)
 }
 
 /// The connection to Prometheus.

@@ -55,6 +55,7 @@ pub(super) fn config(report: &mut Report<'_>, overrides: &Overrides) -> Option<C
         server: server?,
         shutdown_grace: document.server.shutdown_grace.map_or(grace, |grace| grace.0),
         admin_listen: admin_listen?,
+        admin_alternative: None,
         kubernetes: KubernetesSection {
             enabled,
             kubeconfig: overrides.kubeconfig.clone().or(kubeconfig),

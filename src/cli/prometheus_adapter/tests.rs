@@ -83,6 +83,18 @@ fn the_arguments_of_the_manifests_and_of_the_chart_are_taken() {
 }
 
 #[test]
+fn the_status_page_makes_room() {
+    let house = House::new(RULES);
+    let admin = |words: &[&str]| {
+        let config = house.read(words).unwrap_or_else(|e| panic!("{words:?}: {e:?}"));
+        (config.admin_listen.to_string(), config.admin_alternative.map(|address| address.port()))
+    };
+    assert_eq!(admin(&[]), ("[::]:8080".to_owned(), Some(0)));
+    assert_eq!(admin(&["--secure-port=8080"]), ("127.0.0.1:0".to_owned(), Some(0)));
+    assert_eq!(admin(&["--admin-listen=127.0.0.1:8080"]), ("127.0.0.1:8080".to_owned(), None));
+}
+
+#[test]
 fn a_group_without_rules_is_not_served() {
     let apis = |rules: &str| House::new(rules).read(&[]).unwrap().apis;
     assert_eq!(apis(RULES), ServedApis { external: true, custom: false });
