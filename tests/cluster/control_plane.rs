@@ -42,6 +42,9 @@ pub(crate) enum Pace {
     /// As by a controller manager that is told nothing: every 15 s, by five workers, with 20
     /// requests a second for each of the controller's clients.
     Default,
+    /// Never, nor does any other controller do anything: objects stay as they were written. Nobody
+    /// makes service accounts, so pods need none.
+    Never,
 }
 
 /// A running control plane.
@@ -57,6 +60,8 @@ pub(crate) struct ControlPlane {
     /// Certificate and key of the administrator.
     pub(crate) masters: Pair,
     pub(crate) audit_log: PathBuf,
+    /// Certificate and key of the aggregator, by which it says whom it asks for.
+    pub(crate) front_proxy: Pair,
     clients: Authority,
     folder: PathBuf,
     // Stopped in this order.
@@ -118,6 +123,9 @@ impl ControlPlane {
             .arg(flag("--audit-policy-file", &policy))
             .arg(flag("--audit-log-path", &audit_log))
             .arg("--v=2");
+        if matches!(pace, Pace::Never) {
+            api_server.arg("--disable-admission-plugins=ServiceAccount");
+        }
         let mut api_server = Process::start("kube-apiserver", logs, &api_server);
 
         let kubectl = binaries.join("kubectl");
@@ -155,6 +163,7 @@ impl ControlPlane {
             ca: clients.file.clone(),
             kubectl,
             audit_log,
+            front_proxy: proxy,
             clients,
             folder: folder.to_owned(),
             controllers: Mutex::new(manager),
@@ -175,6 +184,7 @@ impl ControlPlane {
         let mut command = Command::new(controllers.command.get_program());
         command.args(controllers.command.get_args());
         match pace {
+            Pace::Never => return,
             Pace::Default => {}
             Pace::Quick => {
                 command
@@ -201,6 +211,11 @@ impl ControlPlane {
     pub(crate) fn kubeconfig_of(&self, user: &str) -> PathBuf {
         let pair = self.clients.issue(user, None, &[], Usage::Client);
         self.kubeconfigs().with_certificate(user, &pair)
+    }
+
+    /// A certificate for a server on 127.0.0.1, of the authority of the API server's own.
+    pub(crate) fn serving_certificate(&self, name: &str) -> Pair {
+        self.clients.issue(name, None, &["127.0.0.1"], Usage::Server)
     }
 
     fn kubeconfigs(&self) -> Kubeconfigs<'_> {

@@ -10,6 +10,7 @@ mod failures;
 mod hpa;
 mod lifecycle;
 mod outages;
+mod recorded;
 mod registration;
 mod second_opinion;
 mod storm;

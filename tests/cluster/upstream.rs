@@ -23,28 +23,14 @@ pub(crate) struct Exposition {
 impl Exposition {
     /// Serves an empty exposition on loopback for as long as the process lives.
     pub(crate) fn start() -> Self {
-        let listener =
-            TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback has free ports");
-        let port = listener.local_addr().expect("a bound socket has an address").port();
-        let series = Arc::new(Mutex::new(BTreeMap::new()));
+        let series = Arc::new(Mutex::new(BTreeMap::<String, f64>::new()));
         let shared = Arc::clone(&series);
-        std::thread::spawn(move || {
-            for mut stream in listener.incoming().flatten() {
-                let mut lines = BufReader::new(&stream).lines();
-                while lines.next().is_some_and(|line| line.is_ok_and(|line| !line.is_empty())) {}
-                let mut body = String::new();
-                for (series, value) in shared.lock().unwrap_or_else(PoisonError::into_inner).iter()
-                {
-                    writeln!(body, "{series} {value}").expect("writing to a String cannot fail");
-                }
-                // A scraper that has gone away is its own problem.
-                let _ = write!(
-                    stream,
-                    "HTTP/1.1 200 OK\r\nContent-Type: text/plain; version=0.0.4\r\n\
-                     Content-Length: {}\r\nConnection: close\r\n\r\n{body}",
-                    body.len()
-                );
+        let port = expose(move || {
+            let mut body = String::new();
+            for (series, value) in shared.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+                writeln!(body, "{series} {value}").expect("writing to a String cannot fail");
             }
+            body
         });
         Self { series, port }
     }
@@ -60,6 +46,28 @@ impl Exposition {
     }
 }
 
+/// Serves an exposition on loopback, made anew for every scrape, for as long as the process lives;
+/// the port.
+pub(crate) fn expose(text: impl Fn() -> String + Send + 'static) -> u16 {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback has free ports");
+    let port = listener.local_addr().expect("a bound socket has an address").port();
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let mut lines = BufReader::new(&stream).lines();
+            while lines.next().is_some_and(|line| line.is_ok_and(|line| !line.is_empty())) {}
+            let body = text();
+            // A scraper that has gone away is its own problem.
+            let _ = write!(
+                stream,
+                "HTTP/1.1 200 OK\r\nContent-Type: text/plain; version=0.0.4; charset=utf-8\r\n\
+                 Content-Length: {}\r\nConnection: close\r\n\r\n{body}",
+                body.len()
+            );
+        }
+    });
+    port
+}
+
 /// A Prometheus server that can be stopped and started again on the same port and data.
 #[derive(Debug)]
 pub(crate) struct Prometheus {
@@ -73,14 +81,19 @@ pub(crate) struct Prometheus {
 impl Prometheus {
     /// Starts a server that scrapes `exposition` every second.
     pub(crate) fn start(name: &str, folder: &Path, logs: &Path, exposition: &Exposition) -> Self {
-        let folder = folder.join(name);
-        std::fs::create_dir_all(&folder).expect("the folder is ours");
         let config = format!(
             "global: {{ scrape_interval: 1s, scrape_timeout: 1s, evaluation_interval: 1s }}\n\
              scrape_configs:\n  - job_name: tests\n    static_configs: \
              [{{ targets: ['127.0.0.1:{}'] }}]\n",
             exposition.port
         );
+        Self::start_with(name, folder, logs, &config)
+    }
+
+    /// Starts a server with a config.
+    pub(crate) fn start_with(name: &str, folder: &Path, logs: &Path, config: &str) -> Self {
+        let folder = folder.join(name);
+        std::fs::create_dir_all(&folder).expect("the folder is ours");
         std::fs::write(folder.join("prometheus.yaml"), config).expect("the folder is ours");
         let server = Self {
             name: name.to_owned(),
@@ -95,6 +108,10 @@ impl Prometheus {
 
     pub(crate) fn url(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
+    }
+
+    pub(crate) fn address(&self) -> (Ipv4Addr, u16) {
+        (Ipv4Addr::LOCALHOST, self.port)
     }
 
     /// Stops the server; its port refuses connections.
@@ -189,7 +206,7 @@ impl Front {
         let listener =
             TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback has free ports");
         let port = listener.local_addr().expect("a bound socket has an address").port();
-        let behind = (Ipv4Addr::LOCALHOST, server.port);
+        let behind = server.address();
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 // A side that has gone away is its own problem.
