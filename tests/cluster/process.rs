@@ -4,7 +4,6 @@
 //! end: a signal name written to it is sent to the child, and when it closes (drop, panic, abort,
 //! even SIGKILL of the test process) the child gets SIGTERM, then SIGKILL.
 
-use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions};
 use std::io::Write as _;
 use std::net::{Ipv4Addr, TcpListener};
@@ -151,18 +150,26 @@ fn append(path: &Path) -> File {
         .unwrap_or_else(|error| panic!("cannot write {}: {error}", path.display()))
 }
 
+/// Where ports are looked for: below those that systems give to outgoing connections (Linux: from
+/// 32768 on), any of which could take a port between here and the server's own bind.
+const PORTS: std::ops::Range<u16> = 12_000..32_000;
+
 /// A loopback port that nobody listens on, never handed out twice by this process.
 pub(crate) fn free_port() -> u16 {
-    static TAKEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
-    let mut taken = TAKEN.lock().unwrap_or_else(PoisonError::into_inner);
-    loop {
-        let listener =
-            TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback has free ports");
-        let port = listener.local_addr().expect("a bound socket has an address").port();
-        if taken.insert(port) {
+    static NEXT: Mutex<Option<u16>> = Mutex::new(None);
+    let mut next = NEXT.lock().unwrap_or_else(PoisonError::into_inner);
+    // Processes that run beside each other begin at places of their own.
+    let begin =
+        || PORTS.start + u16::try_from(std::process::id() % 327 * 61).expect("below 20,000");
+    let mut port = next.unwrap_or_else(begin);
+    for _ in PORTS {
+        port = if port + 1 < PORTS.end { port + 1 } else { PORTS.start };
+        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+            *next = Some(port);
             return port;
         }
     }
+    panic!("loopback has no free port in {PORTS:?}");
 }
 
 /// Calls `check` until it answers `Ok`; panics with the last `Err` when `within` has passed.
