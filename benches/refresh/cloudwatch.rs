@@ -71,6 +71,7 @@ pub(crate) fn definitions(count: usize) -> Vec<Arc<Entry>> {
             scope: Scope::All,
             labels: Labels::empty(),
             query: QueryTemplate::Fixed(Arc::new(query(i))),
+            objects: None,
             policy: Arc::clone(&policy),
             transform: Arc::clone(&transform),
         })
