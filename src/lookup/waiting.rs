@@ -16,7 +16,7 @@ const MAX_WAIT_ROUNDS: usize = 5;
 
 /// How long it is remembered since when readers wait for a listing. What is listed anew after that
 /// was let go in between, and is waited for again.
-const LISTING_REMEMBERED: Duration = Duration::from_mins(1);
+const LISTING_REMEMBERED: Duration = Duration::from_mins(5);
 
 /// Since when readers wait for the first listing of a resource: they share one wait.
 #[derive(Default)]
