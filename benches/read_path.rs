@@ -7,6 +7,8 @@
 mod house;
 #[path = "read/objects.rs"]
 mod objects;
+#[path = "read/rules.rs"]
+mod rules;
 
 use std::hint::black_box;
 
@@ -76,6 +78,14 @@ fn reads_of_objects(c: &mut Criterion) {
     let reads = objects::PODS.map(|pods| (format!("{pods} pods"), objects::request(pods)));
     for (name, parts) in reads.into_iter().chain([("list of 10,000".into(), objects::list())]) {
         group.bench_function(name, |b| b.iter(|| objects::answer(&api, black_box(&parts))));
+    }
+    // The same with the lookup of rules, pods and values.
+    let api = rules::api();
+    for pods in objects::PODS {
+        let parts = rules::request(pods);
+        group.bench_function(format!("{pods} pods by a rule"), |b| {
+            b.iter(|| objects::answer(&api, black_box(&parts)));
+        });
     }
 }
 

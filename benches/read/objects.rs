@@ -109,7 +109,8 @@ pub(crate) fn list() -> Parts {
     get("")
 }
 
-fn get(path: &str) -> Parts {
+/// A request of the API.
+pub(crate) fn get(path: &str) -> Parts {
     Request::get(format!("https://10.96.7.3:443/apis/custom.metrics.k8s.io/v1beta2/{path}"))
         .header("accept", "application/vnd.kubernetes.protobuf, */*")
         .body(())
