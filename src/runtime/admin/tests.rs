@@ -11,6 +11,7 @@ use tower::ServiceExt;
 use super::*;
 use crate::control::hpa_watch::{Report, WatchState};
 use crate::model::{Labels, ProbeReport, Problem};
+use crate::rules::{Place, RuleProblem};
 use crate::task::TaskSet;
 
 struct Process {
@@ -59,6 +60,23 @@ impl Inventory for Rows {
             _ => WatchState::Up,
         };
         Some(Report { state, hpas: 12, references: 9, known: 8 })
+    }
+
+    fn rules(&self) -> Option<crate::control::rule_watch::Report> {
+        let problem = |line| RuleProblem {
+            place: Place { path: "rules.yaml".into(), line, field: "rules[0]".into() },
+            message: "the cluster has no resource <widget>".to_owned(),
+        };
+        Some(crate::control::rule_watch::Report {
+            custom: 7,
+            external: 2,
+            shapes: 30,
+            skipped: 4,
+            pending: None,
+            file_problems: Arc::new(Vec::new()),
+            rule_problems: Arc::new((1..=60).map(problem).collect()),
+            failing: Arc::new(vec![("up{a=\"<b>\"}".to_owned(), "refused".to_owned())]),
+        })
     }
 
     fn costs(&self) -> Vec<SourceCost> {
@@ -276,6 +294,26 @@ async fn the_page_shows_every_metric_and_reloads_itself() {
     let (_, empty) = get_from(admin(Vec::new(), None), "/").await;
     assert!(empty.body().contains("No metric is defined yet."), "{}", empty.body());
     assert!(empty.body().contains("upstream: hpas is &lt;forbidden&gt;"), "{}", empty.body());
+}
+
+#[tokio::test]
+async fn rules_are_told_bounded_and_escaped() {
+    let told = &json("/api/metrics").await["rules"];
+    assert_eq!((&told["customMetrics"], &told["externalMetrics"]), (&7.into(), &2.into()));
+    assert_eq!((&told["seriesShapes"], &told["shapesWithoutMetric"]), (&30.into(), &4.into()));
+    assert_eq!(told["ruleProblems"].as_array().unwrap().len(), 50);
+    assert_eq!(told["ruleProblemsTotal"], 60);
+    assert_eq!(
+        told["ruleProblems"][0],
+        "rules.yaml:1: rules[0]: the cluster has no resource <widget>"
+    );
+    assert_eq!(told["failingSeriesQueries"][0], "up{a=\"<b>\"}: refused");
+    let (_, page) = get_from(admin(rows(), None), "/").await;
+    let page = page.body();
+    assert!(page.contains("Rules give 7 metrics of objects and 2 external metrics"), "{page}");
+    assert!(page.contains("Rules that give no metrics, or fewer than they might (60)"), "{page}");
+    assert!(page.contains("has no resource &lt;widget&gt;") && page.contains("and 10 more"));
+    assert!(!page.contains("<widget>") && !page.contains("<b>\""));
 }
 
 #[tokio::test]

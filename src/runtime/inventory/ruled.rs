@@ -142,3 +142,21 @@ impl<'a> External<'a> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_external_query_tells_its_metric_by_its_series() {
+        let one = |name| Some((name, "rules.yaml:3".to_owned()));
+        let known = [("queue_depth", one("depth")), ("up", None)];
+        let external = External(known.into_iter().collect());
+        let found = |query| external.find(query).0;
+        assert_eq!(found("sum(queue_depth{queue=\"up\"}) by (queue)"), "external/depth");
+        assert_eq!(external.find("queue_depth").1, "rules.yaml:3");
+        for query in ["sum(up)", "my_queue_depth", "1"] {
+            assert_eq!(found(query), "external metric of a rule", "{query}");
+        }
+    }
+}

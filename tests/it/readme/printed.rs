@@ -143,6 +143,9 @@ impl<'a> Section<'a> {
     pub(super) fn pods_hpas(&self) -> Vec<(String, String)> {
         self.take(|block| {
             let value = yaml(block)?;
+            if value["kind"] != "HorizontalPodAutoscaler" {
+                return None;
+            }
             let hpa: HorizontalPodAutoscaler = serde_json::from_value(value.clone()).ok()?;
             assert_eq!(serde_json::to_value(&hpa).ok()?, value);
             let metric = hpa.spec?.metrics?.first()?.pods.clone()?.metric.name;
