@@ -69,7 +69,7 @@ mod tests {
                 Some("a(namespace,pod,y)"),
             ),
             ("a", template, Some("a(namespace,pod)")),
-            (r#"{__name__="a",job="b"}"#, template, Some("a(job,namespace,pod)")),
+            (r#"{__name__="a",host="b"}"#, template, Some("a(host,namespace,pod)")),
             ("a", "resources: { overrides: { ns: { resource: namespace } } }", Some("a(ns)")),
             (r#"{__name__=~"^a_.*"}"#, template, None),
             ("a", "seriesFilters: [{ isNot: a }], resources: { template: '<<.Resource>>' }", None),
