@@ -67,16 +67,24 @@ pub(super) enum Health {
     Throttled(Cause),
     /// It does not answer, or with nothing of use.
     Down(Cause),
+    /// Nobody knows: it was not asked.
+    Unasked,
 }
 
 impl Health {
-    /// What one fetch's answers say. One answer that came is proof of life.
+    /// What one fetch's answers say. One answer that came is proof of life; what was not asked
+    /// says nothing.
     pub(super) fn of<'a, T: 'a>(
         answers: impl IntoIterator<Item = &'a Result<T, FetchError>>,
     ) -> Self {
         let mut worst = Self::Healthy;
         for answer in answers {
             match answer {
+                Err(error) if error.is_unasked() => {
+                    if worst == Self::Healthy {
+                        worst = Self::Unasked;
+                    }
+                }
                 Ok(_)
                 | Err(
                     FetchError::NoData(_)
@@ -152,7 +160,7 @@ impl Protection {
         match health {
             Health::Healthy => self.rate.healthy(now),
             Health::Throttled(_) => self.rate.throttled(now),
-            Health::Down(_) => {}
+            Health::Down(_) | Health::Unasked => {}
         }
         self.breaker.ended(health, probe, now)
     }

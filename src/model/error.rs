@@ -16,6 +16,7 @@ pub const MAX_CAUSE_BYTES: usize = 400;
 pub struct Cause {
     message: Arc<str>,
     detail: Option<Arc<str>>,
+    unasked: bool,
 }
 
 impl Cause {
@@ -23,7 +24,7 @@ impl Cause {
     /// spaces, and the text is cut at [`MAX_CAUSE_BYTES`].
     #[must_use]
     pub fn new(message: impl AsRef<str>) -> Self {
-        Self { message: bounded(message.as_ref()).into(), detail: None }
+        Self { message: bounded(message.as_ref()).into(), detail: None, unasked: false }
     }
 
     /// Adds the full text that only the log shows.
@@ -130,6 +131,29 @@ impl FetchError {
             | Self::Malformed(c)
             | Self::Invalid(c) => c,
         }
+    }
+
+    /// The same error, of a question that ended before it reached the upstream: it says nothing
+    /// about whether that answers. What the variant says stays.
+    #[must_use]
+    pub fn unasked(mut self) -> Self {
+        match &mut self {
+            Self::NoData(c)
+            | Self::Partial(c)
+            | Self::Denied(c)
+            | Self::Throttled(c)
+            | Self::Timeout(c)
+            | Self::Unavailable(c)
+            | Self::Malformed(c)
+            | Self::Invalid(c) => c.unasked = true,
+        }
+        self
+    }
+
+    /// Whether the upstream was not asked ([`FetchError::unasked`]).
+    #[must_use]
+    pub fn is_unasked(&self) -> bool {
+        self.cause().unasked
     }
 
     /// A fixed word for metrics labels and the status page.

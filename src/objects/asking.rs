@@ -13,9 +13,10 @@ use crate::model::{
     QuerySpec, Sample, Source,
 };
 
-/// How long a fetch waits for the first listing of a resource. Fifty thousand pods are a hundred
-/// pages, listed in some seconds; a fetch holds a place of its upstream meanwhile.
-const LISTING_PATIENCE: Duration = Duration::from_secs(5);
+/// How long a fetch waits for the first listing of a resource: it holds a place of its upstream
+/// meanwhile, which others could use. A thousand pods are two pages, listed in a fraction of it;
+/// where there are many more, the next refresh finds them.
+const LISTING_PATIENCE: Duration = Duration::from_secs(1);
 
 /// A Prometheus source that also answers questions about objects ([`QuerySpec::Objects`]): it looks
 /// up which objects there are, writes the text, and asks the source that. All other questions pass
@@ -36,9 +37,13 @@ impl AskingSource {
     ///
     /// # Errors
     /// [`FetchError::NoData`] when the set has no objects, and what writing the text gives.
-    /// [`FetchError::Denied`] when objects cannot be listed: that says nothing about the health of
-    /// the upstream, which was not asked, and so must not count against it.
+    /// [`FetchError::Denied`] when objects cannot be listed. All of them are marked as unasked: the
+    /// upstream was not, so they say nothing about its health, neither good nor bad.
     async fn complete(&self, query: &Arc<Query>) -> Result<Arc<Query>, FetchError> {
+        self.written(query).await.map_err(FetchError::unasked)
+    }
+
+    async fn written(&self, query: &Arc<Query>) -> Result<Arc<Query>, FetchError> {
         let QuerySpec::Objects(ObjectsQuery { objects, text }) = &query.spec else {
             return Ok(Arc::clone(query));
         };

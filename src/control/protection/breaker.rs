@@ -127,6 +127,12 @@ impl Breaker {
                 return (!closed).then_some(Change::Closed);
             }
             Health::Healthy => return None,
+            Health::Unasked => {
+                if probe {
+                    self.hand_on(now);
+                }
+                return None;
+            }
             Health::Throttled(cause) => Last { cause: cause.clone(), throttled: true },
             Health::Down(cause) => Last { cause: cause.clone(), throttled: false },
         };
@@ -144,6 +150,13 @@ impl Breaker {
             self.open(last, now);
         }
         None
+    }
+
+    /// A probe ended without a call: the next call is the probe, at once.
+    fn hand_on(&mut self, now: Tick) {
+        if let State::Probing { last, .. } = &self.state {
+            self.state = State::Open { until: now, last: last.clone() };
+        }
     }
 
     pub(super) fn refusal(&self, now: Tick) -> Option<Refusal> {

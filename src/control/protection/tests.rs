@@ -113,6 +113,31 @@ fn late_answers_neither_close_nor_extend_it() {
 }
 
 #[test]
+fn what_was_not_asked_changes_nothing_and_hands_the_probe_on() {
+    let clock = Arc::new(ManualClock::default());
+    let mut it = protection(&clock, 1.0);
+    it.ended(&Health::Throttled(Cause::new("slow down")), false);
+    it.ended(&down(), false);
+    clock.advance(Duration::from_secs(60));
+    assert_eq!(it.ended(&Health::Unasked, false), None);
+    assert!((it.allowed_per_second() - 5.0).abs() < 1e-9, "no reason to go faster");
+    assert_eq!(it.ended(&down(), false), Some(Change::Opened), "three failures in a row");
+    clock.advance(Duration::from_secs(1));
+    for _ in 0..3 {
+        assert_eq!(go(&mut it), Some(true));
+        assert!(matches!(it.check(), Permit::NotBefore(_)), "one probe at a time");
+        assert_eq!(it.ended(&Health::Unasked, false), None, "no probe hands none on");
+        assert!(matches!(it.check(), Permit::NotBefore(_)));
+        assert_eq!(it.ended(&Health::Unasked, true), None);
+        assert_eq!((it.phase(), it.refusal()), (Phase::HalfOpen, None));
+    }
+    assert_eq!(go(&mut it), Some(true));
+    it.ended(&down(), true);
+    let Permit::NotBefore(until) = it.check() else { panic!("it is open") };
+    assert_eq!(until.since(clock.tick()), Duration::from_secs(2), "the pauses go on growing");
+}
+
+#[test]
 fn a_lost_probe_is_replaced() {
     let clock = Arc::new(ManualClock::default());
     let mut it = protection(&clock, 1.0);
@@ -208,6 +233,22 @@ fn health_is_about_the_upstream() {
             Health::Throttled(cause()),
         ),
         (vec![], Health::Healthy),
+        (vec![answer(FetchError::NoData(cause()).unasked())], Health::Unasked),
+        (vec![answer(FetchError::Denied(cause()).unasked()), Ok(())], Health::Healthy),
+        (
+            vec![
+                answer(FetchError::Timeout(cause())),
+                answer(FetchError::Invalid(cause()).unasked()),
+            ],
+            Health::Down(cause()),
+        ),
+        (
+            vec![
+                answer(FetchError::Invalid(cause()).unasked()),
+                answer(FetchError::Timeout(cause())),
+            ],
+            Health::Down(cause()),
+        ),
     ] {
         assert_eq!(Health::of(&answers), expected, "{answers:?}");
     }
@@ -218,7 +259,7 @@ proptest! {
     /// never stays open longer than the longest pause.
     #[test]
     fn it_never_stays_open(
-        events in prop::collection::vec((0..4_u8, 0..20_000_u64), 0..200),
+        events in prop::collection::vec((0..5_u8, 0..20_000_u64), 0..200),
         jitter in 0.0..=1.0_f64,
     ) {
         let clock = Arc::new(ManualClock::default());
@@ -245,6 +286,13 @@ proptest! {
                 2 => {
                     if let Some(probe) = running.pop() {
                         it.ended(&down(), probe);
+                    }
+                }
+                3 => {
+                    if let Some(probe) = running.pop() {
+                        let before = it.phase();
+                        prop_assert_eq!(it.ended(&Health::Unasked, probe), None);
+                        prop_assert_eq!(it.phase(), before);
                     }
                 }
                 _ => {

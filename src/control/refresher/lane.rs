@@ -111,7 +111,9 @@ impl Lane {
     ///
     /// A failed fetch is held against the upstream, unless that has answered another one meanwhile
     /// or just before: then it is held against its own queries, as is one of queries that keep failing anyway. Being
-    /// throttled is held against both: a busy upstream answers some.
+    /// throttled is held against both: a busy upstream answers some. A fetch that never reached the
+    /// upstream says nothing about it: its breaker hears of it only because a probe that was none
+    /// is to be made by another.
     pub(super) fn ended(
         &mut self,
         (failing, probe): (bool, bool),
@@ -128,6 +130,7 @@ impl Lane {
                 self.alive = Some(now);
                 (true, true)
             }
+            Health::Unasked => (true, probe),
             Health::Down(_) => (own, probe || !own),
             Health::Throttled(_) => (own, probe || !failing),
         };

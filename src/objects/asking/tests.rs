@@ -179,8 +179,8 @@ async fn what_cannot_be_asked_keeps_its_place() {
     ];
     let answers = setup.source.fetch(&queries).await;
     let nothing = FetchError::NoData("no pods match \"app=web\" in namespace shop".into());
-    let expected =
-        [Err(nothing), Ok(sample()), Err(FetchError::Invalid("a template".into())), Ok(sample())];
+    let broken = FetchError::Invalid("a template".into()).unasked();
+    let expected = [Err(nothing.unasked()), Ok(sample()), Err(broken), Ok(sample())];
     assert_eq!(answers, expected);
     assert_eq!(setup.asked(), [&constant.spec.to_string(), "all"]);
 }
@@ -189,7 +189,7 @@ async fn what_cannot_be_asked_keeps_its_place() {
 async fn objects_that_cannot_be_listed_are_said_to_be_so() {
     let setup = setup(vec![Objects::Unavailable("pods cannot be listed: no".into())], true);
     let error = setup.fetch(matching()).await.unwrap_err();
-    assert_eq!(error, FetchError::Denied("pods cannot be listed: no".into()));
+    assert_eq!(error, FetchError::Denied("pods cannot be listed: no".into()).unasked());
     assert!(setup.asked().is_empty());
     assert!(setup.source.preview(&query(matching())).await.is_none());
     let explained = setup.source.explain(&query(matching())).await;
@@ -205,5 +205,6 @@ async fn a_first_listing_is_waited_for_not_for_ever() {
     let begin = tokio::time::Instant::now();
     let error = slow.fetch(matching()).await.unwrap_err();
     assert!(error.to_string().starts_with("pods are being listed"), "{error}");
+    assert!(error.is_unasked());
     assert_eq!(begin.elapsed(), LISTING_PATIENCE);
 }

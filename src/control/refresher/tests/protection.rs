@@ -113,6 +113,28 @@ async fn an_upstream_that_is_down_is_left_alone_and_found_again() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn questions_that_are_not_asked_do_not_bring_an_upstream_back() {
+    let sky = protected(100);
+    let house = cells(20);
+    sky.read_for(&house, Duration::from_mins(2)).await;
+    sky.fall("eu", FetchError::Unavailable("connection refused".into()));
+    sky.read_for(&house, Duration::from_mins(2)).await;
+    assert_ne!(sky.phase(), Some(Phase::Closed));
+    // Now every question ends before a call.
+    for error in [FetchError::NoData("no pods".into()), FetchError::Denied("no list".into())] {
+        sky.fall("eu", error.unasked());
+        sky.read_for(&house, Duration::from_mins(5)).await;
+        assert_eq!(sky.phase(), Some(Phase::HalfOpen), "the next that is asked decides");
+    }
+    // So it did not come back, and everybody is served when it does.
+    sky.rise("eu");
+    sky.read_for(&house, Duration::from_mins(2)).await;
+    assert_eq!(sky.phase(), Some(Phase::Closed));
+    let now = sky.clock.tick();
+    assert_eq!(house.iter().filter(|cell| !is_fresh(cell, now)).count(), 0);
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_upstream_that_is_down_does_not_touch_another() {
     let sky = protected(100);
     let mine: Vec<_> = (0..50).map(|i| of(&format!("eu/0/e{i}"), REFRESH)).collect();
