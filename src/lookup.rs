@@ -17,6 +17,7 @@ pub(crate) mod items;
 pub mod message;
 pub mod metrics;
 pub mod rule;
+mod segment;
 mod waiting;
 
 pub use custom::CustomLookup;

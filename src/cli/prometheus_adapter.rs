@@ -97,18 +97,12 @@ fn config(args: &AdapterArgs) -> Result<Config, Vec<String>> {
         sample_max_age: args.sample_max_age.map_or(Defaults::default().max_age, |d| d.0),
         first_read_timeout: FIRST_READ_TIMEOUT,
     };
-    let file = match &args.config {
-        Some(path) => match read_rules(path) {
-            Ok(file) => Some(file),
-            Err(found) => {
-                problems.extend(found.iter().map(ToString::to_string));
-                None
-            }
-        },
-        None => {
-            flag("config", "no rules file given".to_owned());
-            None
-        }
+    let file = if let Some(path) = &args.config {
+        let read = read_rules(path);
+        read.inspect_err(|found| problems.extend(found.iter().map(ToString::to_string))).ok()
+    } else {
+        flag("config", "no rules file given".to_owned());
+        None
     };
     let has_rules = file.as_ref().is_some_and(|file| !file.custom.is_empty());
     for (field, message) in rules.problems() {

@@ -90,7 +90,7 @@ Keys of -o json and -o yaml, all of them always there:
 #[derive(Debug, Args)]
 pub struct QueryArgs {
     /// The definition: its metadata.name, its metric's name, or KIND/metadata.name. Of rules:
-    /// RESOURCE/METRIC such as pods/http_requests, external/METRIC, or an external metric's name
+    /// RESOURCE/METRIC such as `pods/http_requests`, external/METRIC, or an external metric's name
     #[arg(value_name = "NAME", required_unless_present = "file")]
     wanted: Option<String>,
     /// The server config: its sources and defaults, and its definitions unless -f names others

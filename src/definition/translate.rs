@@ -49,10 +49,8 @@ pub(super) fn identify(report: &mut Report<'_>) -> Option<DefinitionId> {
             found
         }
     };
-    let namespace = match kind.is_namespaced() {
-        true => Some(Arc::from(text("metadata.namespace")?)),
-        false => None,
-    };
+    let namespace =
+        if kind.is_namespaced() { Some(Arc::from(text("metadata.namespace")?)) } else { None };
     Some(DefinitionId { kind, namespace, name: text("metadata.name")?.into() })
 }
 
@@ -94,9 +92,10 @@ pub(super) fn translate(
     let objects = if kind.is_custom() { Some(objects::objects_of(report, spec)) } else { None };
     let labels = labels(report, spec);
     let scope = scope(report, context, kind, spec, namespace);
-    let query = match kind.is_custom() {
-        true => objects::question(report, context, spec, namespace),
-        false => question(report, context, spec, namespace),
+    let query = if kind.is_custom() {
+        objects::question(report, context, spec, namespace)
+    } else {
+        question(report, context, spec, namespace)
     };
     let policy = freshness::policy(report, context, spec, query.as_ref());
     let transform = transform(report, spec);

@@ -365,17 +365,25 @@ impl Builder {
     }
 }
 
+/// Bytes of text that count as one value more.
+const VALUE_BYTES: usize = 64;
+
 /// How many values a tree has, and how many levels. Its depth is bounded by [`MAX_DEPTH`].
 fn measure(node: &Node) -> (usize, usize) {
     let children: Vec<&Node> = match &node.value {
-        Value::Scalar { .. } => return (1, 0),
+        // A long text that is repeated weighs as many values.
+        Value::Scalar { text, .. } => return (1 + text.len() / VALUE_BYTES, 0),
         Value::List(items) => items.iter().collect(),
         Value::Map(pairs) => pairs.iter().map(|(_, node)| node).collect(),
+    };
+    let keys = match &node.value {
+        Value::Map(pairs) => pairs.iter().map(|(key, _)| key.text.len() / VALUE_BYTES).sum(),
+        Value::Scalar { .. } | Value::List(_) => 0,
     };
     children
         .into_iter()
         .map(measure)
-        .fold((1, 1), |(count, depth), (c, d)| (count + c, depth.max(d + 1)))
+        .fold((1 + keys, 1), |(count, depth), (c, d)| (count + c, depth.max(d + 1)))
 }
 
 #[cfg(test)]
@@ -470,6 +478,14 @@ mod tests {
             mistakes(&" ".repeat(MAX_FILE_BYTES + 1)),
             ["0:0 [] the file is larger than 4 MiB"]
         );
+    }
+
+    #[test]
+    fn a_long_text_is_not_repeated_without_end() {
+        let long = "x".repeat(200_000);
+        let text = format!("a: &a \"{long}\"\nb: [{}]\n", "*a, ".repeat(100_000));
+        let mistake = parse(&text).unwrap_err();
+        assert!(mistake.message.contains("beyond all bounds"), "{}", mistake.message);
     }
 
     #[test]

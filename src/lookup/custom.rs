@@ -18,6 +18,7 @@ use crate::lookup::cells::{Cells, Found};
 use crate::lookup::crowds::Crowds;
 use crate::lookup::message;
 use crate::lookup::metrics::Cluster;
+use crate::lookup::segment;
 use crate::lookup::waiting::{self, End, Listings, Pass, Waiting};
 use crate::model::{
     Announced, ApiError, Claim, CustomItem, CustomMetricName, CustomReading, CustomRequest,
@@ -203,19 +204,22 @@ impl Inner {
             ObjectChoice::Matching(_) => None,
         };
         // A definition whose resource is mistaken says so.
-        let misled = || self.defined.misled(metric, namespace);
+        let why_not = || self.defined.misled(metric, namespace);
         let unknown = |of: &str| {
             let mut text = message::no_metric_of(metric, of, None);
-            if let Some(why) = misled() {
+            if let Some(why) = why_not() {
                 text.push_str("; ");
                 text.push_str(&why);
             }
             Stop::Error(ApiError::MetricNotFound(text))
         };
+        if !namespace.is_none_or(segment::is_namespace) || !named.is_none_or(segment::is_object) {
+            return Err(unknown(word));
+        }
         let Some(resource) = self.resources.resolve_path(word) else {
             return Err(match named {
                 Some(_) => unknown(word),
-                None if misled().is_some() => unknown(word),
+                None if why_not().is_some() => unknown(word),
                 None => Stop::Error(ApiError::RuleFailed(format!(
                     "unable to list matching resources: the cluster has no resource {word}"
                 ))),
@@ -243,8 +247,8 @@ impl Inner {
         let Some(rule) = registry.custom(&resource.id, namespace.is_some(), metric) else {
             return Err(unknown(&resource.id.to_string()));
         };
-        let names = self.names(&set, asked, rule)?;
-        if names.is_empty() {
+        let matching = self.names(&set, asked, rule)?;
+        if matching.is_empty() {
             return Err(unknown(&resource.id.to_string()));
         }
         let question = question(rule, set, metric_selector).map_err(|why| {
@@ -263,7 +267,7 @@ impl Inner {
         match found {
             Found::Sample(state) => {
                 if let Some(sample) = state.last_sample() {
-                    items = collect(&resource, namespace, &names, sample);
+                    items = collect(&resource, namespace, &matching, sample);
                 }
             }
             Found::Nothing => {}
@@ -325,6 +329,9 @@ impl Inner {
         // The controller reads the metric of its own namespace, whatever name the HPA gives.
         let names =
             if is_namespace { ObjectNames::One(Arc::clone(&reference.namespace)) } else { names };
+        if matches!(&names, ObjectNames::One(name) if !segment::is_object(name)) {
+            return Referred::Unknown;
+        }
         let set = ObjectSet { resource, namespace, names };
         if let Some(defined) = self.defined.find(&reference.metric, &set) {
             return Referred::Defined(defined);

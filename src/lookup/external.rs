@@ -8,6 +8,7 @@ use futures::FutureExt;
 
 use crate::cache::{Admission, Demand, OnDemand, QueryCell, View};
 use crate::catalog::{Catalog, Served};
+use crate::lookup::segment::is_namespace;
 use crate::lookup::{items, message};
 use crate::model::{
     ApiError, Clock, ExternalReading, Labels, MetricName, NamespaceDirectory, Reading, Scope,
@@ -310,15 +311,6 @@ pub(super) fn selects(namespaces: &dyn NamespaceDirectory, scope: &Scope, namesp
         }
         Scope::Namespace(_) | Scope::All | Scope::Listed(_) => false,
     }
-}
-
-/// Whether a namespace can have this name: an RFC 1123 label.
-pub(super) fn is_namespace(name: &str) -> bool {
-    let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
-    (1..=63).contains(&name.len())
-        && name.bytes().all(inner)
-        && !name.starts_with('-')
-        && !name.ends_with('-')
 }
 
 /// External names are case-folded; client-go sends them in lower case already.

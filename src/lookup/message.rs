@@ -203,6 +203,8 @@ pub(super) fn no_rule_value(
     let mut text = format!("unable to fetch metrics: {asked}: ");
     if let View::Failed(failure) = view {
         let _ = write!(text, "{} (source {})", failure.error, query.source);
+    } else if state.answered().is_some_and(|at| now.since(at) <= policy.max_age) {
+        let _ = write!(text, "source {} answers with values that are too old", query.source);
     } else {
         let _ = write!(
             text,

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::lookup::cells::{Cells, Found};
 use crate::lookup::custom::number;
 use crate::lookup::message::Asked;
+use crate::lookup::segment;
 use crate::lookup::waiting::{self, Pass};
 use crate::model::{
     Announced, AnswerShape, ApiError, Claim, ExternalReading, MetricItem, MetricName,
@@ -116,10 +117,9 @@ impl Inner {
 }
 
 /// Whether the segment can stand for a namespace in a query: a name, nothing at all (which leaves
-/// the namespace out of the query, as in the original), or `*`. Other characters are in no
-/// namespace's name, and could break out of a text that a template puts the value into as it is.
+/// the namespace out of the query, as in the original), or `*`.
 fn may_be_asked(namespace: &str) -> bool {
-    namespace.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'*'))
+    namespace.is_empty() || namespace == "*" || segment::is_namespace(namespace)
 }
 
 fn query(rule: &RuleMetric, namespace: &str, selector: &Selector) -> Result<Arc<Query>, String> {

@@ -215,10 +215,14 @@ fn is_plain(style: ScalarStyle, tag: Option<&Tag>) -> bool {
     }
 }
 
+/// Bytes of text that count as one value more.
+const VALUE_BYTES: usize = 64;
+
 /// How many values a tree has, and how many levels. Its depth is bounded by [`MAX_DEPTH`].
 fn measure(node: &Node) -> (usize, usize) {
     let children: Vec<&Node> = match &node.value {
-        Value::Scalar { .. } => return (1, 0),
+        // A long text that is repeated weighs as many values.
+        Value::Scalar { text, .. } => return (1 + text.len() / VALUE_BYTES, 0),
         Value::List(items) => items.iter().collect(),
         Value::Map(pairs) => pairs.iter().flat_map(|(key, node)| [key, node]).collect(),
     };

@@ -1,5 +1,6 @@
 //! The cluster behind the process: the client, and a look at who else serves our API groups.
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -140,7 +141,10 @@ fn material(name: &str, file: Option<&str>, data: Option<&str>) -> anyhow::Resul
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
     builder.create(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
     let path = folder.join(name);
-    std::fs::write(&path, bytes).with_context(|| format!("cannot write {}", path.display()))?;
+    let mut options = std::fs::OpenOptions::new();
+    std::os::unix::fs::OpenOptionsExt::mode(options.write(true).create_new(true), 0o600);
+    let written = options.open(&path).and_then(|mut file| file.write_all(&bytes));
+    written.with_context(|| format!("cannot write {}", path.display()))?;
     Ok(Some(path))
 }
 

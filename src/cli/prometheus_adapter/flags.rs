@@ -122,7 +122,7 @@ const HARMLESS: &[&str] = &[
 /// Arguments of `tidepole prometheus-adapter`: the original's flags, and a few of our own.
 #[derive(Debug, Args)]
 pub struct AdapterArgs {
-    /// Where Prometheus is; a path is kept, user and password are sent [default: https://localhost]
+    /// Where Prometheus is; a path is kept, user and password are sent [default: `https://localhost`]
     #[arg(long, value_name = "URL", overrides_with = "prometheus_url")]
     pub(super) prometheus_url: Option<String>,
     /// Method of queries: GET or POST
@@ -133,25 +133,25 @@ pub struct AdapterArgs {
           default_missing_value = "true", hide_default_value = true, overrides_with = "prometheus_auth_incluster")]
     pub(super) prometheus_auth_incluster: GoBool,
     /// A kubeconfig whose credentials and TLS settings are used for Prometheus
-    #[arg(long, value_name = "FILE", overrides_with = "prometheus_auth_config", value_parser = given)]
+    #[arg(long, value_name = "FILE", overrides_with = "prometheus_auth_config")]
     pub(super) prometheus_auth_config: Option<PathBuf>,
     /// CAs of Prometheus, instead of the system's
-    #[arg(long, value_name = "FILE", overrides_with = "prometheus_ca_file", value_parser = given)]
+    #[arg(long, value_name = "FILE", overrides_with = "prometheus_ca_file")]
     pub(super) prometheus_ca_file: Option<PathBuf>,
     /// Client certificate for Prometheus; only with a CA file, as in the original
-    #[arg(long, value_name = "FILE", overrides_with = "prometheus_client_tls_cert_file", value_parser = given)]
+    #[arg(long, value_name = "FILE", overrides_with = "prometheus_client_tls_cert_file")]
     pub(super) prometheus_client_tls_cert_file: Option<PathBuf>,
     /// Key of the client certificate
-    #[arg(long, value_name = "FILE", overrides_with = "prometheus_client_tls_key_file", value_parser = given)]
+    #[arg(long, value_name = "FILE", overrides_with = "prometheus_client_tls_key_file")]
     pub(super) prometheus_client_tls_key_file: Option<PathBuf>,
     /// Bearer token for Prometheus; read again when it changes
-    #[arg(long, value_name = "FILE", overrides_with = "prometheus_token_file", value_parser = given)]
+    #[arg(long, value_name = "FILE", overrides_with = "prometheus_token_file")]
     pub(super) prometheus_token_file: Option<PathBuf>,
     /// A header for Prometheus, name=value; may be repeated
     #[arg(long, value_name = "NAME=VALUE")]
     pub(super) prometheus_header: Vec<String>,
     /// The rules file
-    #[arg(long, value_name = "FILE", overrides_with = "config", value_parser = given)]
+    #[arg(long, value_name = "FILE", overrides_with = "config")]
     pub(super) config: Option<PathBuf>,
     /// How often series are listed [default: 10m]
     #[arg(long, value_name = "DURATION", value_parser = duration, overrides_with = "metrics_relist_interval")]
@@ -173,12 +173,12 @@ pub struct AdapterArgs {
     #[arg(long, value_name = "FOLDER", overrides_with = "cert_dir")]
     pub(super) cert_dir: Option<PathBuf>,
     /// Serving certificate, PEM
-    #[arg(long, value_name = "FILE", overrides_with = "tls_cert_file", value_parser = given)]
+    #[arg(long, value_name = "FILE", overrides_with = "tls_cert_file")]
     pub(super) tls_cert_file: Option<PathBuf>,
     /// Key of the serving certificate, PEM
-    #[arg(long, value_name = "FILE", overrides_with = "tls_private_key_file", value_parser = given)]
+    #[arg(long, value_name = "FILE", overrides_with = "tls_private_key_file")]
     pub(super) tls_private_key_file: Option<PathBuf>,
-    /// Oldest TLS version: VersionTLS12 or VersionTLS13
+    /// Oldest TLS version: `VersionTLS12` or `VersionTLS13`
     #[arg(long, value_name = "VERSION", overrides_with = "tls_min_version")]
     pub(super) tls_min_version: Option<String>,
     /// The cluster whose objects are listed; default in-cluster
@@ -208,11 +208,6 @@ pub struct AdapterArgs {
     /// Taken and ignored, as by the original, whose charts pass its own path
     #[arg(hide = true)]
     positional: Vec<String>,
-}
-
-/// An empty value means that the flag was not given, as in Go.
-fn given(text: &str) -> Result<PathBuf, std::convert::Infallible> {
-    Ok(PathBuf::from(text))
 }
 
 /// Flags that are taken and have no effect.

@@ -37,7 +37,7 @@ const EXTERNAL: &str = "external";
 
 /// How long the read may wait: for the first listing of a large cluster's objects, while a person
 /// looks on.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Whether the arguments are about a metric of rules, not about a definition.
 pub(super) fn is_meant(args: &QueryArgs, config: Option<&Config>) -> bool {
@@ -325,7 +325,7 @@ impl Bench {
             Err(answer) => return account.answered(answer, None),
         };
         let query = cell.query();
-        account.query = self.text(query, &**objects);
+        account.query = Self::text(query, &**objects);
         let Some(upstream) = self.upstreams.get(&rule.source) else { return };
         let source = AskingSource::new(Arc::clone(&upstream.source), Arc::clone(objects));
         if args.dry_run {
@@ -343,7 +343,7 @@ impl Bench {
     }
 
     /// The text of a question, with the objects' names.
-    fn text(&self, query: &Query, objects: &dyn ObjectDirectory) -> String {
+    fn text(query: &Query, objects: &dyn ObjectDirectory) -> String {
         let QuerySpec::Objects(asked) = &query.spec else { return query.spec.to_string() };
         let Objects::Known(names) = objects.names(&asked.objects) else {
             return query.spec.to_string();
@@ -352,7 +352,7 @@ impl Bench {
     }
 
     /// That there is no such metric, with what may be the reason.
-    fn unknown(&self, sentence: &str, metric: &str, known: Vec<String>) -> Refusal {
+    fn unknown(&self, sentence: &str, metric: &str, known: &[String]) -> Refusal {
         let mut lines = Vec::new();
         let near = closest(metric, known.iter().map(String::as_str));
         let near = near.map(|near| format!("; did you mean {near:?}?")).unwrap_or_default();

@@ -12,6 +12,11 @@ use crate::rules::{Rule, RuleFileSettings};
 /// The first pause after a failed listing; it doubles up to the listing's interval.
 const FIRST_PAUSE: Duration = Duration::from_secs(5);
 
+/// A list that is empty all of a sudden is asked for so many times more, at growing pauses, before it
+/// is believed: a Prometheus that has just started has no series yet, and all metrics of a rule
+/// would be gone until the next list.
+const BELIEVED_AFTER: u32 = 3;
+
 /// Intervals are longer or shorter by up to this part, so that replicas do not ask together.
 const JITTER: f64 = 0.05;
 
@@ -42,6 +47,8 @@ struct Listing {
     running: bool,
     tried: bool,
     failures: u32,
+    /// Empty lists in a row where there were series before.
+    emptied: u32,
     error: Option<String>,
     series: Option<Arc<[SeriesShape]>>,
 }
@@ -73,6 +80,7 @@ impl Listings {
                 running: false,
                 tried: false,
                 failures: 0,
+                emptied: 0,
                 error: None,
                 series: None,
             });
@@ -112,6 +120,13 @@ impl Listings {
                 }
                 listing.failures = 0;
                 listing.error = None;
+                let had = listing.series.as_deref().is_some_and(|series| !series.is_empty());
+                if had && series.is_empty() && listing.emptied < BELIEVED_AFTER {
+                    listing.emptied += 1;
+                    listing.due = now.after(jittered(FIRST_PAUSE * listing.emptied));
+                    return false;
+                }
+                listing.emptied = 0;
                 listing.due = now.after(jittered(listing.interval));
                 let changed = listing.series.as_deref() != Some(&series[..]);
                 if changed {

@@ -12,8 +12,9 @@ use super::{NAMESPACES, Stop};
 use crate::cache::{Admission, EntryState, QueryCell, View};
 use crate::catalog::{Catalog, Served, Snapshot};
 use crate::lookup::cells::{Cells, Look};
-use crate::lookup::external::{is_namespace, selects};
+use crate::lookup::external::selects;
 use crate::lookup::message;
+use crate::lookup::segment::is_namespace;
 use crate::lookup::waiting::{End, Listings, Waiting};
 use crate::model::{
     Announced, ApiError, ByObject, Claim, CustomItem, CustomMetricName, CustomReading, Decimal,

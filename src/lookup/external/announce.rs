@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use super::{ExternalLookup, Inner, folded, is_namespace};
+use super::{ExternalLookup, Inner, folded};
 use crate::cache::QueryCell;
 use crate::catalog::{Served, Snapshot};
+use crate::lookup::segment::is_namespace;
 use crate::model::{Announced, Claim, MetricReference};
 
 impl ExternalLookup {

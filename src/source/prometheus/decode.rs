@@ -14,7 +14,9 @@ use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 use crate::model::decimal::InvalidDecimal;
-use crate::model::{AnswerShape, Cause, Decimal, FetchError, Labels, Sample, Series, Tick};
+use crate::model::{
+    AnswerShape, Cause, Decimal, FetchError, Labels, Quantity, Sample, Series, Tick,
+};
 use crate::source::prometheus::kept::Times;
 use crate::source::prometheus::refusal::{
     api_error, by_status, invalid, malformed, no_data, not_json,
@@ -276,7 +278,8 @@ fn vector(
             });
         };
         timestamp = Some(time_of(time)?);
-        if let Some(value) = number(&value)? {
+        // What no quantity can hold is no value of a rule's metric. (A definition's is clamped.)
+        if let Some(value) = number(&value)?.filter(|value| items || fits(value)) {
             series.push(Series { labels: Labels::new(element.metric.0), value });
         }
     }
@@ -288,6 +291,13 @@ fn vector(
         return Err(NoSample::Error(no_data(&format!(
             "all {total} series of the answer are NaN or infinite, which is not a value"
         ))));
+    }
+    if dropped > 0 && shape == AnswerShape::Whole {
+        // The HPA adds the series up: without some of them it would be told another number.
+        return Err(NoSample::Error(FetchError::Partial(Cause::new(format!(
+            "{dropped} of {total} series of the answer are NaN, infinite or too large; a sum of the \
+             others would be another number"
+        )))));
     }
     if dropped > 0 {
         warnings.push(format!("{dropped} of {total} series are NaN or infinite and were left out"));
@@ -347,6 +357,11 @@ impl<'de> Visitor<'de> for Capped {
         while seq.next_element::<serde::de::IgnoredAny>()?.is_some() {}
         Ok(None)
     }
+}
+
+/// Whether a quantity can tell the value.
+fn fits(value: &Decimal) -> bool {
+    Quantity::from_decimal(value).milli().abs() < Quantity::MAX_UNITS * 1000
 }
 
 /// A value; none for NaN and infinities.

@@ -694,3 +694,31 @@ mod tls {
         assert_eq!(ask(&source, "x", None).await, "{} 1");
     }
 }
+
+#[test]
+fn of_a_rules_external_metric_all_series_count_or_none() {
+    let answer = |values: &[&str]| {
+        let series: Vec<String> = values
+            .iter()
+            .enumerate()
+            .map(|(i, v)| format!(r#"{{"metric":{{"__name__":"q","i":"{i}"}},"value":[1,"{v}"]}}"#))
+            .collect();
+        let body = format!(
+            r#"{{"status":"success","data":{{"resultType":"vector","result":[{}]}}}}"#,
+            series.join(",")
+        );
+        let head = head(200, "application/json");
+        |shape| decode(&head, body.as_bytes(), shape, MAX_SERIES, Tick(0))
+    };
+    for strange in ["NaN", "+Inf", "1e19"] {
+        let whole = answer(&["5", strange])(AnswerShape::Whole);
+        assert!(matches!(whole, Err(FetchError::Partial(_))), "{strange}: {whole:?}");
+        // Of objects each has a value of its own.
+        let of_objects = answer(&["5", strange])(AnswerShape::Vector).unwrap();
+        assert_eq!(of_objects.series.len(), 1, "{strange}");
+        let nothing = answer(&[strange])(AnswerShape::Whole);
+        assert!(matches!(nothing, Err(FetchError::NoData(_))), "{strange}: {nothing:?}");
+    }
+    let many = answer(&["1", "2", "3", "4", "5"])(AnswerShape::Whole).unwrap();
+    assert_eq!(many.series[0].labels.get("__name__"), Some("q"), "whole, and beyond maxSeries");
+}
