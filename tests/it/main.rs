@@ -9,6 +9,7 @@ mod client;
 mod cloudwatch;
 mod crowd;
 mod custom;
+mod custom_metrics;
 mod delegated;
 mod fake_cloudwatch;
 mod faults;

@@ -12,8 +12,11 @@ use futures::FutureExt;
 use futures::future::{LocalBoxFuture, Ready, ready};
 use serde_json::Value;
 
+use crate::custom_metrics::{Controller, INGRESSES, items};
+use crate::support::cluster_api::{ClusterApi, PODS, trust};
 use crate::support::process::Process;
 use crate::support::server::{Setup, path_of, status, values};
+use crate::support::tls::Authority;
 use crate::support::upstream::cloudwatch::{CloudWatch, Metric, MetricDataQuery};
 use crate::support::upstream::sigv4::{Identity, verify};
 use crate::support::upstream::{KeyRing, Prometheus, Queue, Reply, Request, Sqs, Sts};
@@ -31,16 +34,17 @@ const EXTERNAL_ID: &str = "an-external-id";
 type Check = for<'a> fn(&'a Readme) -> LocalBoxFuture<'a, ()>;
 
 /// The sections with examples, in README's order, and what loads them.
-const EXAMPLES: [(&str, Check); 10] = [
+const EXAMPLES: [(&str, Check); 11] = [
     ("Install on a cluster", |readme| install(readme).boxed_local()),
     ("Prometheus", |readme| prometheus(readme).boxed_local()),
+    ("Metrics of pods and other objects", |readme| objects(readme).boxed_local()),
     ("Amazon CloudWatch", |readme| cloudwatch(readme).boxed_local()),
     ("Amazon SQS", |readme| sqs(readme).boxed_local()),
     ("A queue of another account", |readme| another_account(readme).boxed_local()),
     ("Amazon Managed Prometheus", |readme| managed_prometheus(readme).boxed_local()),
     ("What AWS charges", |readme| charges(readme).boxed_local()),
     ("Simulated", |readme| simulated(readme).boxed_local()),
-    ("Metrics of pods and other objects", |readme| objects(readme).boxed_local()),
+    ("Rules of prometheus-adapter", |readme| ruled(readme).boxed_local()),
     ("Where a number comes from", |readme| where_from(readme).boxed_local()),
 ];
 
@@ -193,6 +197,34 @@ async fn prometheus(readme: &Readme) {
     let read = read_as(&process, "shop", "rabbitmq_messages_ready", "queue=mail").await;
     assert_eq!(read, ["12"]);
     assert_eq!(fake.server().last().header("authorization"), Some("Bearer a-token"));
+}
+
+/// Both kinds of HPA, with the source of the section before.
+async fn objects(readme: &Readme) {
+    let section = readme.section("Metrics of pods and other objects");
+    let (sources, definitions) = (readme.section("Prometheus").sources(), section.definitions());
+    check(&sources, &definitions);
+    let (front_proxy, clients) = (Authority::new("front-proxy-ca"), Authority::new("client-ca"));
+    let cluster = ClusterApi::start(trust(&front_proxy.pem(), &clients.pem()));
+    cluster.objects().serve(&[PODS, INGRESSES]);
+    for pod in ["web-0", "web-1", "web-2"] {
+        cluster.objects().put(&PODS, "shop", pod, &[("app", "web")]);
+    }
+    let (bench, setup) = Bench::new(&sources, &definitions);
+    let fake = &bench.prometheus["main"];
+    let pods = r#"sum by (pod) (rate(http_requests_total{namespace="shop",pod=~"web-0|web-1|web-2"}[2m]))"#;
+    fake.vector(pods, &[(r#""pod":"web-0""#, "80"), (r#""pod":"web-2""#, "90.5")]);
+    let ingresses = r#"sum by (ingress) (rate(nginx_ingress_controller_requests{exported_namespace="shop"}[2m]))"#;
+    fake.vector(ingresses, &[(r#""ingress":"blog""#, "1"), (r#""ingress":"main""#, "600")]);
+    let server = setup.cluster(&cluster).start().await;
+    server.ready().await;
+    let identity = front_proxy.client("front-proxy-client", &[]);
+    let mut controller = Controller::of(&server, &identity).await;
+    let [of_pods, of_ingress] = &section.object_hpas()[..] else { panic!("two HPAs") };
+    let selected = controller.get(&format!("{of_pods}?labelSelector=app%3Dweb")).await;
+    assert_eq!(items(&selected), ["Pod web-0 80", "Pod web-2 90500m"]);
+    assert_eq!(items(&controller.get(of_ingress).await), ["Ingress main 600"]);
+    server.stop().await;
 }
 
 /// A metric of the balancer of the examples.
@@ -379,8 +411,8 @@ async fn simulated(readme: &Readme) {
     assert!((0.0..=100.0).contains(&value), "{read:?}");
 }
 
-fn objects(readme: &Readme) -> Ready<()> {
-    let section = readme.section("Metrics of pods and other objects");
+fn ruled(readme: &Readme) -> Ready<()> {
+    let section = readme.section("Rules of prometheus-adapter");
     let sources = serde_json::json!([
         { "name": "prometheus", "prometheus": { "url": "http://prometheus:9090" } }
     ]);

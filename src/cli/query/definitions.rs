@@ -414,7 +414,7 @@ mod tests {
         );
         assert_eq!(
             "pod/jobs".parse::<Wanted>().unwrap_err(),
-            "the kind before the \"/\" is ExternalMetric or ClusterExternalMetric; a namespace goes into --namespace"
+            "the kind before the \"/\" is ExternalMetric or ClusterExternalMetric or CustomMetric or ClusterCustomMetric; a namespace goes into --namespace"
         );
     }
 

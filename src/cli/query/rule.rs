@@ -153,7 +153,7 @@ impl Bench {
             return Err(self.unknown(
                 &format!("no rule gives the external metric {metric:?}"),
                 metric,
-                known.iter().map(|name| name.as_str().to_owned()).collect(),
+                &known.iter().map(|name| name.as_str().to_owned()).collect::<Vec<_>>(),
             ));
         };
         let namespace = args.namespace.clone().unwrap_or_else(|| ASSUMED_NAMESPACE.to_owned());
@@ -189,7 +189,7 @@ impl Bench {
             return Err(self.unknown(
                 &format!("no rule gives the metric {metric:?} of {}", resource.id),
                 metric,
-                known.map(|name| name.metric.to_string()).collect(),
+                &known.map(|name| name.metric.to_string()).collect::<Vec<_>>(),
             ));
         };
         if args.names.is_empty() && self.cluster.objects().is_none() {

@@ -358,7 +358,10 @@ fn items<'a>(
 /// Answers by object: one may hold every pod of a namespace, and is looked through once, not for
 /// each reader.
 #[derive(Default)]
-struct Indexes(Mutex<HashMap<(Arc<Query>, Arc<str>), Known, ahash::RandomState>>);
+struct Indexes(Mutex<HashMap<IndexKey, Known, ahash::RandomState>>);
+
+/// A question, and the label of its objects.
+type IndexKey = (Arc<Query>, Arc<str>);
 
 /// An answer, as part of the state that held it, and its series by object.
 type Known = (Weak<EntryState>, Arc<Result<ByObject, String>>);

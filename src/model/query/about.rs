@@ -1,5 +1,6 @@
 //! Metrics of Kubernetes objects that a definition's own query gives.
 
+use std::fmt::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -83,7 +84,7 @@ impl NamedText {
         let query = in_namespace(&template.query, namespace);
         let mut identity = format!("{query} by {label}");
         if let Some(delta) = template.lookback_delta {
-            identity.push_str(&format!(" looking back {delta:?}"));
+            let _ = write!(identity, " looking back {delta:?}");
         }
         let lookback_delta = template.lookback_delta;
         Self { identity, query, label: Arc::clone(label), lookback_delta }

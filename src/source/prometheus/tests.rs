@@ -708,7 +708,7 @@ fn of_a_rules_external_metric_all_series_count_or_none() {
             series.join(",")
         );
         let head = head(200, "application/json");
-        |shape| decode(&head, body.as_bytes(), shape, MAX_SERIES, Tick(0))
+        move |shape| decode(&head, body.as_bytes(), shape, MAX_SERIES, Tick(0))
     };
     for strange in ["NaN", "+Inf", "1e19"] {
         let whole = answer(&["5", strange])(AnswerShape::Whole);

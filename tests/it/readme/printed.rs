@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::fs;
 
-use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
+use k8s_openapi::api::autoscaling::v2::{HorizontalPodAutoscaler, MetricSpec};
 use serde_json::Value;
 
 use crate::support::process::tidepole;
@@ -153,6 +153,14 @@ impl<'a> Section<'a> {
         })
     }
 
+    /// What its HPAs with metrics of objects read, behind the namespace, which is always `shop`.
+    pub(super) fn object_hpas(&self) -> Vec<String> {
+        self.take(|block| {
+            let value = yaml(block)?;
+            (value["kind"] == "HorizontalPodAutoscaler").then(|| objects_of(&value))
+        })
+    }
+
     /// Its commands.
     pub(super) fn commands(&self) -> Vec<Shown<'a>> {
         self.take(|block| {
@@ -175,22 +183,38 @@ pub(super) struct Hpa {
     pub(super) selector: String,
 }
 
+/// An HPA's namespace and its only metric.
+fn only_metric(value: &Value) -> (String, MetricSpec) {
+    let hpa: HorizontalPodAutoscaler = serde_json::from_value(value.clone()).expect("it is an HPA");
+    // A field that Kubernetes does not know would be lost here.
+    assert_eq!(serde_json::to_value(&hpa).expect("it has a form"), *value);
+    let metrics = hpa.spec.and_then(|spec| spec.metrics).expect("it has metrics");
+    let [metric] = &metrics[..] else { panic!("one metric") };
+    (hpa.metadata.namespace.expect("it has a namespace"), metric.clone())
+}
+
+/// What the controller reads of an HPA's metric of objects.
+fn objects_of(value: &Value) -> String {
+    let (namespace, metric) = only_metric(value);
+    assert_eq!(namespace, "shop");
+    if let Some(pods) = metric.pods {
+        return format!("pods/*/{}", pods.metric.name);
+    }
+    let object = metric.object.expect("it is about objects");
+    let described = object.described_object;
+    let version = described.api_version.unwrap_or_default();
+    let group = version.split_once('/').map_or("", |(group, _)| group);
+    let kind = described.kind.to_lowercase();
+    format!("{kind}.{group}/{}/{}", described.name, object.metric.name)
+}
+
 impl Hpa {
     fn of(value: &Value) -> Self {
-        let hpa: HorizontalPodAutoscaler =
-            serde_json::from_value(value.clone()).expect("it is an HPA");
-        // A field that Kubernetes does not know would be lost here.
-        assert_eq!(serde_json::to_value(&hpa).expect("it has a form"), *value);
-        let metrics = hpa.spec.and_then(|spec| spec.metrics).expect("it has metrics");
-        let [metric] = &metrics[..] else { panic!("one metric") };
+        let (namespace, metric) = only_metric(value);
         let external = metric.external.as_ref().expect("it is external");
         let labels = external.metric.selector.iter().flat_map(|s| s.match_labels.iter().flatten());
         let selector: Vec<_> = labels.map(|(key, value)| format!("{key}={value}")).collect();
-        Self {
-            namespace: hpa.metadata.namespace.expect("it has a namespace"),
-            metric: external.metric.name.clone(),
-            selector: selector.join(","),
-        }
+        Self { namespace, metric: external.metric.name.clone(), selector: selector.join(",") }
     }
 }
 

@@ -238,6 +238,7 @@ fn shop() -> Scope {
     Scope::Namespace("shop".into())
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "it is compared with what a read gives")]
 fn strings(items: &[&str]) -> Result<Vec<String>, ApiError> {
     Ok(items.iter().map(|&item| item.to_owned()).collect())
 }

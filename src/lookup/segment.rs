@@ -1,0 +1,37 @@
+//! Which path segments can be names of Kubernetes objects.
+//!
+//! A segment can be anything, and a template may put it into a query as it is, where it could break
+//! out of its place. What no object can be called is not asked for.
+
+/// Whether a namespace can have this name: an RFC 1123 label.
+pub(super) fn is_namespace(name: &str) -> bool {
+    let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+    (1..=63).contains(&name.len())
+        && name.bytes().all(inner)
+        && !name.starts_with('-')
+        && !name.ends_with('-')
+}
+
+/// Whether an object can have this name. Most kinds keep to RFC 1123; RBAC's take more, of which only
+/// the colon is in use, and metrics of other systems' objects may have capitals and underscores.
+pub(super) fn is_object(name: &str) -> bool {
+    let inner = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b':');
+    (1..=253).contains(&name.len()) && name.bytes().all(inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_could_break_out_of_a_query_is_no_name() {
+        for name in ["web-0", "db.primary", "system:node", "A_b"] {
+            assert!(is_object(name), "{name}");
+        }
+        for name in ["", "a\"", "a'", "a`", "a}", "a b", "a|b", "a*", "a\\", "a#", "é", "a\n"] {
+            assert!(!is_object(name), "{name}");
+            assert!(!is_namespace(name), "{name}");
+        }
+        assert!(is_namespace("team-a") && !is_namespace("Team") && !is_namespace(".*"));
+    }
+}
