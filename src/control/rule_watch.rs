@@ -6,7 +6,8 @@
 //! Not responsible for: what rules mean (`rules`), how series are listed (`source`).
 //!
 //! Invariants: a series query that fails keeps the series it found last, and touches no other; one
-//! question is asked once, however many rules ask it; listings of one source are bounded by it.
+//! question is asked once, however many rules ask it; of one source no more listings are under way
+//! than it takes at once.
 
 mod files;
 mod listings;
@@ -107,7 +108,9 @@ impl RuleWatch {
                     return;
                 }
             }
-            for due in self.listings.due(now) {
+            let listers = &self.parts.listers;
+            let at_once = |name: &SourceName| listers.get(name).map_or(1, |it| it.at_once());
+            for due in self.listings.due(now, at_once) {
                 running.push(self.list(due));
             }
             let idle = running.is_empty() || now.since(self.built) >= REBUILD_EVERY;

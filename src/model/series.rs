@@ -29,4 +29,10 @@ pub trait SeriesLister: Send + Sync + 'static {
         selector: &'a str,
         start: Timestamp,
     ) -> BoxFuture<'a, Result<Vec<SeriesShape>, FetchError>>;
+
+    /// How many lists may be asked for at once. The caller keeps the others, so that waiting for a
+    /// turn never counts into a call's timeout.
+    fn at_once(&self) -> usize {
+        1
+    }
 }

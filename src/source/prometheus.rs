@@ -121,7 +121,7 @@ impl PrometheusSource {
             listings: Gate::new(
                 series::CONCURRENT,
                 settings.timeout.max(series::TIMEOUT),
-                metrics.for_calls(name, KIND),
+                metrics.for_calls(name, series::KIND),
             ),
             protection: settings
                 .breaker

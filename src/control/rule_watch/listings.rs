@@ -38,7 +38,11 @@ pub(super) struct Due {
 
 /// All listings.
 #[derive(Default)]
-pub(super) struct Listings(BTreeMap<Key, Listing>);
+pub(super) struct Listings {
+    all: BTreeMap<Key, Listing>,
+    /// Those under way, by source: with those whose rules have gone meanwhile.
+    under_way: BTreeMap<SourceName, usize>,
+}
 
 struct Listing {
     interval: Duration,
@@ -73,7 +77,7 @@ impl Listings {
         let mut wanted = BTreeSet::new();
         for (settings, rule) in rules {
             let key = key(settings, rule);
-            let listing = self.0.entry(key.clone()).or_insert_with(|| Listing {
+            let listing = self.all.entry(key.clone()).or_insert_with(|| Listing {
                 interval: settings.relist_interval,
                 max_age: settings.series_max_age,
                 due: now,
@@ -93,23 +97,35 @@ impl Listings {
                 listing.max_age = listing.max_age.max(settings.series_max_age);
             }
         }
-        self.0.retain(|key, _| wanted.contains(key));
+        self.all.retain(|key, _| wanted.contains(key));
     }
 
-    /// The listings that are to be made now; each is under way until it is taken.
-    pub(super) fn due(&mut self, now: Tick) -> Vec<Due> {
-        let due = self.0.iter_mut().filter(|(_, listing)| !listing.running && listing.due <= now);
-        due.map(|(key, listing)| {
-            listing.running = true;
-            Due { key: key.clone(), max_age: listing.max_age }
-        })
-        .collect()
+    /// The listings that are to be made now, those first that have waited longest; each is under
+    /// way until it is taken. Of one source no more than `at_once` are: the rest waits here, where
+    /// waiting counts into nobody's timeout.
+    pub(super) fn due(&mut self, now: Tick, at_once: impl Fn(&SourceName) -> usize) -> Vec<Due> {
+        let waits = |listing: &Listing| !listing.running && listing.due <= now;
+        let mut waiting: Vec<_> = self.all.iter_mut().filter(|(_, it)| waits(it)).collect();
+        waiting.sort_by_key(|(_, listing)| listing.due);
+        let mut due = Vec::new();
+        for (key, listing) in waiting {
+            let under_way = self.under_way.entry(key.source.clone()).or_default();
+            if *under_way < at_once(&key.source).max(1) {
+                *under_way += 1;
+                listing.running = true;
+                due.push(Due { key: key.clone(), max_age: listing.max_age });
+            }
+        }
+        due
     }
 
     /// Takes the end of a listing; tells whether the series are others now.
     pub(super) fn take(&mut self, key: &Key, answer: Answer, now: Tick) -> bool {
+        if let Some(under_way) = self.under_way.get_mut(&key.source) {
+            *under_way = under_way.saturating_sub(1);
+        }
         // The rule may have gone meanwhile.
-        let Some(listing) = self.0.get_mut(key) else { return false };
+        let Some(listing) = self.all.get_mut(key) else { return false };
         listing.running = false;
         listing.tried = true;
         let series_query = &*key.series_query;
@@ -159,13 +175,13 @@ impl Listings {
         settings: &RuleFileSettings,
         rule: &Arc<Rule>,
     ) -> Option<Arc<[SeriesShape]>> {
-        self.0.get(&key(settings, rule))?.series.clone()
+        self.all.get(&key(settings, rule))?.series.clone()
     }
 
     /// Where they stand.
     pub(super) fn tally(&self) -> Tally {
-        let mut tally = Tally { queries: self.0.len(), ..Tally::default() };
-        for listing in self.0.values() {
+        let mut tally = Tally { queries: self.all.len(), ..Tally::default() };
+        for listing in self.all.values() {
             tally.untried += usize::from(!listing.tried);
             tally.failing += usize::from(listing.failures > 0);
             tally.shapes += listing.series.as_deref().map_or(0, <[_]>::len);
@@ -177,7 +193,7 @@ impl Listings {
     pub(super) fn failing(&self) -> Vec<(Key, String)> {
         let failing =
             |(key, listing): (&Key, &Listing)| Some((key.clone(), listing.error.clone()?));
-        self.0.iter().filter_map(failing).collect()
+        self.all.iter().filter_map(failing).collect()
     }
 }
 

@@ -33,6 +33,45 @@ impl SeriesLister for Prometheus {
     }
 }
 
+#[test]
+fn of_one_source_few_are_listed_at_once_and_who_waited_longest_goes_first() {
+    let (house, mut watch) = House::new();
+    let rules: Vec<String> = (0..5)
+        .map(|i| format!("- {{seriesQuery: 'q{i}', resources: {{template: '<<.Resource>>'}}, metricsQuery: '<<.Series>>'}}\n"))
+        .collect();
+    std::fs::write(house.folder.path().join("rules.yaml"), format!("rules:\n{}", rules.concat()))
+        .unwrap();
+    watch.load().unwrap();
+    let listings = &mut watch.listings;
+    let start = |listings: &mut Listings| -> Vec<listings::Key> {
+        listings.due(house.clock.tick(), |_| 2).into_iter().map(|due| due.key).collect()
+    };
+    let first = start(listings);
+    assert_eq!(first.iter().map(|key| &*key.series_query).collect::<Vec<_>>(), ["q0", "q1"]);
+    assert!(start(listings).is_empty(), "two are under way");
+    let mut order = Vec::new();
+    let mut running = first;
+    while order.len() < 8 {
+        let key = running.remove(0);
+        // It is due again at once, as far as time goes, and goes behind those that wait.
+        listings.take(&key, Err(FetchError::Unavailable(Cause::new("down"))), house.clock.tick());
+        house.clock.advance(Duration::from_secs(3600));
+        order.push(key.series_query.to_string());
+        running.extend(start(listings));
+        assert_eq!(running.len(), 2);
+    }
+    assert_eq!(order[..5], ["q0", "q1", "q2", "q3", "q4"]);
+    // Rules that go while they are listed keep their place until they end.
+    listings.want(std::iter::empty(), house.clock.tick());
+    watch.adopt();
+    let listings = &mut watch.listings;
+    assert!(start(listings).is_empty());
+    for key in running {
+        listings.take(&key, Err(FetchError::Unavailable(Cause::new("down"))), house.clock.tick());
+    }
+    assert_eq!(start(listings).len(), 2);
+}
+
 struct Pods;
 
 impl ResourceDirectory for Pods {

@@ -26,6 +26,10 @@ use crate::model::{Cause, FetchError, SeriesLister, SeriesShape};
 /// ever; a minute is what a Prometheus with millions of series takes at worst.
 pub(super) const TIMEOUT: Duration = Duration::from_mins(1);
 
+/// The word for metrics labels: listings take so much longer than queries that together they would
+/// say nothing of either.
+pub(super) const KIND: &str = "prometheus series";
+
 /// Listings of one source at once: they are heavy for the server, and none is urgent.
 pub(super) const CONCURRENT: usize = 2;
 
@@ -52,6 +56,10 @@ impl SeriesLister for PrometheusSource {
     ) -> BoxFuture<'a, Result<Vec<SeriesShape>, FetchError>> {
         let gate = &self.listings;
         async move { gate.call(gate.deadline(), "", self.list(selector, start)).await }.boxed()
+    }
+
+    fn at_once(&self) -> usize {
+        self.listings.width()
     }
 }
 
