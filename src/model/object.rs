@@ -75,6 +75,12 @@ pub trait ResourceDirectory: Send + Sync + 'static {
         self.resolve(group, resource)
     }
 
+    /// Why a resource that is not found may exist all the same, as a clause: nobody has told yet
+    /// which resources there are. None: what is not found was not there when they were last told.
+    fn unknown_because(&self) -> Option<Arc<str>> {
+        None
+    }
+
     /// Counts the changes of what is known, so that others see that they have to look again.
     fn generation(&self) -> u64;
 }

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use kube::Client;
 use kube::core::ApiResource;
 use prometheus_client::metrics::counter::Counter;
@@ -51,6 +51,8 @@ pub struct Resources {
 struct Shared {
     table: ArcSwap<Table>,
     generation: AtomicU64,
+    /// Why some or all resources were never told; nothing once they were.
+    untold: ArcSwapOption<Arc<str>>,
     missed: Notify,
     /// Whether a first look has ended, well or not.
     looked: watch::Sender<bool>,
@@ -62,7 +64,13 @@ impl Resources {
     /// Starts looking. Without a client there are no resources.
     #[must_use]
     pub fn start(client: Option<Client>, tasks: &TaskSet, telemetry: &Telemetry) -> Self {
+        let untold = if client.is_some() {
+            "API discovery has not ended yet"
+        } else {
+            "this server runs without a cluster (kubernetes.enabled: false)"
+        };
         let shared = Arc::new(Shared {
+            untold: ArcSwapOption::from_pointee(Arc::from(untold)),
             table: ArcSwap::default(),
             generation: AtomicU64::new(0),
             missed: Notify::new(),
@@ -88,6 +96,7 @@ impl Resources {
                 shared: Arc::clone(&shared),
                 core: Vec::new(),
                 groups: Vec::new(),
+                told: [false; 2],
                 failing: false,
             };
             let shutdown = tasks.shutdown_token().clone();
@@ -125,6 +134,11 @@ impl ResourceDirectory for Resources {
         found
     }
 
+    /// Until both the core group and the others were told once.
+    fn unknown_because(&self) -> Option<Arc<str>> {
+        self.shared.untold.load().as_deref().cloned()
+    }
+
     fn generation(&self) -> u64 {
         self.shared.generation.load(Ordering::Acquire)
     }
@@ -156,6 +170,8 @@ struct Look {
     shared: Arc<Shared>,
     core: Vec<GroupVersion>,
     groups: Vec<GroupVersion>,
+    /// Which of the two was ever told.
+    told: [bool; 2],
     failing: bool,
 }
 
@@ -191,9 +207,13 @@ impl Look {
         );
         let mut changed = false;
         let mut failed = None;
-        for (told, known) in [(core, &mut self.core), (groups, &mut self.groups)] {
+        let [core_told, groups_told] = &mut self.told;
+        for (told, known, ever) in
+            [(core, &mut self.core, core_told), (groups, &mut self.groups, groups_told)]
+        {
             match told {
                 Ok(told) => {
+                    *ever = true;
                     let now = discovery::known(told, known);
                     changed |= now != *known;
                     *known = now;
@@ -212,6 +232,15 @@ impl Look {
             // After the table: who sees the number sees what it counts.
             self.shared.generation.fetch_add(1, Ordering::Release);
             tracing::debug!(resources = count, "the cluster's resources are known");
+        }
+        // After the table: who sees that all were told finds them.
+        match &failed {
+            _ if self.told == [true; 2] => self.shared.untold.store(None),
+            Some(cause) => {
+                let cause = format!("API discovery failed: {cause}");
+                self.shared.untold.store(Some(Arc::new(cause.into())));
+            }
+            None => {}
         }
         match &failed {
             Some(cause) if !self.failing => tracing::warn!(
