@@ -267,12 +267,15 @@ impl Registered {
 
 impl Drop for Registered {
     fn drop(&mut self) {
+        {
+            let _changing = self.shared.changing.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut all = HashMap::clone(&self.shared.watched.load());
+            all.remove(&self.watched.resource);
+            self.shared.put(all);
+        }
         // Whoever still holds this watch sees that it knows nothing any more, and the memory goes.
+        // Now that nobody else finds it: it counts as listed, and will never be.
         self.publish(State::Listing);
-        let _changing = self.shared.changing.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut all = HashMap::clone(&self.shared.watched.load());
-        all.remove(&self.watched.resource);
-        self.shared.put(all);
     }
 }
 

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use serde_json::json;
 use tidepole::model::{
-    GroupResource, ObjectDirectory, ObjectNames, ObjectSet, Objects, Resource, ResourceDirectory,
-    Selector, SystemClock,
+    Clock, GroupResource, ManualClock, ObjectDirectory, ObjectNames, ObjectSet, Objects, Resource,
+    ResourceDirectory, Selector, SystemClock,
 };
 use tidepole::objects::{Resources, WatchLimits, Watches};
 use tidepole::runtime::kubernetes;
@@ -87,7 +87,10 @@ impl World {
     }
 
     fn watches(&self, limits: WatchLimits) -> Watches {
-        let clock = Arc::new(SystemClock::new());
+        self.watches_by(Arc::new(SystemClock::new()), limits)
+    }
+
+    fn watches_by(&self, clock: Arc<dyn Clock>, limits: WatchLimits) -> Watches {
         Watches::new(Some(self.client.clone()), &self.tasks, clock, limits, &self.telemetry)
     }
 
@@ -199,9 +202,19 @@ async fn an_api_server_that_is_away_at_the_start_is_found_later() {
     world.api.objects().mute(true);
     let resources = world.resources().await;
     assert_eq!((found(&resources, "pods"), resources.generation()), (None, 0));
+    let why = resources.unknown_because().expect("they were never told");
+    assert!(why.starts_with("API discovery failed: "), "{why}");
     world.api.objects().mute(false);
     until("pods", async || found(&resources, "pods").map(drop).ok_or_else(|| "nothing".to_owned()))
         .await;
+    until("no doubt", async || match resources.unknown_because() {
+        None => Ok(()),
+        Some(why) => Err(why.to_string()),
+    })
+    .await;
+    // From now on what is not found was not there, whatever becomes of the API server.
+    world.api.objects().mute(true);
+    assert_eq!((found(&resources, "nosuch"), resources.unknown_because()), (None, None));
     world.stop().await;
 }
 
@@ -338,17 +351,53 @@ async fn a_permission_that_is_missing_is_named_and_used_once_it_is_there() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_may_be_listed_alone_is_listed_ever_less_often() {
+    let world = world(&[PODS]).await;
+    let objects = world.api.objects();
+    objects.put(&PODS, "shop", "a", &[]);
+    objects.refuse_watches(&PODS, true);
+    let begin = std::time::Instant::now();
+    let watches = world.watches(WatchLimits::default());
+    become_known(&watches, "", &["a"]).await;
+    // Pauses of 1, 2, 4 and 8 seconds, each at least half as long: lists at 0, 0.5, 1.5, 3.5 and
+    // 7.5 seconds at the earliest.
+    objects.put(&PODS, "shop", "b", &[]);
+    become_known(&watches, "", &["a", "b"]).await;
+    tokio::time::sleep(Duration::from_secs(7).saturating_sub(begin.elapsed())).await;
+    let (lists, took) = (objects.lists(&PODS), begin.elapsed());
+    assert!(lists >= 2, "it is tried again");
+    assert!(lists <= 4 || took > Duration::from_millis(7400), "{lists} lists in {took:?}");
+    // Once it is allowed, changes are seen as they come.
+    objects.refuse_watches(&PODS, false);
+    until("a watch", async || match objects.watches(&PODS) {
+        1 => Ok(()),
+        none => Err(none.to_string()),
+    })
+    .await;
+    let lists = objects.lists(&PODS);
+    objects.put(&PODS, "shop", "c", &[]);
+    become_known(&watches, "", &["a", "b", "c"]).await;
+    assert_eq!(objects.lists(&PODS), lists);
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_nobody_asks_about_is_let_go() {
     let world = world(&[PODS, NODES, INGRESSES]).await;
     let objects = world.api.objects();
     objects.put(&PODS, "shop", "a", &[]);
     objects.put(&NODES, "", "node", &[]);
-    let watches = world.watches(WatchLimits { resources: 2, idle: Duration::from_millis(1500) });
+    let idle = Duration::from_secs(4);
+    let clock = Arc::new(ManualClock::default());
+    let watches = world.watches_by(Arc::clone(&clock) as _, WatchLimits { resources: 2, idle });
     become_known(&watches, "", &["a"]).await;
     watches.listed(&resource(&NODES)).await;
     let full = names(&watches, &INGRESSES, None, "");
     let Objects::Unavailable(reason) = full else { panic!("{full:?}") };
     assert!(reason.contains("2 resources are already"), "{reason}");
+    clock.advance(idle / 2);
+    assert_eq!(names(&watches, &PODS, Some("shop"), ""), known(&["a"]));
+    clock.advance(idle / 2);
     until("the end of the watch of nodes", async || {
         assert_eq!(names(&watches, &PODS, Some("shop"), ""), known(&["a"]));
         let open = (objects.watches(&NODES), watches.len());
@@ -370,6 +419,8 @@ async fn without_a_cluster_nothing_is_known() {
     let resources = Resources::start(None, &tasks, &telemetry);
     resources.settled().await;
     assert_eq!(found(&resources, "pods"), None);
+    let why = resources.unknown_because().expect("nobody tells");
+    assert!(why.contains("without a cluster"), "{why}");
     let clock = Arc::new(SystemClock::new());
     let watches = Watches::new(None, &tasks, clock, WatchLimits::default(), &telemetry);
     watches.listed(&resource(&PODS)).await;

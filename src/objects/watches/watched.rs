@@ -44,6 +44,10 @@ const FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// The longest pause: somebody who grants a permission sees it used within half a minute.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
+/// A watch that has begun and not failed for this long stands: longer than a connection may take
+/// (`runtime::kubernetes`). Where nothing changes, nothing else tells.
+const STANDS_AFTER: Duration = Duration::from_secs(15);
+
 /// How long objects stay in use that we are no longer allowed to see, or whose resource is gone. An
 /// API server that just started may refuse what it will allow; but a list that is never renewed
 /// must not choose objects for ever.
@@ -67,6 +71,8 @@ pub(super) struct Watcher {
     pause: Duration,
     failing: bool,
     refused_since: Option<Instant>,
+    /// When the watch that has begun stands, unless it fails before.
+    stands: Option<Instant>,
 }
 
 struct Listing {
@@ -106,6 +112,7 @@ impl Watcher {
             pause: FIRST_PAUSE,
             failing: false,
             refused_since: None,
+            stands: None,
         }
     }
 
@@ -158,6 +165,11 @@ impl Watcher {
                     if let Some((_, After::ListAgain)) = rest.take() {
                         return Left::ListAgain;
                     }
+                    self.stands = Some(Instant::now() + STANDS_AFTER);
+                    continue;
+                }
+                () = at(self.stands), if self.stands.is_some() => {
+                    self.rise();
                     continue;
                 }
                 () = tokio::time::sleep_until(self.due), if self.collected > 0 => {
@@ -178,6 +190,7 @@ impl Watcher {
     async fn take(&mut self, event: Event<Object>) {
         match event {
             Event::Init => {
+                self.stands = None;
                 self.put_into_use();
                 let turn = Arc::clone(&self.place.shared.listings).acquire_owned().await;
                 // A semaphore that nobody closes.
@@ -198,7 +211,10 @@ impl Watcher {
                 tracing::debug!(resource = %self.name(), objects = index.len(), "objects listed");
                 self.index = Some(index.clone());
                 self.place.publish(State::Known(index));
-                self.rise();
+                // What may be listed need not be allowed to be watched: only a watch that stands
+                // is a reason to hurry after the next failure. But this list is new.
+                self.refused_since = None;
+                self.stands = Some(Instant::now() + STANDS_AFTER);
             }
             Event::Apply(object) => {
                 self.rise();
@@ -266,8 +282,9 @@ impl Watcher {
         self.place.publish(State::Known(index.clone()));
     }
 
-    /// All is well.
+    /// All is well: the watch stands.
     fn rise(&mut self) {
+        self.stands = None;
         self.pause = FIRST_PAUSE;
         self.refused_since = None;
         if std::mem::take(&mut self.failing) {
@@ -276,6 +293,7 @@ impl Watcher {
     }
 
     fn fail(&mut self, error: &watcher::Error) -> After {
+        self.stands = None;
         let status = match error {
             watcher::Error::InitialListFailed(kube::Error::Api(status))
             | watcher::Error::WatchStartFailed(kube::Error::Api(status)) => Some(status),
@@ -312,7 +330,7 @@ impl Watcher {
 
     /// Takes in that objects cannot be seen, for now or until somebody acts.
     fn fall(&mut self, cause: &str, refused: bool) {
-        self.listing = None;
+        (self.listing, self.stands) = (None, None);
         self.place.shared.gauges.failures.inc();
         let resource = self.name();
         let known = self.index.is_some();

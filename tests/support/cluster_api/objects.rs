@@ -82,6 +82,7 @@ pub(crate) struct Objects {
 struct Store {
     history: watch::Sender<History>,
     refuse: AtomicBool,
+    refuse_watches: AtomicBool,
     lists: AtomicU64,
     watches: AtomicUsize,
 }
@@ -165,6 +166,11 @@ impl Objects {
     /// Refuses to list and watch a resource, or no longer does.
     pub(crate) fn refuse(&self, kind: &Served, refuse: bool) {
         self.store(kind).refuse.store(refuse, Ordering::SeqCst);
+    }
+
+    /// Refuses to watch a resource, which may still be listed, or no longer does.
+    pub(crate) fn refuse_watches(&self, kind: &Served, refuse: bool) {
+        self.store(kind).refuse_watches.store(refuse, Ordering::SeqCst);
     }
 
     /// Ends all watches.
@@ -361,6 +367,10 @@ impl Store {
         let next = parameter("continue");
         if !watches && next.is_none() {
             self.lists.fetch_add(1, Ordering::SeqCst);
+        }
+        if watches && self.refuse_watches.load(Ordering::SeqCst) {
+            let message = "the server does not allow this method on the requested resource";
+            return refusal(StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowed", message);
         }
         if self.refuse.load(Ordering::SeqCst) {
             let Served { plural, group, .. } = kind;
