@@ -55,7 +55,7 @@ fn of_one_source_few_are_listed_at_once_and_who_waited_longest_goes_first() {
         let key = running.remove(0);
         // It is due again at once, as far as time goes, and goes behind those that wait.
         listings.take(&key, Err(FetchError::Unavailable(Cause::new("down"))), house.clock.tick());
-        house.clock.advance(Duration::from_secs(3600));
+        house.clock.advance(Duration::from_hours(1));
         order.push(key.series_query.to_string());
         running.extend(start(listings));
         assert_eq!(running.len(), 2);
