@@ -17,16 +17,14 @@
 #[expect(dead_code, reason = "when a read was made is another benchmark's business")]
 #[path = "load/client.rs"]
 mod client;
+#[expect(dead_code, unused_imports, reason = "its other uses are those of tests")]
+#[path = "../tests/support/cluster_api.rs"]
+mod cluster_api;
 #[path = "load/process.rs"]
 mod process;
 #[expect(dead_code, reason = "metrics of definitions are another benchmark's business")]
 #[path = "load/site.rs"]
 mod site;
-#[expect(dead_code, unused_imports, reason = "its other uses are those of tests")]
-#[path = "../tests/support"]
-mod support {
-    pub(crate) mod cluster_api;
-}
 #[path = "../tests/support/upstream.rs"]
 mod upstream;
 
@@ -35,13 +33,13 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use client::{Shape, Target};
+use cluster_api::{ClusterApi, PODS, trust};
 use http_body_util::{BodyExt, Empty};
 use hyper::Request;
 use process::Server;
 use rustls_pki_types::ServerName;
 use serde_json::{Value, json};
 use site::Started;
-use support::cluster_api::{ClusterApi, PODS, trust};
 use upstream::{Reply, Upstream};
 
 /// Pods of the workloads that are read.

@@ -2,8 +2,11 @@
 //! Deployments, API discovery and the metadata of any objects, token reviews and access reviews, over plain HTTP. It counts, it
 //! remembers what it was asked, and it answers as told.
 
+#[path = "cluster_api/hpas.rs"]
 mod hpas;
+#[path = "cluster_api/objects.rs"]
 mod objects;
+#[path = "cluster_api/scales.rs"]
 mod scales;
 
 use std::collections::BTreeMap;
