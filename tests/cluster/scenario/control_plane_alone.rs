@@ -43,7 +43,7 @@ fn children_report_their_exit_code_and_obey_signals() {
     assert_eq!(code, Some(128 + 9));
 }
 
-/// The component with the APIServices of metrics of objects gets the certificate of the recipe, and
+/// The component with the `APIService`s of metrics of objects gets the certificate of the recipe, and
 /// is in nobody's installation that did not ask for it.
 #[test]
 fn custom_metrics_are_a_component_of_the_recipe() {

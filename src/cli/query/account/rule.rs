@@ -82,7 +82,7 @@ impl Account {
     pub(in crate::cli::query) fn answered(
         &mut self,
         answer: Result<RuleAnswer, String>,
-        failure: Option<FetchError>,
+        failure: Option<&FetchError>,
     ) {
         let (items, is_average, group) = match &answer {
             Ok(RuleAnswer::External(reading)) => {
@@ -117,8 +117,8 @@ impl Account {
             value,
             items,
             is_average,
-            error_kind: failure.as_ref().map(FetchError::kind),
-            detail: failure.as_ref().and_then(|e| e.cause().detail()).map(str::to_owned),
+            error_kind: failure.map(FetchError::kind),
+            detail: failure.and_then(|e| e.cause().detail()).map(str::to_owned),
             error,
         });
     }
