@@ -13,7 +13,7 @@ const NAME: &str = "__name__";
 impl Rule {
     /// A series that the rule is about, without asking anybody: the name that its series query
     /// spells out, with the labels that the query wants to be there, those of the overrides and, if
-    /// these are no resources, those of the template for namespaces and pods. None where the series
+    /// the query has none of them, those of the template for namespaces and pods. None where the series
     /// query names no metric, or filters leave it out.
     #[must_use]
     pub fn assumed_series(&self) -> Option<SeriesShape> {
@@ -40,9 +40,12 @@ impl Rule {
         labels.extend(self.mapping.overrides.iter().map(|entry| entry.label.to_string()));
         if let Some(template) = &self.mapping.template
             && self.mapping.overrides.is_empty()
-            && !labels.iter().any(|label| template.read(label).is_some())
         {
-            labels.extend(["namespace", "pod"].iter().filter_map(|r| template.write("", r).ok()));
+            let usual = ["namespace", "pod"].map(|resource| template.write("", resource).ok());
+            let usual: Vec<String> = usual.into_iter().flatten().collect();
+            if !usual.iter().any(|label| labels.contains(label)) {
+                labels.extend(usual);
+            }
         }
         let labels: Vec<Arc<str>> = labels.into_iter().map(Arc::from).collect();
         Some(SeriesShape { name: name.into(), labels: labels.into() })
