@@ -335,7 +335,7 @@ impl Bench {
             account.asked(&explanation, self.clock.tick());
             let failure = explanation.outcome.as_ref().err().cloned();
             cell.complete(explanation.outcome, self.clock.tick(), self.clock.now());
-            account.answered(answer.await, failure);
+            account.answered(answer.await, failure.as_ref());
         }
         if !args.full {
             account.shorten();
