@@ -90,12 +90,7 @@ pub async fn start_in(
 ) -> anyhow::Result<Running> {
     let Surroundings { clock, telemetry } = surroundings;
     let (tasks, died) = TaskSet::new(refresh);
-    let client = if config.kubernetes.enabled {
-        Some(kubernetes::client(config.kubernetes.kubeconfig.as_deref()).await?)
-    } else {
-        None
-    };
-
+    let client = cluster_client(&config).await?;
     let catalog = Arc::new(Catalog::new());
     let on_demand = Arc::new(OnDemand::new());
     let namespaces = Arc::new(Namespaces::new(client.clone(), &tasks));
@@ -146,15 +141,12 @@ pub async fn start_in(
     );
 
     let rule_standing = (!config.rules.is_empty()).then(|| rule_watch::Standing::new(&telemetry));
-    let house = match &rule_standing {
-        Some(standing) => {
-            house.ruled_by(Ruled::new(Arc::clone(standing), Arc::clone(&rules), &config.rules))
-        }
-        None => house,
-    };
+    let house = rule_standing.iter().fold(house, |house, standing| {
+        house.ruled_by(Ruled::new(Arc::clone(standing), Arc::clone(&rules), &config.rules))
+    });
     // The admin listener first: whatever happens next can be watched there.
-    let house = house.refreshed_by(refresher);
-    let shown = admin::Admin::new(Arc::clone(&health) as _, Arc::new(house));
+    let shown =
+        admin::Admin::new(Arc::clone(&health) as _, Arc::new(house.refreshed_by(refresher)));
     let admin_address = serve_admin(&config, shown, &tasks).await?;
 
     let definitions = Definitions {
@@ -165,11 +157,10 @@ pub async fn start_in(
     watch_definitions(&config, definitions, &tasks, &telemetry).await?;
     let changes =
         vec![catalog.subscribe(), namespaces.subscribe(), rules.subscribe(), scales.subscribe()];
-    let mut listed: Option<Arc<rule_watch::Standing>> = None;
+    let listed = rule_standing.clone();
     if let Some(standing) = rule_standing {
         let seen = Arc::clone(&standing);
         health.listing(move || seen.pending());
-        listed = Some(Arc::clone(&standing));
         let parts = rule_watch::Parts {
             listers,
             resources: Arc::clone(&resources) as _,
@@ -184,47 +175,16 @@ pub async fn start_in(
     if let (Some(client), Some(standing)) = (&client, hpas) {
         let seen = Arc::clone(&standing);
         health.warming(move || seen.pending());
-        let is_listed = move || listed.as_ref().is_none_or(|rules| rules.pending().is_none());
-        let grounds = hpa_watch::Grounds {
-            changes,
-            is_complete: Box::new(move || namespaces.is_ready() && is_listed()),
-        };
+        let grounds = hpa_watch::Grounds { changes, is_complete: complete(namespaces, listed) };
         let announce = Arc::new(lookup.clone());
         HpaWatch::new(announce, Arc::clone(&clock), grounds, standing)
             .start(client.clone(), &tasks);
     }
 
-    let (authentication, authorization) = match &client {
-        Some(client) if config.server.auth() == server::AuthMode::Delegated => (
-            Authentication::delegated(client.clone(), &tasks, &telemetry, Arc::clone(&clock)).await,
-            Authorization::delegated(client.clone(), &tasks, &telemetry, Arc::clone(&clock)),
-        ),
-        _ => (Authentication::none(), Authorization::none()),
-    };
-    health.authenticating(authentication.settled());
-    let api_settings = api::Settings {
-        external: config.apis.external,
-        custom: config.apis.custom,
-        ..api::Settings::default()
-    };
-    let group_versions = api_settings.group_versions();
-    let front = Front(Api::new(
-        &api_settings,
-        Arc::new(lookup),
-        Arc::clone(&health) as _,
-        Arc::clone(&clock),
-        &telemetry,
-    ));
-    let api = Server::start(
-        config.server,
-        authentication,
-        authorization,
-        Arc::new(front),
-        &tasks.on(serve),
-        &telemetry,
-        clock,
-    )
-    .await?;
+    let group_versions = api_settings(&config).group_versions();
+    let grace = config.shutdown_grace;
+    let parts = Parts { client: client.as_ref(), health: &health, clock, telemetry: &telemetry };
+    let api = serve_api(config, lookup, parts, &tasks, serve).await?;
     health.serving();
     tracing::info!(api = %api.local_addr(), admin = %admin_address, "serving");
     if let Some(client) = client {
@@ -232,7 +192,78 @@ pub async fn start_in(
         let check = kubernetes::warn_of_foreign_api_services(client, group_versions, names);
         tasks.job("APIService check", check);
     }
-    Ok(Running { api, admin_address, health, tasks, died, grace: config.shutdown_grace })
+    Ok(Running { api, admin_address, health, tasks, died, grace })
+}
+
+/// The client for the cluster, if there is one.
+async fn cluster_client(config: &Config) -> anyhow::Result<Option<kube::Client>> {
+    if !config.kubernetes.enabled {
+        return Ok(None);
+    }
+    kubernetes::client(config.kubernetes.kubeconfig.as_deref()).await.map(Some)
+}
+
+/// Whether everything is known that decides which metrics there are.
+fn complete(
+    namespaces: Arc<Namespaces>,
+    listed: Option<Arc<rule_watch::Standing>>,
+) -> Box<dyn Fn() -> bool + Send + Sync> {
+    let is_listed = move || listed.as_ref().is_none_or(|rules| rules.pending().is_none());
+    Box::new(move || namespaces.is_ready() && is_listed())
+}
+
+/// Which groups are served.
+fn api_settings(config: &Config) -> api::Settings {
+    api::Settings {
+        external: config.apis.external,
+        custom: config.apis.custom,
+        ..api::Settings::default()
+    }
+}
+
+/// What the API listener needs of the others.
+struct Parts<'a> {
+    client: Option<&'a kube::Client>,
+    health: &'a Arc<Health>,
+    clock: Arc<dyn Clock>,
+    telemetry: &'a Telemetry,
+}
+
+/// Starts the API listener, with the cluster's authentication and authorization in front of it.
+async fn serve_api(
+    config: Config,
+    lookup: Lookup,
+    parts: Parts<'_>,
+    tasks: &TaskSet,
+    serve: Handle,
+) -> anyhow::Result<Server> {
+    let Parts { client, health, clock, telemetry } = parts;
+    let (authentication, authorization) = match client {
+        Some(client) if config.server.auth() == server::AuthMode::Delegated => (
+            Authentication::delegated(client.clone(), tasks, telemetry, Arc::clone(&clock)).await,
+            Authorization::delegated(client.clone(), tasks, telemetry, Arc::clone(&clock)),
+        ),
+        _ => (Authentication::none(), Authorization::none()),
+    };
+    health.authenticating(authentication.settled());
+    let front = Front(Api::new(
+        &api_settings(&config),
+        Arc::new(lookup),
+        Arc::clone(health) as _,
+        Arc::clone(&clock),
+        telemetry,
+    ));
+    let api = Server::start(
+        config.server,
+        authentication,
+        authorization,
+        Arc::new(front),
+        &tasks.on(serve),
+        telemetry,
+        clock,
+    )
+    .await?;
+    Ok(api)
 }
 
 /// Binds the admin listener and serves it; gives its address.

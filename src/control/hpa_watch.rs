@@ -63,7 +63,7 @@ impl Grounds {
         let changes = self.changes.iter_mut().map(|changes| {
             Box::pin(async {
                 if changes.changed().await.is_err() {
-                    std::future::pending().await
+                    std::future::pending::<()>().await;
                 }
             })
         });

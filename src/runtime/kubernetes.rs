@@ -114,7 +114,7 @@ pub fn upstream_auth(path: &Path) -> anyhow::Result<UpstreamAuth> {
         user.client_certificate.as_deref(),
         user.client_certificate_data.as_deref(),
     )?;
-    let key_data = user.client_key_data.as_ref().map(|data| data.expose_secret());
+    let key_data = user.client_key_data.as_ref().map(ExposeSecret::expose_secret);
     auth.key_file = material("tls.key", user.client_key.as_deref(), key_data)?;
     auth.token_file = user.token_file.clone().map(PathBuf::from);
     if auth.token_file.is_none() {

@@ -119,7 +119,7 @@ pub(crate) struct DropIn<'a> {
     prometheus: String,
     kubeconfig: PathBuf,
     command: PathBuf,
-    /// APIServices to be deleted at the end: a group whose server is gone stops the deletion of
+    /// `APIServices` to be deleted at the end: a group whose server is gone stops the deletion of
     /// namespaces.
     registered: Vec<String>,
 }

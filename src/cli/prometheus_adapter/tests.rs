@@ -23,8 +23,7 @@ impl House {
 
     fn read(&self, words: &[&str]) -> Result<Config, Vec<String>> {
         let file = format!("--config={}", self.folder.path().join("config.yaml").display());
-        let admin = "--admin-listen=127.0.0.1:0";
-        let all = ["adapter", &file, admin].into_iter().chain(words.iter().copied());
+        let all = ["adapter", &file].into_iter().chain(words.iter().copied());
         config(&Line::try_parse_from(all).unwrap_or_else(|e| panic!("{e}")).args)
     }
 

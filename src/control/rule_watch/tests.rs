@@ -5,6 +5,7 @@ use futures::future::BoxFuture;
 
 use super::*;
 use crate::model::{Cause, FetchError, GroupResource, ManualClock, Resource, SeriesShape};
+use crate::task::TaskSet;
 use crate::telemetry::Telemetry;
 
 /// Answers series queries from a table; what is not there fails.
@@ -195,7 +196,8 @@ async fn one_failing_rule_keeps_the_others_and_returns_by_itself() {
     house.has("one", &["requests", "errors"]);
     watch.load().unwrap();
     assert!(house.standing.pending().is_some());
-    let running = tokio::spawn(watch.run(house.shutdown.clone()));
+    let (tasks, _died) = TaskSet::new(tokio::runtime::Handle::current());
+    tasks.service("rules", watch.run(house.shutdown.clone()));
     house.shows(&["errors", "requests"]).await;
     assert_eq!(house.standing.pending(), None, "a failure was tried, too");
     assert_eq!(house.standing.failing()[0].0, "two");
@@ -209,8 +211,7 @@ async fn one_failing_rule_keeps_the_others_and_returns_by_itself() {
     house.shows(&["depth", "errors", "requests"]).await;
     assert_eq!(house.standing.failing().len(), 2);
     house.shutdown.cancel();
-    house.pass(Duration::from_secs(1)).await;
-    running.await.unwrap();
+    tasks.stop().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -219,7 +220,8 @@ async fn a_wrong_edit_leaves_the_last_good_file_in_force() {
     house.has("one", &["requests"]);
     house.has("two", &["depth"]);
     watch.load().unwrap();
-    let running = tokio::spawn(watch.run(house.shutdown.clone()));
+    let (tasks, _died) = TaskSet::new(tokio::runtime::Handle::current());
+    tasks.service("rules", watch.run(house.shutdown.clone()));
     house.shows(&["depth", "requests"]).await;
     house.write("rules: [{seriesQuery: one, metricsQuery: '<<'}]\n");
     for _ in 0..200 {
@@ -235,7 +237,8 @@ async fn a_wrong_edit_leaves_the_last_good_file_in_force() {
     house.has("three", &["lag"]);
     house.shows(&["lag", "requests"]).await;
     assert!(house.standing.file_problems().is_empty());
-    running.abort();
+    house.shutdown.cancel();
+    tasks.stop().await;
 }
 
 #[test]

@@ -1,16 +1,19 @@
 use super::*;
 
+struct Nothing;
+
+impl ResourceDirectory for Nothing {
+    fn resolve(&self, _: &str, _: &str) -> Option<Arc<crate::model::Resource>> {
+        None
+    }
+
+    fn generation(&self) -> u64 {
+        0
+    }
+}
+
 fn scales() -> Scales {
     let (tasks, _died) = TaskSet::new(tokio::runtime::Handle::current());
-    struct Nothing;
-    impl ResourceDirectory for Nothing {
-        fn resolve(&self, _: &str, _: &str) -> Option<Arc<crate::model::Resource>> {
-            None
-        }
-        fn generation(&self) -> u64 {
-            0
-        }
-    }
     Scales::start(None, Arc::new(Nothing), &tasks, &Telemetry::new())
 }
 
