@@ -1,6 +1,6 @@
 //! prometheus-adapter's rules: which metrics a Prometheus' series make, and the queries behind them.
 //!
-//! Responsible for: the file format ([`file`]), Go's templates and regular expressions as far as
+//! Responsible for: the file format ([`mod@file`]), Go's templates and regular expressions as far as
 //! rule files use them ([`template`], [`regex`]), how series become names and resources
 //! ([`rule`]), what all rules make of all series ([`registry`]), and the text of a query
 //! ([`question`]).

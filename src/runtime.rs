@@ -37,6 +37,7 @@ use crate::model::{
 use crate::objects::{AskingSource, Namespaces, Resources, Scales, WatchLimits, Watches};
 use crate::rules::{RuleFileSettings, Rules};
 use crate::runtime::inventory::{House, HouseGauges, Ruled};
+use crate::runtime::kubernetes::warn_of_foreign_api_services;
 use crate::runtime::readiness::Health;
 use crate::server::{self, Authentication, Authorization, Server};
 use crate::source;
@@ -189,8 +190,7 @@ pub async fn start_in(
     tracing::info!(api = %api.local_addr(), admin = %admin_address, "serving");
     if let Some(client) = client {
         let names = api.serving_names().to_vec();
-        let check = kubernetes::warn_of_foreign_api_services(client, group_versions, names);
-        tasks.job("APIService check", check);
+        tasks.job("APIService check", warn_of_foreign_api_services(client, group_versions, names));
     }
     Ok(Running { api, admin_address, health, tasks, died, grace })
 }

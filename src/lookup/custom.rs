@@ -3,7 +3,7 @@
 //! A read knows the objects from watches and the values from a cell: neither costs a call. The
 //! question in the cell is about the objects that match the reader's selector or, where several
 //! selectors of a namespace are read and one answer can be divided, about all of them
-//! ([`crowds`](super::crowds)).
+//! (`crowds`).
 
 mod defined;
 

@@ -1,7 +1,7 @@
 //! `tidepole check --explain`: what each rule of rule files makes of the series there are.
 //!
 //! Responsible for: the text. Not responsible for: what a rule means ([`crate::rules`]), asking for
-//! series and resources ([`crate::cli::rule_files`]).
+//! series and resources (`cli::rule_files`).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;

@@ -57,7 +57,7 @@ pub trait WriteText: Send + Sync + fmt::Debug + 'static {
         None
     }
 
-    /// Whether an answer that cannot be told apart by object is an error ([`ByObject::of`]). Where
+    /// Whether an answer that cannot be told apart by object is an error ([`crate::model::query::about::ByObject::of`]). Where
     /// it is none, of several series of one object the last counts, as in the original, and an
     /// answer without the label is one without data.
     fn is_strict(&self) -> bool {
