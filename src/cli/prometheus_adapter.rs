@@ -48,6 +48,10 @@ const FIRST_READ_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a query may take. The original has no timeout of its own but the request's minute.
 const QUERY_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// Queries per second: 15,000 questions at the default refresh. The original has no bound at all, and
+/// asks for every read.
+const QUERIES_PER_SECOND: usize = 1000;
+
 /// The status page's address, unless something else listens there.
 const ADMIN: SocketAddr = SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), 8080);
 
@@ -179,6 +183,7 @@ fn prometheus(args: &AdapterArgs) -> Result<PrometheusSettings, Vec<String>> {
     let mut settings =
         connection(text).map_err(|message| vec![format!("--prometheus-url: {message}")])?;
     settings.timeout = QUERY_TIMEOUT;
+    settings.max_requests_per_second = QUERIES_PER_SECOND;
     settings.method = match args.prometheus_verb {
         Some(Verb::Post) => Method::Post,
         Some(Verb::Get) | None => Method::Get,

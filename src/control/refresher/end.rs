@@ -13,8 +13,7 @@ impl Engine {
     /// Takes in the end of a fetch.
     pub(super) fn note_end(&mut self, end: Ended) {
         self.note_change();
-        let ran = (end.failing, end.probe);
-        let meaning = self.lanes.ended(end.lane, ran, end.started, &end.health);
+        let meaning = self.lanes.ended(end.lane, end.ran, end.started, &end.health);
         let now = self.moments.look(&*self.clock);
         for (id, verdict) in end.verdicts {
             let Some(slot) = self.schedule.get_mut(id) else { continue };

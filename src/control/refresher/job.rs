@@ -6,6 +6,7 @@ use std::sync::Arc;
 use futures::FutureExt;
 use tokio::sync::mpsc;
 
+use super::lane::Ran;
 use super::lanes::{Departure, LaneId};
 use super::metrics::SourceMetrics;
 use crate::cache::QueryCell;
@@ -44,9 +45,7 @@ impl Verdict {
 /// A fetch that ended: whose lane it ran in, and the queries it carried.
 pub(super) struct Ended {
     pub(super) lane: LaneId,
-    /// As in [`Departure`].
-    pub(super) failing: bool,
-    pub(super) probe: bool,
+    pub(super) ran: Ran,
     pub(super) started: Tick,
     pub(super) health: Health,
     pub(super) verdicts: Vec<(Id, Verdict)>,
@@ -76,10 +75,10 @@ pub(super) fn run(
     clock: Arc<dyn Clock>,
     sender: mpsc::UnboundedSender<Ended>,
 ) -> impl Future<Output = ()> + Send {
-    let Departure { lane, source, metrics, ids, failing, probe, started } = departure;
+    let Departure { lane, source, metrics, ids, ran, started } = departure;
     let verdicts = ids.into_iter().map(|id| (id, Verdict::Failed)).collect();
     let health = Health::Down(Cause::new("the fetch was given up"));
-    let ended = Ended { lane, failing, probe, started, health, verdicts };
+    let ended = Ended { lane, ran, started, health, verdicts };
     // Made before the task runs: one that is dropped before its first step tells of its end too.
     let mut report = Report { ended: Some(ended), sender };
     async move {

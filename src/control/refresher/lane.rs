@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::board::Upstream;
 use super::lanes::{Look, Meaning};
-use super::line::{Class, Line};
+use super::line::{Class, Line, Owner, Taken};
 use crate::control::protection::{Health, Permit, Protection};
 use crate::control::schedule::{Id, RouteId};
 use crate::model::{Batch, Beat, SourceName, Tick};
@@ -15,6 +15,10 @@ use crate::model::{Batch, Beat, SourceName, Tick};
 /// place that hangs serves nobody.
 const FAILING_SHARE: usize = 4;
 
+/// The part of a lane's places that is left to others, however much one owner asks: one with slow
+/// queries would hold all places most of the time, and turns are of no use to who finds none free.
+const OTHERS_SHARE: usize = 4;
+
 /// A query that waits for its fetch longer than this is overdue: shorter waits are the order of a
 /// burst.
 const OVERDUE: Duration = Duration::from_secs(1);
@@ -22,6 +26,17 @@ const OVERDUE: Duration = Duration::from_secs(1);
 /// An upstream that gave an answer is not down for this long, however fast it fails others: queries
 /// of one kind, all broken alike, come in bursts.
 const ALIVE: Duration = Duration::from_secs(1);
+
+/// What a lane has to know of a fetch at its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Ran {
+    /// Whether it carried queries that keep failing.
+    pub(super) failing: bool,
+    /// Whether it decides if the breaker closes.
+    pub(super) probe: bool,
+    /// Whose query it carried; none for several.
+    pub(super) owner: Option<Owner>,
+}
 
 /// One upstream's line of fetches.
 pub(super) struct Lane {
@@ -38,6 +53,8 @@ pub(super) struct Lane {
     running: usize,
     /// Those of them that carry queries that keep failing.
     failing: usize,
+    /// Those of them that carry one query, by its owner.
+    held: HashMap<Owner, usize, ahash::RandomState>,
     width: usize,
     /// When a fetch last ended that showed the upstream alive.
     alive: Option<Tick>,
@@ -64,6 +81,7 @@ impl Lane {
             waiting: BTreeMap::new(),
             running: 0,
             failing: 0,
+            held: HashMap::default(),
             width: width.max(1),
             alive: None,
             stirred: false,
@@ -71,12 +89,9 @@ impl Lane {
         }
     }
 
-    /// Takes the queries of the next fetch, and whether it is a probe. None: nothing can start
+    /// Takes the queries of the next fetch, and what to tell of it at its end. None: nothing can start
     /// before something ends or gets in line, or before a moment.
-    pub(super) fn take(
-        &mut self,
-        look: &impl Look,
-    ) -> Result<(Class, Vec<Id>, bool), Option<Tick>> {
+    pub(super) fn take(&mut self, look: &impl Look) -> Result<(Vec<Id>, Ran), Option<Tick>> {
         if self.queued == 0 || self.running >= self.width {
             return Err(None);
         }
@@ -84,9 +99,12 @@ impl Lane {
             return Err(Some(until));
         }
         let may_fail = self.failing < (self.width / FAILING_SHARE).max(1);
+        let most = self.width - self.width / OTHERS_SHARE;
+        let held = &self.held;
+        let may = |owner| held.get(&owner).is_none_or(|held| *held < most);
         // Most of a batch have been due at one moment.
         let (waiting, mut same) = (&mut self.waiting, (Tick::default(), 0));
-        let taken = self.line.take(may_fail, &mut |id, ticket| {
+        let taken = self.line.take(may_fail, &may, &mut |id, ticket| {
             let Some(since) = look.since(id, ticket) else { return false };
             if since != same.0 {
                 count_out(waiting, same);
@@ -96,15 +114,19 @@ impl Lane {
             true
         });
         count_out(&mut self.waiting, same);
-        let Some((class, ids)) = taken else { return Err(None) };
+        let Some(Taken { class, ids, owner }) = taken else { return Err(None) };
         self.queued -= ids.len();
         self.running += 1;
-        self.failing += usize::from(class == Class::Failing);
+        let failing = class == Class::Failing;
+        self.failing += usize::from(failing);
+        if let Some(owner) = owner {
+            *self.held.entry(owner).or_default() += 1;
+        }
         let probe = self.protection.as_mut().is_some_and(|protection| {
             // What shares a call is one.
             protection.started(if let [alone] = ids[..] { look.calls(alone) } else { 1 })
         });
-        Ok((class, ids, probe))
+        Ok((ids, Ran { failing, probe, owner }))
     }
 
     /// Takes in the end of a fetch.
@@ -116,13 +138,21 @@ impl Lane {
     /// is to be made by another.
     pub(super) fn ended(
         &mut self,
-        (failing, probe): (bool, bool),
+        Ran { failing, probe, owner }: Ran,
         started: Tick,
         health: &Health,
         now: Tick,
     ) -> Meaning {
         self.running -= 1;
         self.failing -= usize::from(failing);
+        if let Some(owner) = owner
+            && let Some(held) = self.held.get_mut(&owner)
+        {
+            *held -= 1;
+            if *held == 0 {
+                self.held.remove(&owner);
+            }
+        }
         let proof = |alive: Tick| alive > started || now.since(alive) < ALIVE;
         let own = failing || self.alive.is_some_and(proof);
         let (own, heard) = match health {

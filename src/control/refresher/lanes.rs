@@ -15,10 +15,10 @@ use std::sync::Arc;
 use slab::Slab;
 
 use super::board::Upstream;
-use super::line::{Bid, Class};
+use super::line::Bid;
 use super::metrics::{RefreshMetrics, SourceMetrics};
 use crate::control::protection::{Change, Health, Protection, Refusal};
-use crate::control::refresher::lane::Lane;
+use crate::control::refresher::lane::{Lane, Ran};
 use crate::control::schedule::{Id, RouteId, Ticket};
 use crate::model::{Batch, Beat, Clock, Dispatch, Query, Source, SourceName, Tick};
 
@@ -67,10 +67,8 @@ pub(super) struct Departure {
     pub(super) source: Arc<dyn Source>,
     pub(super) metrics: SourceMetrics,
     pub(super) ids: Vec<Id>,
-    /// Whether these are queries that keep failing.
-    pub(super) failing: bool,
-    /// Whether this decides if the breaker closes.
-    pub(super) probe: bool,
+    /// What its lane is told at the end.
+    pub(super) ran: Ran,
     pub(super) started: Tick,
 }
 
@@ -255,7 +253,7 @@ impl Lanes {
     pub(super) fn ended(
         &mut self,
         lane: LaneId,
-        (failing, probe): (bool, bool),
+        ran: Ran,
         started: Tick,
         health: &Health,
     ) -> Meaning {
@@ -263,7 +261,7 @@ impl Lanes {
         let Some(found) = self.open.get_mut(lane.0) else {
             return Meaning { own: true, change: None };
         };
-        let meaning = found.ended((failing, probe), started, health, now);
+        let meaning = found.ended(ran, started, health, now);
         self.stir(lane);
         meaning
     }
@@ -294,7 +292,7 @@ impl Lanes {
                     self.wakes.push(Reverse((until, lane)));
                 }
                 Err(_) => {}
-                Ok((class, ids, probe)) => {
+                Ok((ids, ran)) => {
                     let origin = &mut self.origins[found.source];
                     origin.queued -= ids.len();
                     origin.metrics.queued(origin.queued);
@@ -303,8 +301,7 @@ impl Lanes {
                         source: Arc::clone(&origin.source),
                         metrics: origin.metrics.clone(),
                         ids,
-                        failing: class == Class::Failing,
-                        probe,
+                        ran,
                         started: now,
                     });
                 }
@@ -342,6 +339,7 @@ mod tests {
     use futures::future::BoxFuture;
 
     use super::*;
+    use crate::control::refresher::line::Class;
     use crate::control::schedule::Schedule;
     use crate::model::{
         Decimal, FetchError, PrometheusQuery, QuerySpec, Sample, SimulatedQuery, Tick,
@@ -442,7 +440,8 @@ mod tests {
             lanes.push(route, bid, Tick(0));
         }
         let healthy = |lanes: &mut Lanes, lane| {
-            lanes.ended(lane, (false, false), Tick(0), &Health::Healthy);
+            let ran = Ran { failing: false, probe: false, owner: Some(0) };
+            lanes.ended(lane, ran, Tick(0), &Health::Healthy);
         };
         let mut started: Vec<_> = std::iter::from_fn(|| lanes.depart(&All))
             .map(|departure| (departure.lane, departure.ids.len()))

@@ -225,6 +225,15 @@ pub(super) struct Line {
     places: usize,
 }
 
+/// The queries of a fetch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Taken {
+    pub(super) class: Class,
+    pub(super) ids: Vec<Id>,
+    /// Whose it is; none when several go together.
+    pub(super) owner: Option<Owner>,
+}
+
 /// A query that gets in line.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Bid {
@@ -263,14 +272,16 @@ impl Line {
     }
 
     /// Takes the queries of the next fetch: one, or several with one [`Batch`]. `failing`: those
-    /// that keep failing may go, too. `good` says which tickets count.
+    /// that keep failing may go, too. `may` says of whose queries one may go alone. `good` says which
+    /// tickets count.
     pub(super) fn take(
         &mut self,
         failing: bool,
+        may: &dyn Fn(Owner) -> bool,
         good: &mut dyn FnMut(Id, Ticket) -> bool,
-    ) -> Option<(Class, Vec<Id>)> {
+    ) -> Option<Taken> {
         let (mut looked, good) = (0, good);
-        let taken = self.next(failing, &mut |id, ticket| {
+        let taken = self.next(failing, may, &mut |id, ticket| {
             looked += 1;
             good(id, ticket)
         });
@@ -281,8 +292,9 @@ impl Line {
     fn next(
         &mut self,
         failing: bool,
+        may: &dyn Fn(Owner) -> bool,
         good: &mut dyn FnMut(Id, Ticket) -> bool,
-    ) -> Option<(Class, Vec<Id>)> {
+    ) -> Option<Taken> {
         let mut order = CLASSES;
         if self.firsts >= FIRST_IN_A_ROW {
             order.swap(Class::First as usize, Class::Regular as usize);
@@ -294,16 +306,29 @@ impl Line {
             if class == Class::Failing && !failing {
                 continue;
             }
-            while let Some(seat) = self.ranks[class as usize].turns.pop_front() {
-                let ids = match seat {
-                    Seat::Alone(owner) => self.take_alone(class, owner, good),
-                    Seat::Together(batch) => self.take_batch(class, batch, good),
+            // Whoever may not go now keeps the turn.
+            let mut passed = Vec::new();
+            let mut taken = None;
+            while taken.is_none()
+                && let Some(seat) = self.ranks[class as usize].turns.pop_front()
+            {
+                let (ids, owner) = match seat {
+                    Seat::Alone(owner) if !may(owner) => {
+                        passed.push(seat);
+                        continue;
+                    }
+                    Seat::Alone(owner) => (self.take_alone(class, owner, good), Some(owner)),
+                    Seat::Together(batch) => (self.take_batch(class, batch, good), None),
                 };
-                if !ids.is_empty() {
-                    self.others = if class == Class::Failing { 0 } else { self.others + 1 };
-                    self.firsts = if class == Class::First { self.firsts + 1 } else { 0 };
-                    return Some((class, ids));
-                }
+                taken = (!ids.is_empty()).then_some(Taken { class, ids, owner });
+            }
+            for seat in passed.into_iter().rev() {
+                self.ranks[class as usize].turns.push_front(seat);
+            }
+            if taken.is_some() {
+                self.others = if class == Class::Failing { 0 } else { self.others + 1 };
+                self.firsts = if class == Class::First { self.firsts + 1 } else { 0 };
+                return taken;
             }
         }
         None

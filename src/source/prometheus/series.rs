@@ -13,7 +13,7 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use jiff::Timestamp;
 use serde::Deserialize;
-use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use tokio::sync::mpsc;
 
 use super::PrometheusSource;
@@ -38,6 +38,12 @@ const MAX_BYTES: usize = 1 << 30;
 
 /// Shapes of one answer: about a hundred bytes each. More names are a wrong series query.
 const MAX_SHAPES: usize = 100_000;
+
+/// Labels of one series. Prometheus' own limits are about thirty.
+const MAX_LABELS: usize = 1000;
+
+/// Bytes of all shapes' names and labels.
+const MAX_SHAPE_BYTES: usize = 64 << 20;
 
 /// Bytes kept of an answer that is an error.
 const MAX_ERROR_BYTES: usize = 64 << 10;
@@ -163,7 +169,8 @@ impl PrometheusSource {
         }
         match envelope.data {
             Some(Shapes { over: true, .. }) => Err(too_large(&format!(
-                "the series query finds series of more than {MAX_SHAPES} names"
+                "the series query finds series of more than {MAX_SHAPES} different names and labels, or too \
+                 long ones"
             ))),
             Some(shapes) => Ok(Taken::Series(shapes.in_order())),
             // The original takes this for a failure, too, and keeps what it had.
@@ -248,6 +255,8 @@ struct Envelope {
 #[derive(Default)]
 struct Shapes {
     seen: HashMap<String, usize, ahash::RandomState>,
+    /// Bytes of the keys.
+    bytes: usize,
     over: bool,
 }
 
@@ -291,7 +300,10 @@ impl<'de> Deserialize<'de> for Shapes {
                     at += 1;
                     if let Some(last) = shapes.seen.get_mut(&key) {
                         *last = at;
-                    } else if shapes.seen.len() < MAX_SHAPES {
+                    } else if shapes.seen.len() < MAX_SHAPES
+                        && shapes.bytes + key.len() <= MAX_SHAPE_BYTES
+                    {
+                        shapes.bytes += key.len();
                         shapes.seen.insert(key.clone(), at);
                     } else {
                         shapes.over = true;
@@ -327,6 +339,9 @@ impl<'de> Deserialize<'de> for Names {
                         names.name = map.next_value()?;
                     } else {
                         map.next_value::<IgnoredAny>()?;
+                        if names.labels.len() >= MAX_LABELS {
+                            return Err(A::Error::custom("a series has too many labels"));
+                        }
                         names.labels.push(label);
                     }
                 }

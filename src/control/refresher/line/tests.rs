@@ -32,6 +32,8 @@ struct Hall {
     names: Vec<Id>,
     tickets: Map<Id, Ticket>,
     time: u64,
+    /// Owners of whom none may go alone.
+    barred: Vec<Owner>,
 }
 
 impl Hall {
@@ -72,7 +74,7 @@ impl Hall {
             }
             good
         };
-        let (_, ids) = self.line.take(failing, &mut good)?;
+        let ids = self.line.take(failing, &|owner| !self.barred.contains(&owner), &mut good)?.ids;
         let name = |id: &Id| self.names.iter().position(|name| name == id).unwrap();
         Some(ids.iter().map(name).collect())
     }
@@ -266,7 +268,7 @@ proptest! {
                 list.push((id[i], ticket, step));
                 continue;
             }
-            let taken = line.take(true, &mut |id, ticket| {
+            let taken = line.take(true, &|_| true, &mut |id, ticket| {
                 list.iter().any(|(other, held, _)| (*other, *held) == (id, ticket))
             });
             let first = list.iter().map(|(_, _, step)| step.class).min().flatten();
@@ -277,12 +279,12 @@ proptest! {
                 Some(_) if firsts >= FIRST_IN_A_ROW && refreshes => Some(Regular),
                 first => first,
             };
-            prop_assert_eq!(taken.as_ref().map(|(class, _)| *class), first);
+            prop_assert_eq!(taken.as_ref().map(|taken| taken.class), first);
             if let Some(class) = first {
                 others = if class == Failing { 0 } else { others + 1 };
                 firsts = if class == First { firsts + 1 } else { 0 };
             }
-            let Some((class, taken)) = taken else { continue };
+            let Some(Taken { class, ids: taken, .. }) = taken else { continue };
             let of = |id: &Id| list.iter().find(|(other, ..)| other == id).unwrap().2.clone();
             let head = of(&taken[0]);
             let sum: u32 = taken.iter().map(|id| of(id).weight).sum();
@@ -308,13 +310,28 @@ proptest! {
             }
             list.retain(|(id, ..)| !taken.contains(id));
         }
-        let mut left: Vec<Id> = std::iter::from_fn(|| line.take(true, &mut |id, ticket| {
+        let mut left: Vec<Id> = std::iter::from_fn(|| line.take(true, &|_| true, &mut |id, ticket| {
             list.iter().any(|(other, held, _)| (*other, *held) == (id, ticket))
-        })).flat_map(|(_, ids)| ids).collect();
+        })).flat_map(|taken| taken.ids).collect();
         left.sort_unstable();
         let mut expected: Vec<Id> = list.iter().map(|(id, ..)| *id).collect();
         expected.sort_unstable();
         prop_assert_eq!(left, expected);
         prop_assert!(line.batches.is_empty());
     }
+}
+
+#[test]
+fn who_may_not_go_keeps_the_turn_and_holds_up_nobody() {
+    let mut hall = Hall::new(6);
+    for (owner, name) in [(1, 0), (1, 1), (2, 2), (1, 3), (3, 4), (2, 5)] {
+        hall.push_of(owner, name, Regular, None);
+    }
+    hall.barred = vec![1];
+    let taken: Vec<_> = (0..3).map(|_| hall.take(true)).collect();
+    assert_eq!(taken, [Some(vec![2]), Some(vec![4]), Some(vec![5])]);
+    assert_eq!(hall.take(true), None);
+    hall.barred.clear();
+    assert_eq!(hall.drain(), [vec![0], vec![1], vec![3]]);
+    assert!(hall.is_bare());
 }
