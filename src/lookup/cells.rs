@@ -65,6 +65,17 @@ impl Cells {
         Waiting { until: cell.wanted_since().after(patience), late, end: End::Fetch(cell) }
     }
 
+    /// The value that a query has, without making it wanted: somebody else's question that happens to
+    /// answer this read, too.
+    pub(super) fn held(&self, query: &Arc<Query>, policy: &Policy) -> Option<Found> {
+        let cell = self.on_demand.find(query)?;
+        let state = cell.state();
+        match state.view(policy, self.clock.tick()) {
+            View::Fresh(_) | View::Servable(_) => Some(Found::Sample(Arc::clone(&state))),
+            _ => None,
+        }
+    }
+
     /// Reads the cell of a rule's query. `asked` is for the sentence of an error.
     pub(super) fn read(&self, query: &Arc<Query>, policy: &Policy, asked: Asked<'_>) -> Found {
         let cell = self.on_demand.get_for(query, policy, asked.namespace);

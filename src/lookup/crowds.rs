@@ -42,9 +42,8 @@ impl Crowds {
         if !asked.text.0.is_divisible() {
             return None;
         }
-        let ObjectSet { resource, namespace, names } = &asked.objects;
-        let key = self.hasher.hash_one((&query.source, &resource.id, namespace, &asked.text));
-        let names = self.hasher.hash_one(names);
+        let key = self.key(query, asked);
+        let names = self.hasher.hash_one(&asked.objects.names);
         let mut groups = self.groups.lock().unwrap_or_else(PoisonError::into_inner);
         if groups.len() >= MAX_GROUPS && !groups.contains_key(&key) {
             groups.clear();
@@ -52,12 +51,39 @@ impl Crowds {
         let group = groups
             .entry(key)
             .or_insert_with(|| Group { wide: wide(query, asked), read: [(names, now); CROWD] });
+        if !group.asks(query, asked) {
+            return None;
+        }
         group.note(names, now);
         group.is_crowd(now).then(|| Arc::clone(&group.wide))
+    }
+
+    /// The question about all objects that has been asked, or was, in place of this one.
+    pub(super) fn once_wide(&self, query: &Query) -> Option<Arc<Query>> {
+        let QuerySpec::Objects(asked) = &query.spec else { return None };
+        let key = self.key(query, asked);
+        let groups = self.groups.lock().unwrap_or_else(PoisonError::into_inner);
+        let group = groups.get(&key).filter(|group| group.asks(query, asked))?;
+        Some(Arc::clone(&group.wide))
+    }
+
+    fn key(&self, query: &Query, asked: &ObjectsQuery) -> u64 {
+        let ObjectSet { resource, namespace, .. } = &asked.objects;
+        self.hasher.hash_one((&query.source, &resource.id, namespace, &asked.text))
     }
 }
 
 impl Group {
+    /// Whether it is the group of this question: equal hashes are no proof, and another's values
+    /// would be served.
+    fn asks(&self, query: &Query, asked: &ObjectsQuery) -> bool {
+        let QuerySpec::Objects(wide) = &self.wide.spec else { return false };
+        self.wide.source == query.source
+            && wide.objects.resource.id == asked.objects.resource.id
+            && wide.objects.namespace == asked.objects.namespace
+            && wide.text == asked.text
+    }
+
     fn note(&mut self, names: u64, now: Tick) {
         if let Some(known) = self.read.iter_mut().find(|(known, _)| *known == names) {
             known.1 = now;

@@ -217,6 +217,10 @@ impl Inner {
             return Err(unknown(word));
         }
         let Some(resource) = self.resources.resolve_path(word) else {
+            if let Some(why) = self.resources.unknown_because() {
+                let text = format!("unable to list matching resources: {why}");
+                return Err(Stop::Error(ApiError::RuleFailed(text)));
+            }
             return Err(match named {
                 Some(_) => unknown(word),
                 None if why_not().is_some() => unknown(word),
@@ -261,8 +265,17 @@ impl Inner {
             Some(wide) => self.cells.ready(&wide, &question.policy, asked),
             None => None,
         };
-        let found =
-            found.unwrap_or_else(|| self.cells.read(&question.query, &question.policy, asked));
+        let found = found.unwrap_or_else(|| {
+            let found = self.cells.read(&question.query, &question.policy, asked);
+            // A crowd that has gone leaves its last answer to who is left.
+            match found {
+                Found::Untried(_) | Found::Failed(_) => {
+                    let wide = self.crowds.once_wide(&question.query);
+                    wide.and_then(|wide| self.cells.held(&wide, &question.policy)).unwrap_or(found)
+                }
+                Found::Sample(_) | Found::Nothing => found,
+            }
+        });
         let mut items = Vec::new();
         match found {
             Found::Sample(state) => {
@@ -413,3 +426,6 @@ pub(super) fn number(value: &Decimal) -> Option<Quantity> {
     let limit = Quantity::MAX_UNITS * 1000;
     (quantity.milli().abs() < limit).then_some(quantity)
 }
+
+#[cfg(test)]
+mod tests;

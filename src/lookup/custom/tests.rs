@@ -1,0 +1,274 @@
+//! Reads of rules' metrics of objects.
+
+use std::path::Path;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+
+use super::*;
+use crate::cache::{Admission, Demand, OnDemand, QueryCell};
+use crate::lookup::Lookup;
+use crate::model::{
+    Clock, FetchError, GroupResource, Labels, ManualClock, MetricsProvider, OnNoData, Series,
+    SeriesShape, SourceName, Tick,
+};
+use crate::rules::{Listed, Registry, RuleFile};
+
+#[derive(Default)]
+struct Wanted(Mutex<Vec<Arc<QueryCell>>>);
+
+impl Demand for Wanted {
+    fn want(&self, cell: &Arc<QueryCell>) -> Admission {
+        if cell.claim_schedule(Tick(3_600_000)) {
+            self.0.lock().unwrap().push(Arc::clone(cell));
+        }
+        Admission::Accepted
+    }
+}
+
+/// Pods and namespaces; discovery may have failed so far.
+#[derive(Default)]
+struct Town {
+    untold: bool,
+}
+
+impl ResourceDirectory for Town {
+    fn resolve(&self, _group: &str, resource: &str) -> Option<Arc<Resource>> {
+        let (plural, kind, namespaced) = match resource {
+            "pod" | "pods" => ("pods", "Pod", true),
+            "namespace" | "namespaces" => ("namespaces", "Namespace", false),
+            _ => return None,
+        };
+        (!self.untold).then(|| {
+            Arc::new(Resource {
+                id: GroupResource { group: "".into(), resource: plural.into() },
+                version: "v1".into(),
+                kind: kind.into(),
+                singular: kind.to_lowercase().into(),
+                namespaced,
+            })
+        })
+    }
+
+    fn generation(&self) -> u64 {
+        0
+    }
+
+    fn unknown_because(&self) -> Option<Arc<str>> {
+        self.untold.then(|| "API discovery failed".into())
+    }
+}
+
+impl ObjectDirectory for Town {
+    fn names(&self, set: &ObjectSet) -> Objects {
+        let pods = [("db-0", "db"), ("web-a", "web"), ("web-b", "web")];
+        Objects::Known(match &set.names {
+            ObjectNames::One(name) => [Arc::clone(name)].into(),
+            ObjectNames::All => pods.iter().map(|(name, _)| Arc::from(*name)).collect(),
+            ObjectNames::Matching(selector) => pods
+                .iter()
+                .filter(|(_, app)| selector.matches(&Labels::new([("app", *app)])))
+                .map(|(name, _)| Arc::from(*name))
+                .collect(),
+        })
+    }
+
+    fn listed(&self, _: &Arc<Resource>) -> BoxFuture<'static, ()> {
+        std::future::pending().boxed()
+    }
+}
+
+impl ScaleDirectory for Town {
+    fn pods_of(&self, _: &Arc<str>, _: &ObjectReference) -> TargetPods {
+        TargetPods::Selected(Selector::parse("app=web").unwrap())
+    }
+}
+
+const RULE: &str = "rules:
+- seriesQuery: 'hits{pod!=\"\"}'
+  resources: {template: '<<.Resource>>'}
+  metricsQuery: 'sum(<<.Series>>{<<.LabelMatchers>>}) by (<<.GroupBy>>)'
+";
+
+struct House {
+    lookup: Lookup,
+    wanted: Arc<Wanted>,
+    clock: Arc<ManualClock>,
+}
+
+fn house(untold: bool) -> House {
+    let file = RuleFile::parse(Path::new("rules.yaml"), RULE).unwrap();
+    let policy = Arc::new(Policy {
+        refresh: Duration::from_secs(15),
+        max_age: Duration::from_mins(2),
+        on_no_data: OnNoData::Error,
+        first_read_timeout: Duration::from_secs(2),
+        keep_warm: false,
+    });
+    let shape =
+        SeriesShape { name: "hits".into(), labels: ["namespace".into(), "pod".into()].into() };
+    let listed = Listed {
+        rule: Arc::clone(&file.custom[0]),
+        source: SourceName::new("main"),
+        policy,
+        series: Some([shape].into()),
+    };
+    let rules = Arc::new(Rules::new());
+    rules.replace(Arc::new(Registry::build(&[listed], &[], &Town::default())));
+    let (wanted, clock) = (Arc::new(Wanted::default()), Arc::new(ManualClock::default()));
+    let lookup = Lookup::new(
+        Arc::default(),
+        rules,
+        Arc::new(OnDemand::new()),
+        wanted.clone(),
+        Arc::new(NoLabels),
+        Some(Cluster {
+            resources: Arc::new(Town { untold }),
+            objects: Arc::new(Town::default()),
+            scales: Arc::new(Town::default()),
+        }),
+        clock.clone(),
+    );
+    House { lookup, wanted, clock }
+}
+
+struct NoLabels;
+
+impl NamespaceDirectory for NoLabels {
+    fn labels(&self, _: &str) -> Option<Labels> {
+        None
+    }
+}
+
+impl House {
+    /// The questions that are wanted, by their objects.
+    fn asked(&self) -> Vec<String> {
+        let names = |cell: &Arc<QueryCell>| match &cell.query().spec {
+            QuerySpec::Objects(asked) => match &asked.objects.names {
+                ObjectNames::One(name) => name.to_string(),
+                ObjectNames::Matching(selector) => selector.to_string(),
+                ObjectNames::All => "all".to_owned(),
+            },
+            other => panic!("{other:?}"),
+        };
+        self.wanted.0.lock().unwrap().iter().map(names).collect()
+    }
+
+    fn fetched(&self, place: usize, result: Result<&[(&str, &str)], FetchError>) {
+        let cell = Arc::clone(&self.wanted.0.lock().unwrap()[place]);
+        let series = |(pod, value): &(&str, &str)| Series {
+            labels: Labels::new([("pod", *pod)]),
+            value: value.parse().unwrap(),
+        };
+        let result = result.map(|rows| Sample {
+            timestamp: self.clock.now(),
+            observed: self.clock.tick(),
+            series: rows.iter().map(series).collect(),
+            warnings: Vec::new(),
+        });
+        cell.complete(result, self.clock.tick(), self.clock.now());
+    }
+
+    fn read(&self, namespace: &str, name: Option<&str>, labels: &str) -> Result<String, ApiError> {
+        let labels = Selector::parse(labels).unwrap();
+        let reading = self.lookup.custom(&CustomRequest {
+            resource: "pods",
+            namespace: Some(namespace),
+            objects: name.map_or(ObjectChoice::Matching(&labels), ObjectChoice::Named),
+            metric: "hits",
+            metric_selector: &Selector::default(),
+        });
+        match reading {
+            Reading::Wait(_) => Ok("waits".to_owned()),
+            Reading::Ready(result) => result.map(|reading| {
+                let item = |item: &CustomItem| format!("{}={}", item.object.name, item.value);
+                reading.items.iter().map(item).collect::<Vec<_>>().join(" ")
+            }),
+        }
+    }
+}
+
+#[test]
+fn objects_without_a_sample_are_left_out_and_none_is_zero() {
+    let house = house(false);
+    assert_eq!(house.read("shop", None, "app=web").unwrap(), "waits");
+    // Of a pod that is gone, and of none.
+    house.fetched(0, Ok(&[("gone", "9"), ("web-b", "-7")]));
+    assert_eq!(house.read("shop", None, "app=web").unwrap(), "web-b=-7");
+    house.fetched(0, Ok(&[("web-a", "1e19"), ("web-b", "2")]));
+    assert_eq!(house.read("shop", None, "app=web").unwrap(), "web-b=2", "beyond any quantity");
+    house.fetched(0, Err(FetchError::NoData("empty".into())));
+    assert_eq!(house.read("shop", None, "app=web").unwrap(), "", "as the original: an empty list");
+    let none = house.read("shop", None, "app=nobody").unwrap_err();
+    assert!(matches!(none, ApiError::MetricNotFound(_)), "{none}");
+    assert_eq!(house.asked(), ["app=web"], "what has no objects is not asked");
+}
+
+#[test]
+fn one_object_without_a_sample_is_not_found_and_failures_hold_the_last_value() {
+    let house = house(false);
+    assert_eq!(house.read("shop", Some("web-a"), "").unwrap(), "waits");
+    house.fetched(0, Ok(&[("web-a", "3")]));
+    assert_eq!(house.read("shop", Some("web-a"), "").unwrap(), "web-a=3");
+    house.fetched(0, Err(FetchError::Unavailable("down".into())));
+    assert_eq!(house.read("shop", Some("web-a"), "").unwrap(), "web-a=3", "held");
+    house.clock.advance(Duration::from_secs(121));
+    let late = house.read("shop", Some("web-a"), "").unwrap_err();
+    assert!(matches!(&late, ApiError::RuleFailed(text) if text.contains("down")), "{late}");
+    house.fetched(0, Err(FetchError::NoData("empty".into())));
+    let none = house.read("shop", Some("web-a"), "").unwrap_err();
+    assert!(matches!(&none, ApiError::MetricNotFound(text) if text.ends_with("for pods web-a")));
+}
+
+#[test]
+fn a_crowd_is_answered_by_one_question_and_leaves_its_answer_behind() {
+    let house = house(false);
+    house.read("shop", None, "app=web").unwrap();
+    house.fetched(0, Ok(&[("web-a", "1"), ("web-b", "2")]));
+    // The second set makes a crowd: all are asked about, and until that is known, each alone.
+    assert_eq!(house.read("shop", None, "app=db").unwrap(), "waits");
+    assert_eq!(house.asked(), ["app=web", "all", "app=db"]);
+    house.fetched(1, Ok(&[("db-0", "30"), ("web-a", "10"), ("web-b", "20")]));
+    assert_eq!(house.read("shop", None, "app=db").unwrap(), "db-0=30");
+    assert_eq!(house.read("shop", None, "app=web").unwrap(), "web-a=10 web-b=20");
+    assert_eq!(house.asked().len(), 3);
+    // Where it fails, everybody's own question is there.
+    house.clock.advance(Duration::from_secs(100));
+    house.fetched(0, Ok(&[("web-a", "4")]));
+    house.clock.advance(Duration::from_secs(30));
+    house.fetched(1, Err(FetchError::Malformed("too large".into())));
+    assert_eq!(house.read("shop", None, "app=web").unwrap(), "web-a=4");
+}
+
+#[test]
+fn a_name_that_no_object_can_have_is_not_asked_for() {
+    let house = house(false);
+    let injected = "x\"}) or vector(1) #";
+    for (namespace, name) in [("shop", injected), ("shop\",x!=\"", "web-a"), ("", "web-a")] {
+        let error = house.read(namespace, Some(name), "").unwrap_err();
+        assert!(matches!(error, ApiError::MetricNotFound(_)), "{error}");
+    }
+    let reference = MetricReference {
+        namespace: "shop".into(),
+        metric: "hits".into(),
+        selector: Selector::default(),
+        kind: ReferenceKind::Object {
+            object: ObjectReference {
+                api_version: "v1".into(),
+                kind: "Pod".into(),
+                name: injected.into(),
+            },
+        },
+    };
+    let claim = Claim { round: Tick(1), hpas: 1 };
+    assert_eq!(crate::model::Announce::claim(&house.lookup, &reference, claim), Announced::Unknown);
+    assert_eq!(house.asked(), Vec::<String>::new());
+}
+
+#[test]
+fn a_cluster_that_was_never_told_of_is_not_an_empty_one() {
+    let error = house(true).read("shop", Some("web-a"), "").unwrap_err();
+    assert!(matches!(&error, ApiError::RuleFailed(text) if text.contains("API discovery failed")));
+}
