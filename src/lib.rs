@@ -1,7 +1,8 @@
 //! Tidepole: a metrics adapter for Kubernetes' Horizontal Pod Autoscaler.
 //!
-//! One server behind the cluster's aggregator that answers `external.metrics.k8s.io` from memory,
-//! and a control side that keeps that memory fresh from Prometheus, Amazon `CloudWatch` and SQS.
+//! One server behind the cluster's aggregator that answers `external.metrics.k8s.io` and
+//! `custom.metrics.k8s.io` from memory, and a control side that keeps that memory fresh from
+//! Prometheus, Amazon `CloudWatch` and SQS.
 //!
 //! # Map
 //!
