@@ -213,9 +213,6 @@ impl Inner {
             }
             Stop::Error(ApiError::MetricNotFound(text))
         };
-        if !namespace.is_none_or(segment::is_namespace) || !named.is_none_or(segment::is_object) {
-            return Err(unknown(word));
-        }
         let Some(resource) = self.resources.resolve_path(word) else {
             if let Some(why) = self.resources.unknown_because() {
                 let text = format!("unable to list matching resources: {why}");
@@ -251,6 +248,9 @@ impl Inner {
         let Some(rule) = registry.custom(&resource.id, namespace.is_some(), metric) else {
             return Err(unknown(&resource.id.to_string()));
         };
+        if !segment::may_be_pasted(rule, namespace, named) {
+            return Err(unknown(&resource.id.to_string()));
+        }
         let matching = self.names(&set, asked, rule)?;
         if matching.is_empty() {
             return Err(unknown(&resource.id.to_string()));
@@ -342,9 +342,6 @@ impl Inner {
         // The controller reads the metric of its own namespace, whatever name the HPA gives.
         let names =
             if is_namespace { ObjectNames::One(Arc::clone(&reference.namespace)) } else { names };
-        if matches!(&names, ObjectNames::One(name) if !segment::is_object(name)) {
-            return Referred::Unknown;
-        }
         let set = ObjectSet { resource, namespace, names };
         if let Some(defined) = self.defined.find(&reference.metric, &set) {
             return Referred::Defined(defined);
@@ -352,6 +349,13 @@ impl Inner {
         let (registry, resource) = (self.rules.registry(), &set.resource);
         let rule = registry.custom(&resource.id, set.namespace.is_some(), &reference.metric);
         let Some(rule) = rule else { return Referred::Unknown };
+        let name = match &set.names {
+            ObjectNames::One(name) => Some(&**name),
+            ObjectNames::Matching(_) | ObjectNames::All => None,
+        };
+        if !segment::may_be_pasted(rule, set.namespace.as_deref(), name) {
+            return Referred::Unknown;
+        }
         question(rule, set, &reference.selector).map_or(Referred::Unknown, Referred::Ruled)
     }
 }

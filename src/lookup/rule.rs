@@ -86,7 +86,7 @@ impl Inner {
     ) -> Option<Pass<ExternalReading>> {
         let registry = self.rules.registry();
         let rule = registry.external(metric)?;
-        if !may_be_asked(namespace) {
+        if !segment::may_be_pasted(rule, Some(namespace), None) {
             return None;
         }
         let asked = Asked { metric, resource: None, namespace: Some(namespace) };
@@ -114,12 +114,6 @@ impl Inner {
         let query = query(rule, &reference.namespace, &reference.selector).ok()?;
         Some((query, Arc::clone(&rule.policy)))
     }
-}
-
-/// Whether the segment can stand for a namespace in a query: a name, nothing at all (which leaves
-/// the namespace out of the query, as in the original), or `*`.
-fn may_be_asked(namespace: &str) -> bool {
-    namespace.is_empty() || namespace == "*" || segment::is_namespace(namespace)
 }
 
 fn query(rule: &RuleMetric, namespace: &str, selector: &Selector) -> Result<Arc<Query>, String> {

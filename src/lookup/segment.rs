@@ -1,7 +1,26 @@
 //! Which path segments can be names of Kubernetes objects.
 //!
-//! A segment can be anything, and a template may put it into a query as it is, where it could break
-//! out of its place. What no object can be called is not asked for.
+//! A segment can be anything. In a matcher it is quoted; but a template may put it into a query as it
+//! is, where it could break out of its place. Such templates are not asked for what no object can be
+//! called.
+
+use crate::rules::RuleMetric;
+
+/// The field by which a template gets values that are not quoted for it.
+const RAW: &str = "LabelValuesByName";
+
+/// Whether a rule's template may be given these: it quotes them, or they need no quotes. `*` is what
+/// the original puts in place of a namespace.
+pub(super) fn may_be_pasted(
+    rule: &RuleMetric,
+    namespace: Option<&str>,
+    name: Option<&str>,
+) -> bool {
+    !rule.rule.metrics_query().contains(RAW)
+        || (namespace.is_none_or(|namespace| {
+            namespace.is_empty() || namespace == "*" || is_namespace(namespace)
+        }) && name.is_none_or(is_object))
+}
 
 /// Whether a namespace can have this name: an RFC 1123 label.
 pub(super) fn is_namespace(name: &str) -> bool {
