@@ -272,7 +272,7 @@ fn write_config(folder: &Path, api: &str, upstream: &str) {
     for number in 0..METRICS {
         let _ = write!(
             documents,
-            "---\napiVersion: tidepole.dev/v1alpha1\nkind: ClusterExternalMetric\nmetadata: {{ name: metric-{number:05} }}\nspec:\n  metric: metric_{number:05}\n  labels: {{ queue: jobs }}\n  keepWarm: true\n  cloudwatch: {{ metric: {{ namespace: Bench, name: Depth, dimensions: {{ Queue: \"queue-{number:05}\" }}, statistic: Average, period: 10s }} }}\n"
+            "---\napiVersion: tidepole.dev/v1alpha1\nkind: ClusterExternalMetric\nmetadata: {{ name: metric-{number:05} }}\nspec:\n  metric: metric_{number:05}\n  labels: {{ queue: jobs }}\n  keepWarm: true\n  refresh: 10s\n  cloudwatch: {{ metric: {{ namespace: Bench, name: Depth, dimensions: {{ Queue: \"queue-{number:05}\" }}, statistic: Average, period: 10s }} }}\n"
         );
     }
     std::fs::write(folder.join("metrics.yaml"), documents).expect("metrics.yaml");
