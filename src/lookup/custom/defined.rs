@@ -167,8 +167,9 @@ impl Defined {
         let no_value = |why| Err(Stop::Error(ApiError::NoValue(why)));
         let Look { state, admission, now } = self.cells.look(&cell);
         let items = match state.view(&entry.policy, now) {
-            View::Fresh(sample) | View::Servable(sample) => {
-                match self.values(asked, &cell, &state, sample, &names) {
+            view @ (View::Fresh(sample) | View::Servable(sample)) => {
+                let held = matches!(view, View::Servable(_));
+                match self.values(asked, &cell, &state, (sample, held), &names) {
                     Ok(items) => items,
                     Err(why) => {
                         let source = &cell.query().source;
@@ -199,13 +200,14 @@ impl Defined {
 
     /// The items of an answer; why there is none otherwise. The definition's number for the case
     /// without data counts where none of the objects has a series: one that has none beside others
-    /// that do has just started, and nothing is known of it.
+    /// that do has just started, and nothing is known of it. Of an answer that is held because the
+    /// newest call failed it does not count: the upstream has not said what it has of them now.
     fn values(
         &self,
         asked: &Asked,
         cell: &QueryCell,
         state: &Arc<EntryState>,
-        sample: &Sample,
+        (sample, held): (&Sample, bool),
         names: &[Arc<str>],
     ) -> Result<Vec<CustomItem>, String> {
         let Asked { served, set, .. } = asked;
@@ -219,15 +221,20 @@ impl Defined {
         let items = items(set, sample.timestamp, values);
         match &served.entry.policy.on_no_data {
             _ if !items.is_empty() => Ok(items),
-            OnNoData::Value(number) => Ok(chosen(set, names, number, sample.timestamp)),
-            OnNoData::Hold | OnNoData::Error => {
+            OnNoData::Value(number) if !held => Ok(chosen(set, names, number, sample.timestamp)),
+            OnNoData::Value(_) | OnNoData::Hold | OnNoData::Error => {
                 let label = asked.label();
-                Err(match names {
+                let why = match names {
                     [one] => format!("no series of the answer has {label}=\"{one}\""),
                     many => format!(
                         "none of the {} objects has a series in the answer (their names are looked for in label {label})",
                         many.len()
                     ),
+                };
+                let trouble = state.trouble().filter(|_| held);
+                Err(match trouble {
+                    Some((trouble, _)) => format!("{why}, which is held because: {trouble}"),
+                    None => why,
                 })
             }
         }

@@ -332,6 +332,24 @@ fn a_number_for_the_case_without_data_counts_where_no_object_has_any() {
 }
 
 #[test]
+fn a_failed_call_is_no_case_without_data() {
+    let mut of = entry("a", "pods", shop(), "x");
+    Arc::make_mut(&mut of.policy).on_no_data = OnNoData::Value(Decimal::ZERO);
+    let house = house(vec![of]);
+    house.read("shop/pods/*/Rate").unwrap();
+    house.fetched("x", "pod", Ok(&[("db-0", "1")]));
+    house.fetched("x", "pod", Err(FetchError::Timeout(Cause::new("no answer within 5s"))));
+    // What the last answer has is held; what it has not may have begun since.
+    assert_eq!(house.read("shop/pods/db-0/Rate"), strings(&["/v1 Pod db-0=1"]));
+    assert_eq!(
+        house.refused("shop/pods/web-a/Rate"),
+        "Rate of pods in shop: no series of the answer has pod=\"web-a\", which is held because: no answer within 5s (source main)"
+    );
+    house.fetched("x", "pod", Ok(&[("db-0", "1")]));
+    assert_eq!(house.read("shop/pods/web-a/Rate"), strings(&["/v1 Pod web-a=0"]));
+}
+
+#[test]
 fn values_go_through_the_arithmetic() {
     let mut of = entry("a", "ingresses.networking.k8s.io", shop(), "x");
     of.transform = Arc::new(Transform {
