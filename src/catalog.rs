@@ -3,7 +3,7 @@
 //! Responsible for: the snapshot of all served definitions that readers look metrics up in, the
 //! rule of precedence between definitions of one name, and the cells of all known queries: they
 //! live here, with their entries, so that nothing wanted can be evicted.
-//! Not responsible for: where definitions come from (the file watch hands them over), what is
+//! Not responsible for: where definitions come from (the watches of files and resources hand them over), what is
 //! served (lookup), when queries are fetched (the refresher).
 //!
 //! Invariants: readers load one `Arc` and never lock; writers are serialised; a query that is in
@@ -25,8 +25,23 @@ pub use snapshot::{Conflict, Listing, Served, Snapshot};
 /// The present snapshot, and the way to replace it.
 pub struct Catalog {
     snapshot: ArcSwap<Snapshot>,
-    writer: Mutex<()>,
+    /// What there is, by where it comes from. Whoever writes holds it.
+    parts: Mutex<Parts>,
     generation: watch::Sender<u64>,
+}
+
+/// The definitions of each origin.
+#[derive(Default)]
+struct Parts {
+    files: Part,
+    resources: Part,
+}
+
+/// Definitions in order of precedence, and what is wrong with the others.
+#[derive(Default)]
+struct Part {
+    entries: Vec<Arc<Entry>>,
+    problems: Vec<Problem>,
 }
 
 impl Catalog {
@@ -35,7 +50,7 @@ impl Catalog {
     pub fn new() -> Self {
         Self {
             snapshot: ArcSwap::from_pointee(Snapshot::default()),
-            writer: Mutex::new(()),
+            parts: Mutex::default(),
             generation: watch::Sender::new(0),
         }
     }
@@ -59,10 +74,30 @@ impl Catalog {
         entries: impl IntoIterator<Item: Into<Arc<Entry>>>,
         problems: Vec<Problem>,
     ) {
-        let entries: Vec<Arc<Entry>> = entries.into_iter().map(Into::into).collect();
-        let _writing = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let entries = entries.into_iter().map(Into::into).collect();
+        self.apply(|parts| parts.files = Part { entries, problems });
+    }
+
+    /// Replaces everything that comes from resources. `entries` are in order of age, oldest first: of
+    /// two definitions in conflict the earlier stays, and those of files come before all of them.
+    pub fn apply_resources(
+        &self,
+        entries: impl IntoIterator<Item: Into<Arc<Entry>>>,
+        problems: Vec<Problem>,
+    ) {
+        let entries = entries.into_iter().map(Into::into).collect();
+        self.apply(|parts| parts.resources = Part { entries, problems });
+    }
+
+    fn apply(&self, change: impl FnOnce(&mut Parts)) {
+        let mut parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
+        change(&mut parts);
+        let Parts { files, resources } = &*parts;
+        let both = || files.entries.iter().chain(&resources.entries);
+        let problems = files.problems.iter().chain(&resources.problems).cloned().collect();
         let before = self.snapshot.load_full();
-        let cells = cells_for(&entries, &before);
+        let cells = cells_for(both(), &before);
+        let entries = both().map(Arc::clone).collect();
         let next = Arc::new(Snapshot::build(entries, problems, before.generation() + 1, |query| {
             cells.get(query).cloned()
         }));
@@ -92,7 +127,10 @@ impl fmt::Debug for Catalog {
 
 /// A cell for every complete query: the one it had, or a new one. Its pace is the shortest
 /// refresh that any of its definitions asks for; it is noted as the oldest one's.
-fn cells_for(entries: &[Arc<Entry>], before: &Snapshot) -> HashMap<Arc<Query>, Arc<QueryCell>> {
+fn cells_for<'a>(
+    entries: impl Iterator<Item = &'a Arc<Entry>>,
+    before: &Snapshot,
+) -> HashMap<Arc<Query>, Arc<QueryCell>> {
     let mut paces: HashMap<&Arc<Query>, (std::time::Duration, bool, &Arc<Entry>, usize)> =
         HashMap::new();
     for entry in entries {

@@ -33,6 +33,7 @@ mod question;
 mod reach;
 pub mod recording;
 pub mod report;
+pub mod resource;
 pub mod scalar;
 mod signal;
 mod translate;
@@ -133,12 +134,15 @@ pub fn read(path: &Path, text: &str, context: &Context<'_>) -> Result<Vec<Defini
 /// Reads one document of a file.
 #[must_use]
 pub fn read_document(path: &Path, document: &yaml::Document, context: &Context<'_>) -> Definition {
-    let mut report = report::Report::new(path, document);
-    if matches!(document.root.value, yaml::Value::Map(_)) {
+    let origin = Origin::File { path: path.to_owned(), line: document.root.place.line };
+    read_one(report::Report::new(path, document), context, origin)
+}
+
+fn read_one(mut report: report::Report<'_>, context: &Context<'_>, origin: Origin) -> Definition {
+    if matches!(report.root().value, yaml::Value::Map(_)) {
         let id = translate::identify(&mut report);
         let kind_is_known = !report.has_problem(&field::Field::of("kind"));
         let question = question::place(&report);
-        let origin = Origin::File { path: path.to_owned(), line: document.root.place.line };
         let entry =
             if kind_is_known { translate::translate(&mut report, context, origin) } else { None };
         return match entry {
@@ -155,7 +159,7 @@ pub fn read_document(path: &Path, document: &yaml::Document, context: &Context<'
     }
     report
         .add(&field::Field::root(), "expected a mapping with apiVersion, kind, metadata and spec");
-    let question = document.root.place;
+    let question = report.root().place;
     Definition { id: None, question, outcome: Err(report.into_problems()) }
 }
 

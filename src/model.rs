@@ -21,6 +21,7 @@ pub mod identity;
 pub mod labels;
 pub mod name;
 pub mod object;
+pub mod outlook;
 pub mod pattern;
 pub mod policy;
 pub mod problem;
@@ -52,6 +53,7 @@ pub use object::{
     GroupResource, ObjectDirectory, ObjectNames, ObjectSet, Objects, Resource, ResourceDirectory,
     ScaleDirectory, TargetPods,
 };
+pub use outlook::{Foresee, Miss, Outlook};
 pub use pattern::Pattern;
 pub use policy::{Aggregate, OnNoData, Policy, Transform, TransformStep};
 pub use problem::Problem;

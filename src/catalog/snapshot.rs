@@ -90,10 +90,13 @@ impl Conflict {
     /// definition of a namespace that goes before a cluster-wide one is how precedence is used.
     #[must_use]
     pub fn problem(&self) -> Option<Problem> {
-        let Origin::File { path, line } = &self.loser_origin;
+        let (path, line) = match &self.loser_origin {
+            Origin::File { path, line } => (path.clone(), *line),
+            Origin::Resource { .. } => (self.loser.resource_path().into(), 0),
+        };
         self.total.then(|| Problem {
-            path: path.clone(),
-            line: *line,
+            path,
+            line,
             column: 0,
             field: String::new(),
             message: self.sentence(),

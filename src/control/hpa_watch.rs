@@ -17,6 +17,7 @@ mod announcer;
 mod book;
 mod object;
 mod standing;
+mod usage;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,6 +33,7 @@ use announcer::Announcer;
 use book::{Book, MAX_REFERENCES};
 use object::Hpa;
 pub use standing::{Report, Standing, WatchState};
+pub use usage::{Usage, Used};
 
 use crate::model::{Announce, Clock};
 use crate::task::TaskSet;

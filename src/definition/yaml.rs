@@ -21,7 +21,7 @@ pub const MAX_FILE_BYTES: usize = 4 << 20;
 pub const MAX_NODES: usize = 500_000;
 
 /// Deepest nesting. Our documents need less than ten levels.
-const MAX_DEPTH: usize = 64;
+pub const MAX_DEPTH: usize = 64;
 
 /// A position in a file, both counted from 1.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]

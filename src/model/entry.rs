@@ -5,6 +5,8 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use jiff::Timestamp;
+
 use crate::model::{Labels, MetricName, ObjectsOf, Policy, QueryTemplate, Selector, Transform};
 
 /// The kinds of document that define a metric.
@@ -18,10 +20,13 @@ pub enum DefinitionKind {
     CustomMetric,
     /// `ClusterCustomMetric`: a metric of objects, seen in every namespace, or in those it selects.
     ClusterCustomMetric,
+    /// `ExternalMetric` of the group `metrics.aws`, k8s-cloudwatch-adapter's: a resource alone, never
+    /// a file.
+    AwsExternalMetric,
 }
 
 impl DefinitionKind {
-    /// All kinds.
+    /// The kinds that a file can hold.
     pub const ALL: [Self; 4] = [
         Self::ExternalMetric,
         Self::ClusterExternalMetric,
@@ -29,7 +34,16 @@ impl DefinitionKind {
         Self::ClusterCustomMetric,
     ];
 
-    /// The document's `kind`.
+    /// The kinds of which a cluster can have resources.
+    pub const RESOURCES: [Self; 5] = [
+        Self::ExternalMetric,
+        Self::ClusterExternalMetric,
+        Self::CustomMetric,
+        Self::ClusterCustomMetric,
+        Self::AwsExternalMetric,
+    ];
+
+    /// The document's `kind`; with its group where that is not ours.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -37,13 +51,37 @@ impl DefinitionKind {
             Self::ClusterExternalMetric => "ClusterExternalMetric",
             Self::CustomMetric => "CustomMetric",
             Self::ClusterCustomMetric => "ClusterCustomMetric",
+            Self::AwsExternalMetric => "ExternalMetric.metrics.aws",
+        }
+    }
+
+    /// The API group of its resources.
+    #[must_use]
+    pub fn group(self) -> &'static str {
+        match self {
+            Self::ExternalMetric
+            | Self::ClusterExternalMetric
+            | Self::CustomMetric
+            | Self::ClusterCustomMetric => "tidepole.dev",
+            Self::AwsExternalMetric => "metrics.aws",
+        }
+    }
+
+    /// The plural name of its resources, in lower case as in the API's paths.
+    #[must_use]
+    pub fn plural(self) -> &'static str {
+        match self {
+            Self::ExternalMetric | Self::AwsExternalMetric => "externalmetrics",
+            Self::ClusterExternalMetric => "clusterexternalmetrics",
+            Self::CustomMetric => "custommetrics",
+            Self::ClusterCustomMetric => "clustercustommetrics",
         }
     }
 
     /// Whether its documents are in a namespace, and their metrics seen there alone.
     #[must_use]
     pub fn is_namespaced(self) -> bool {
-        matches!(self, Self::ExternalMetric | Self::CustomMetric)
+        matches!(self, Self::ExternalMetric | Self::CustomMetric | Self::AwsExternalMetric)
     }
 
     /// Whether it defines a metric of objects.
@@ -62,6 +100,21 @@ pub struct DefinitionId {
     pub namespace: Option<Arc<str>>,
     /// `metadata.name`.
     pub name: Arc<str>,
+}
+
+impl DefinitionId {
+    /// The resource as `kubectl get` takes it, with its namespace in front of the name:
+    /// `externalmetrics.tidepole.dev/shop/jobs`.
+    #[must_use]
+    pub fn resource_path(&self) -> String {
+        let kind = self.kind;
+        match &self.namespace {
+            Some(namespace) => {
+                format!("{}.{}/{namespace}/{}", kind.plural(), kind.group(), self.name)
+            }
+            None => format!("{}.{}/{}", kind.plural(), kind.group(), self.name),
+        }
+    }
 }
 
 impl fmt::Display for DefinitionId {
@@ -83,12 +136,19 @@ pub enum Origin {
         /// First line of the document.
         line: usize,
     },
+    /// A resource of the cluster. Later than every file in the order of precedence; of two, the one
+    /// that was created first comes first.
+    Resource {
+        /// `metadata.creationTimestamp`
+        created: Timestamp,
+    },
 }
 
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::File { path, line } => write!(f, "{}:{line}", path.display()),
+            Self::Resource { created } => write!(f, "resource of {created}"),
         }
     }
 }

@@ -3,10 +3,10 @@
 use std::fmt;
 use std::path::PathBuf;
 
-/// One mistake in a config file or a definition, with its place.
+/// One mistake in a config file or a definition, with its place. A resource has no lines.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Problem {
-    /// The file.
+    /// The file, or the resource as [`crate::model::DefinitionId::resource_path`] writes it.
     pub path: PathBuf,
     /// 1-based line, 0 when the whole file is meant.
     pub line: usize,

@@ -138,10 +138,10 @@ impl FileSet {
             for document in &file.documents {
                 let Some(entry) = &document.good else { continue };
                 if let Some(origin) = first.get(&entry.id) {
-                    let Origin::File { path, line } = &entry.origin;
+                    let (path, line) = place(&entry.origin);
                     problems.push(Problem {
-                        path: path.clone(),
-                        line: *line,
+                        path,
+                        line,
                         column: 0,
                         field: "metadata.name".to_owned(),
                         message: format!(
@@ -159,9 +159,9 @@ impl FileSet {
         let verdicts = self.ceiling.admit(&entries);
         let refusals = verdicts.iter().zip(&entries).zip(&questions);
         problems.extend(refusals.filter_map(|((verdict, entry), place)| {
-            let Origin::File { path, .. } = &entry.origin;
+            let (path, _) = self::place(&entry.origin);
             Some(Problem {
-                path: path.clone(),
+                path,
                 line: place.line,
                 column: place.column,
                 field: "spec.cloudwatch".to_owned(),
@@ -169,6 +169,14 @@ impl FileSet {
             })
         }));
         (verdicts.into_iter().filter_map(|verdict| verdict.entry).collect(), problems)
+    }
+}
+
+/// The file and line of an entry that was read from one, as all are here.
+fn place(origin: &Origin) -> (PathBuf, usize) {
+    match origin {
+        Origin::File { path, line } => (path.clone(), *line),
+        Origin::Resource { .. } => (PathBuf::new(), 0),
     }
 }
 

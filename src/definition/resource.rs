@@ -1,0 +1,164 @@
+//! A resource of the cluster, read as the document that it is.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use jiff::Timestamp;
+use serde_json::Value as Json;
+
+use crate::definition::document::API_VERSION;
+use crate::definition::report::Report;
+use crate::definition::yaml::{self, Document, Key, MAX_DEPTH, Node, Place};
+use crate::definition::{Context, Definition, read_one};
+use crate::model::{DefinitionId, DefinitionKind, Origin, Problem};
+
+/// A resource as the API server gives it, without what only the API server cares about.
+#[derive(Clone, Copy, Debug)]
+pub struct Resource<'a> {
+    /// Which one.
+    pub id: &'a DefinitionId,
+    /// `metadata.creationTimestamp`
+    pub created: Timestamp,
+    /// `metadata.annotations`
+    pub annotations: &'a BTreeMap<String, String>,
+    /// `spec`, of whatever form: the API server may not have checked it.
+    pub spec: &'a Json,
+}
+
+/// Reads a resource. Its problems name it by [`DefinitionId::resource_path`] and have no lines.
+#[must_use]
+pub fn read(resource: &Resource<'_>, context: &Context<'_>) -> Definition {
+    let path = PathBuf::from(resource.id.resource_path());
+    let origin = Origin::Resource { created: resource.created };
+    let Some(spec) = node(resource.spec, MAX_DEPTH) else {
+        let problem = Problem {
+            path,
+            line: 0,
+            column: 0,
+            field: "spec".to_owned(),
+            message: format!("nested more than {MAX_DEPTH} levels deep"),
+        };
+        let (id, question) = (Some(resource.id.clone()), Place::default());
+        return Definition { id, question, outcome: Err(vec![problem]) };
+    };
+    let document = Document { root: root(resource.id, spec), mistakes: Vec::new() };
+    match resource.id.kind {
+        DefinitionKind::ExternalMetric
+        | DefinitionKind::ClusterExternalMetric
+        | DefinitionKind::CustomMetric
+        | DefinitionKind::ClusterCustomMetric
+        | DefinitionKind::AwsExternalMetric => {
+            read_one(Report::new(&path, &document), context, origin)
+        }
+    }
+}
+
+/// The document of a file that would say the same.
+fn root(id: &DefinitionId, spec: Node) -> Node {
+    let mut metadata = vec![(key("name"), text(&id.name))];
+    metadata.extend(id.namespace.as_ref().map(|namespace| (key("namespace"), text(namespace))));
+    at_no_place(yaml::Value::Map(vec![
+        (key("apiVersion"), text(API_VERSION)),
+        (key("kind"), text(id.kind.as_str())),
+        (key("metadata"), at_no_place(yaml::Value::Map(metadata))),
+        (key("spec"), spec),
+    ]))
+}
+
+/// The same value in the form that documents of files have; none when it is nested too deep.
+fn node(value: &Json, depth: usize) -> Option<Node> {
+    let scalar = |text: String, plain| yaml::Value::Scalar { text, plain };
+    Some(at_no_place(match value {
+        Json::Null => scalar("null".to_owned(), true),
+        Json::Bool(value) => scalar(value.to_string(), true),
+        Json::Number(number) => scalar(number.to_string(), true),
+        Json::String(text) => scalar(text.clone(), false),
+        Json::Array(items) => {
+            let depth = depth.checked_sub(1)?;
+            let items = items.iter().map(|item| node(item, depth)).collect::<Option<_>>()?;
+            yaml::Value::List(items)
+        }
+        Json::Object(pairs) => {
+            let depth = depth.checked_sub(1)?;
+            let pairs = pairs.iter().map(|(name, value)| Some((key(name), node(value, depth)?)));
+            yaml::Value::Map(pairs.collect::<Option<_>>()?)
+        }
+    }))
+}
+
+fn key(text: &str) -> Key {
+    Key { place: Place::default(), text: text.to_owned() }
+}
+
+fn text(text: &str) -> Node {
+    at_no_place(yaml::Value::Scalar { text: text.to_owned(), plain: false })
+}
+
+fn at_no_place(value: yaml::Value) -> Node {
+    Node { place: Place::default(), value }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use serde_json::json;
+
+    use super::*;
+    use crate::definition::{Author, Defaults};
+    use crate::model::{Entry, MetricName, Scope};
+
+    fn read_spec(kind: DefinitionKind, spec: &Json) -> Result<Entry, Vec<String>> {
+        let namespace: Option<Arc<str>> = kind.is_namespaced().then(|| "shop".into());
+        let id = DefinitionId { kind, namespace, name: "jobs".into() };
+        let read_file = |_: &std::path::Path, _: usize| Err(std::io::ErrorKind::NotFound.into());
+        let context = Context {
+            sources: None,
+            defaults: &Defaults::default(),
+            cluster: true,
+            author: Author::Tenant,
+            read_file: &read_file,
+        };
+        let annotations = BTreeMap::new();
+        let created = Timestamp::UNIX_EPOCH;
+        let resource = Resource { id: &id, created, annotations: &annotations, spec };
+        let definition = read(&resource, &context);
+        assert_eq!(definition.id.as_ref(), Some(&id));
+        definition.outcome.map_err(|all| all.iter().map(ToString::to_string).collect())
+    }
+
+    #[test]
+    fn a_resource_says_the_same_as_a_file() {
+        let spec = json!({ "metric": "Jobs_Depth", "prometheus": { "query": "up" }, "scale": 2 });
+        let entry = read_spec(DefinitionKind::ExternalMetric, &spec).unwrap();
+        assert_eq!(entry.metric, MetricName::external("jobs_depth").unwrap());
+        assert_eq!(entry.scope, Scope::Namespace("shop".into()));
+        assert_eq!(entry.origin, Origin::Resource { created: Timestamp::UNIX_EPOCH });
+        assert_eq!(entry.transform.scale, 2_i64.into());
+    }
+
+    #[test]
+    fn problems_name_the_resource_and_the_field() {
+        let spec = json!({ "prometheus": { "query": 7 }, "refersh": "1s" });
+        assert_eq!(
+            read_spec(DefinitionKind::ClusterExternalMetric, &spec).unwrap_err(),
+            [
+                "clusterexternalmetrics.tidepole.dev/jobs: spec.prometheus.query: expected text, found 7; write it as \"7\"",
+                "clusterexternalmetrics.tidepole.dev/jobs: spec.refersh: unknown field; did you mean `refresh`?",
+            ]
+        );
+        assert!(read_spec(DefinitionKind::ExternalMetric, &Json::Null).is_err());
+    }
+
+    #[test]
+    fn a_deep_spec_is_refused() {
+        let mut spec = json!(1);
+        for _ in 0..100 {
+            spec = json!({ "a": spec });
+        }
+        assert_eq!(
+            read_spec(DefinitionKind::CustomMetric, &spec).unwrap_err(),
+            ["custommetrics.tidepole.dev/shop/jobs: spec: nested more than 64 levels deep"]
+        );
+    }
+}
