@@ -36,6 +36,7 @@ pub mod report;
 pub mod resource;
 pub mod scalar;
 mod signal;
+pub mod status;
 mod translate;
 pub mod yaml;
 

@@ -93,6 +93,8 @@ impl Default for Board {
 
 impl fmt::Debug for Board {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Board").field("resources", &self.resources.load().len()).finish()
+        f.debug_struct("Board")
+            .field("resources", &self.resources.load().len())
+            .finish_non_exhaustive()
     }
 }

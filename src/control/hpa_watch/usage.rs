@@ -59,6 +59,6 @@ impl Default for Usage {
 
 impl fmt::Debug for Usage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Usage").field("references", &self.used.load().len()).finish()
+        f.debug_struct("Usage").field("references", &self.used.load().len()).finish_non_exhaustive()
     }
 }
