@@ -23,6 +23,7 @@ pub mod cell;
 pub mod entry;
 pub mod on_demand;
 pub mod read_phases;
+pub mod sentence;
 
 pub use cell::{Admission, Demand, Hold, QueryCell};
 pub use entry::{EntryState, Failure, NoData, STALE, View};

@@ -9,6 +9,7 @@
 //! Invariants: readers load one `Arc` and never lock; writers are serialised; a query that is in
 //! the old and the new snapshot keeps its cell, and with it its value, across the change.
 
+pub mod cells;
 pub mod snapshot;
 
 use std::collections::HashMap;

@@ -11,12 +11,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::cache::{EntryState, Hold, OnDemand, QueryCell, View};
+use crate::catalog::cells::{CellOf, cells_of};
 use crate::catalog::{Catalog, Served};
 use crate::control::refresher::{Phase, Upstream};
 use crate::control::{Refresher, hpa_watch, rule_watch};
 use crate::model::{
-    Aggregate, Clock, Entry, Labels, Policy, Problem, Quantity, Query, QueryTemplate, Sample,
-    Scope, SourceDirectory, Tick,
+    Aggregate, Clock, Entry, Labels, Policy, Problem, Quantity, QueryTemplate, Sample, Scope,
+    SourceDirectory, Tick,
 };
 use crate::runtime::admin::{Inventory, MetricRow, MetricState, SourceCost, UpstreamRow};
 pub use gauges::HouseGauges;
@@ -153,24 +154,13 @@ fn follow(row: &mut MetricRow, cell: &QueryCell, state: &EntryState, policy: &Po
     }
 }
 
-/// The cells that answer for a definition: one, or one for each namespace that has read it.
+/// The cells that answer for a definition, by where they are read.
 fn cells(served: &Served, all: &[Arc<QueryCell>]) -> Vec<(String, Arc<QueryCell>)> {
-    let scope = show_scope(&served.entry.scope);
-    if let Some(cell) = &served.cell {
-        return vec![(scope, Arc::clone(cell))];
-    }
-    let Entry { query: template, objects, .. } = &*served.entry;
-    let namespace_of = |query: &Query| match (template, objects) {
-        (QueryTemplate::Fixed(_), _) | (QueryTemplate::PerObjects(_), None) => None,
-        (QueryTemplate::PerNamespace { .. }, _) => namespace_of(template, query),
-        (QueryTemplate::PerObjects(template), Some(of)) => {
-            template.namespace_of(of, query).map(|namespace| {
-                if namespace.is_empty() { scope.clone() } else { namespace.to_string() }
-            })
-        }
+    let scope = || show_scope(&served.entry.scope);
+    let named = |place: CellOf| {
+        (place.namespace.map_or_else(scope, |namespace| namespace.to_string()), place.cell)
     };
-    let mine = |cell: &Arc<QueryCell>| Some((namespace_of(cell.query())?, Arc::clone(cell)));
-    all.iter().filter_map(mine).collect()
+    cells_of(served, all).into_iter().map(named).collect()
 }
 
 impl Inventory for House {
@@ -299,34 +289,10 @@ fn show_value(entry: &Entry, sample: &Sample) -> String {
     }
 }
 
-/// The namespace for which `template` gives exactly `query`, if there is one. The placeholder's
-/// text is cut out of the query by the parts around it and checked by resolving again.
-fn namespace_of(template: &QueryTemplate, query: &Query) -> Option<String> {
-    let QueryTemplate::PerNamespace { query: text, .. } = template else { return None };
-    let crate::model::QuerySpec::Prometheus(asked) = &query.spec else { return None };
-    let (before, _) = text.split_once(crate::model::query::NAMESPACE_PLACEHOLDER)?;
-    let placeholder = crate::model::query::NAMESPACE_PLACEHOLDER;
-    let places = text.matches(placeholder).count();
-    let fixed = text.len() - places * placeholder.len();
-    // Every place holds the same text, so its length follows from the lengths of the two.
-    let length = asked.query.len().checked_sub(fixed)? / places;
-    let namespace = asked.query.get(before.len()..before.len() + length)?;
-    (*template.resolve(namespace)? == *query).then(|| namespace.to_owned())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Decimal, Series, SourceName};
-
-    fn template(text: &str) -> QueryTemplate {
-        QueryTemplate::PerNamespace {
-            source: SourceName::new("main"),
-            query: text.into(),
-            lookback_delta: None,
-            shape: crate::model::AnswerShape::Items,
-        }
-    }
+    use crate::model::{Decimal, Series};
 
     #[test]
     fn an_overridden_label_and_a_warning_are_noted() {
@@ -348,13 +314,5 @@ mod tests {
             ]
         );
         assert_eq!(notes(&Labels::new([("zone", "a")]), &sample).len(), 1);
-    }
-
-    #[test]
-    fn a_resolved_query_gives_its_namespace_back() {
-        let two = template("a{ns=\"$namespace\"} / b{ns=\"$namespace\"}");
-        assert_eq!(namespace_of(&two, &two.resolve("team-a").unwrap()).as_deref(), Some("team-a"));
-        let other = template("c{ns=\"$namespace\"}");
-        assert_eq!(namespace_of(&two, &other.resolve("team-a").unwrap()), None);
     }
 }
