@@ -44,6 +44,10 @@ const FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// The longest pause: somebody who grants the permission sees it used within a minute.
 const LONGEST_PAUSE: Duration = Duration::from_mins(1);
 
+/// Who uses what is told anew at most this often: with 100,000 references, the most that are kept,
+/// that is some hundredths of a second's work.
+const TELL_EVERY: Duration = Duration::from_secs(1);
+
 /// What a look at HPAs is for, and what it takes, said when it is not possible.
 const NOT_WATCHED: &str = "HPAs cannot be watched. That is an optimisation: what is lost is that \
      their metrics are fetched before they are first read, so after a start and for a new HPA the \
@@ -88,6 +92,11 @@ pub struct HpaWatch {
     book: Book,
     announcer: Announcer,
     standing: Arc<Standing>,
+    /// Who uses what, for others.
+    usage: Arc<Usage>,
+    /// When that is to be told anew; none while nothing has changed.
+    usage_due: Option<Instant>,
+    usage_told: Option<Instant>,
     grounds: Grounds,
     /// Whether HPAs have been listed, at least once.
     listed: bool,
@@ -112,6 +121,9 @@ impl HpaWatch {
             book: Book::new(MAX_REFERENCES),
             announcer: Announcer::new(announce, clock),
             standing,
+            usage: Arc::default(),
+            usage_due: None,
+            usage_told: None,
             complete: (grounds.is_complete)(),
             grounds,
             listed: false,
@@ -119,6 +131,12 @@ impl HpaWatch {
             pause: FIRST_PAUSE,
             began: Instant::now(),
         }
+    }
+
+    /// The same, telling who uses what.
+    #[must_use]
+    pub fn telling(self, usage: Arc<Usage>) -> Self {
+        Self { usage, ..self }
     }
 
     /// Starts watching.
@@ -163,6 +181,7 @@ impl HpaWatch {
                     self.step();
                 }
                 () = self.grounds.changed() => self.announcer.renew(),
+                () = due(self.usage_due), if self.usage_due.is_some() => self.tell_usage(),
             }
             self.tell();
         }
@@ -189,9 +208,17 @@ impl HpaWatch {
                     self.announcer.renew();
                 }
                 self.up();
+                if !self.usage.is_known() {
+                    self.usage_due = Some(Instant::now());
+                }
                 self.book.end_listing()
             }
         };
+        // Of a first listing it is told when it is whole.
+        if !touched.is_empty() && self.listed && self.usage_due.is_none() {
+            let now = Instant::now();
+            self.usage_due = Some(self.usage_told.map_or(now, |told| now.max(told + TELL_EVERY)));
+        }
         self.announcer.take(&mut self.book, touched);
         if self.book.overflows_first() {
             tracing::warn!(
@@ -199,6 +226,11 @@ impl HpaWatch {
                  only when they are read"
             );
         }
+    }
+
+    fn tell_usage(&mut self) {
+        (self.usage_due, self.usage_told) = (None, Some(Instant::now()));
+        self.usage.put(self.book.used());
     }
 
     fn up(&mut self) {
@@ -219,6 +251,9 @@ impl HpaWatch {
         }
         let status = status_of(error);
         self.forbidden = status.is_some_and(|status| status.code == 403);
+        if self.forbidden && self.usage.is_known() {
+            self.usage.forget_certainty();
+        }
         let cause = match status {
             Some(status) if self.forbidden => format!(
                 "{}; grant get, list and watch on horizontalpodautoscalers.autoscaling (see \
@@ -292,6 +327,12 @@ struct Failed {
 async fn rest(failed: Option<&Failed>) {
     if let Some(failed) = failed {
         tokio::time::sleep_until(failed.until).await;
+    }
+}
+
+async fn due(at: Option<Instant>) {
+    if let Some(at) = at {
+        tokio::time::sleep_until(at).await;
     }
 }
 

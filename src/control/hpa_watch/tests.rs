@@ -35,6 +35,7 @@ impl Announce for Claims {
 struct House {
     claims: Arc<Claims>,
     standing: Arc<Standing>,
+    usage: Arc<Usage>,
     events: mpsc::UnboundedSender<watcher::Result<Event<Hpa>>>,
     directory: watch::Sender<u64>,
     definitions: watch::Sender<u64>,
@@ -45,7 +46,7 @@ struct House {
 /// A watch that gets its events from the test, and lists again on the same channel.
 fn house() -> House {
     let (claims, telemetry) = (Arc::new(Claims::default()), Telemetry::new());
-    let standing = Standing::new(&telemetry);
+    let (standing, usage) = (Standing::new(&telemetry), Arc::<Usage>::default());
     let (events, mut received) = mpsc::unbounded_channel();
     let (directory, definitions) = (watch::Sender::new(0), watch::Sender::new(0));
     let complete = Arc::new(AtomicBool::new(true));
@@ -58,7 +59,8 @@ fn house() -> House {
             is_complete: Box::new(move || seen.load(Ordering::SeqCst)),
         },
         Arc::clone(&standing),
-    );
+    )
+    .telling(Arc::clone(&usage));
     let (tasks, _died) = TaskSet::new(tokio::runtime::Handle::current());
     tasks.job("test", async move {
         loop {
@@ -66,7 +68,7 @@ fn house() -> House {
             hpas.follow(events).await;
         }
     });
-    House { claims, standing, events, directory, definitions, complete, telemetry }
+    House { claims, standing, usage, events, directory, definitions, complete, telemetry }
 }
 
 fn hpa(name: &str, metric: &str) -> Hpa {
@@ -100,6 +102,18 @@ impl House {
 
     fn held(&self) -> String {
         self.claims.held.lock().unwrap().iter().cloned().collect::<Vec<_>>().join(" ")
+    }
+
+    /// Who uses what, `?` where that is not known.
+    fn used(&self) -> String {
+        let mut used: Vec<_> = self
+            .usage
+            .used()
+            .iter()
+            .map(|used| format!("{}:{}", used.reference.metric, used.hpas.join("+")))
+            .collect();
+        used.sort();
+        format!("{}{}", used.join(" "), if self.usage.is_known() { "" } else { "?" })
     }
 
     fn claims(&self) -> usize {
@@ -188,6 +202,36 @@ async fn without_the_permission_nothing_waits_and_what_was_known_lapses() {
     house.list(&[("x", "a")]).await;
     sleep(Duration::from_secs(2)).await;
     assert!(house.claims() > renewed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_uses_what_is_told_once_a_second_at_most() {
+    let house = house();
+    let mut told = house.usage.subscribe();
+    house.send([Event::Init, Event::InitApply(hpa("x", "a"))]).await;
+    assert_eq!(house.used(), "?", "a listing that is not whole says nothing");
+    house.send([Event::InitApply(hpa("y", "a")), Event::InitDone]).await;
+    assert_eq!(house.used(), "a:x+y");
+    told.mark_unchanged();
+    for (i, metric) in ["b", "c", "d", "e"].into_iter().enumerate() {
+        house.send([Event::Apply(hpa(&format!("z{i}"), metric))]).await;
+    }
+    assert!(!told.has_changed().unwrap());
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(house.used(), "a:x+y b:z0 c:z1 d:z2 e:z3");
+    assert_eq!(*told.borrow_and_update(), 2);
+    house.send((0..100).map(|_| Event::Apply(hpa("x", "a")))).await;
+    sleep(Duration::from_secs(5)).await;
+    assert!(!told.has_changed().unwrap(), "the status alone changed");
+    house.list(&[("x", "a")]).await;
+    assert_eq!(house.used(), "a:x");
+    house.events.send(Err(watcher::Error::WatchStartFailed(refusal(403)))).unwrap();
+    sleep(Duration::from_millis(50)).await;
+    assert_eq!(house.used(), "a:x?", "we may not look");
+    sleep(Duration::from_mins(2)).await;
+    house.list(&[]).await;
+    sleep(Duration::from_mins(2)).await;
+    assert_eq!(house.used(), "", "nobody uses anything");
 }
 
 #[tokio::test(start_paused = true)]

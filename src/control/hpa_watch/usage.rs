@@ -1,9 +1,11 @@
 //! Which HPAs refer to what, for status, events and the status page.
 //!
-//! Invariant: readers load one `Arc` and never lock.
+//! Invariants: readers load one `Arc` and never lock; while the HPAs cannot be known
+//! ([`Usage::is_known`]) nothing is called unused for that.
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
@@ -22,6 +24,7 @@ pub struct Used {
 /// All references that HPAs make, in no order.
 pub struct Usage {
     used: ArcSwap<Vec<Used>>,
+    known: AtomicBool,
     generation: watch::Sender<u64>,
 }
 
@@ -29,7 +32,11 @@ impl Usage {
     /// No HPA is known.
     #[must_use]
     pub fn new() -> Self {
-        Self { used: ArcSwap::default(), generation: watch::Sender::new(0) }
+        Self {
+            used: ArcSwap::default(),
+            known: AtomicBool::new(false),
+            generation: watch::Sender::new(0),
+        }
     }
 
     /// The references at this moment.
@@ -38,15 +45,29 @@ impl Usage {
         self.used.load_full()
     }
 
+    /// Whether these are the references of all HPAs: false before their first listing, and while we
+    /// may not look at them.
+    #[must_use]
+    pub fn is_known(&self) -> bool {
+        self.known.load(Ordering::SeqCst)
+    }
+
     /// Tells of every change.
     #[must_use]
     pub fn subscribe(&self) -> watch::Receiver<u64> {
         self.generation.subscribe()
     }
 
-    /// Replaces the references.
+    /// Replaces the references: those of all HPAs.
     pub fn put(&self, used: Vec<Used>) {
         self.used.store(Arc::new(used));
+        self.known.store(true, Ordering::SeqCst);
+        self.generation.send_modify(|generation| *generation += 1);
+    }
+
+    /// From now on they may be others; those that were seen last stay.
+    pub(super) fn forget_certainty(&self) {
+        self.known.store(false, Ordering::SeqCst);
         self.generation.send_modify(|generation| *generation += 1);
     }
 }
