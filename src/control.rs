@@ -4,6 +4,7 @@
 //! ([`hpa_watch`]), following rule files and the series that their rules find ([`rule_watch`]), and refreshing wanted queries ([`refresher`]).
 //! Not responsible for: answering requests.
 
+pub mod ceiling;
 pub mod declared;
 pub mod file_watch;
 pub mod hpa_watch;

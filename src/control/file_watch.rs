@@ -7,7 +7,6 @@
 //! Invariants: what is handed over is always the whole, in path order; a hand-over follows every
 //! change, and none follows a scan that found nothing new.
 
-mod ceiling;
 mod file_set;
 mod scan;
 
@@ -27,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 pub use file_set::{Content, FileSet};
 pub use scan::{Scan, scan};
 
+use crate::control::ceiling::Ceiling;
 use crate::definition::yaml::MAX_FILE_BYTES;
 use crate::definition::{Defaults, read_bounded};
 use crate::model::{Entry, Problem, SourceDirectory};
@@ -154,6 +154,13 @@ impl FileWatch {
             loaded: false,
         };
         Self { state, events }
+    }
+
+    /// Shares the ceilings of the sources with definitions from elsewhere.
+    #[must_use]
+    pub fn under(mut self, ceiling: Arc<Ceiling>) -> Self {
+        self.state.set = self.state.set.under(ceiling);
+        self
     }
 
     /// Reads all files and hands them over, also when there are none. Blocks.

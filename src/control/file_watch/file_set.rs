@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
-use crate::control::file_watch::ceiling::Ceiling;
+use crate::control::ceiling::{Ceiling, Kin};
 use crate::definition::yaml::Place;
 use crate::definition::{self, Author, Context, Defaults, Definition, ReadFile};
 use crate::model::{DefinitionId, Entry, Origin, Policy, Problem, SourceDirectory, Transform};
@@ -37,7 +37,7 @@ pub struct FileSet {
     cluster: bool,
     read_file: Box<ReadFile>,
     files: BTreeMap<PathBuf, File>,
-    ceiling: Ceiling,
+    ceiling: Arc<Ceiling>,
 }
 
 #[derive(Default)]
@@ -66,8 +66,15 @@ impl FileSet {
         cluster: bool,
         read_file: Box<ReadFile>,
     ) -> Self {
-        let ceiling = Ceiling::new(sources.as_ref());
+        let ceiling = Arc::new(Ceiling::new(sources.as_ref()));
         Self { sources, defaults, cluster, read_file, files: BTreeMap::new(), ceiling }
+    }
+
+    /// Under ceilings that definitions from elsewhere share.
+    #[must_use]
+    pub fn under(mut self, ceiling: Arc<Ceiling>) -> Self {
+        self.ceiling = ceiling;
+        self
     }
 
     /// Takes in what is now at a path, and tells whether that changed anything.
@@ -156,7 +163,7 @@ impl FileSet {
                 questions.push(document.question);
             }
         }
-        let verdicts = self.ceiling.admit(&entries);
+        let verdicts = self.ceiling.admit(Kin::Files, &entries);
         let refusals = verdicts.iter().zip(&entries).zip(&questions);
         problems.extend(refusals.filter_map(|((verdict, entry), place)| {
             let (path, _) = self::place(&entry.origin);

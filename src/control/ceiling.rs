@@ -1,7 +1,9 @@
 //! The ceiling of metrics per minute that an operator sets on a source (`cost.maxMetricsPerMinute`).
 //!
-//! Pure. The rule is that of conflicts: path order alone decides, so that all replicas, and a
-//! replica before and after its restart, let in the same documents.
+//! The rule is that of conflicts: order of precedence alone decides, so that all replicas, and a
+//! replica before and after its restart, let in the same documents. Files come first, in path order,
+//! and then resources, the oldest first: what the files ask for is decided without a look at the
+//! resources, and what is left is theirs ([`Ceiling::subscribe`] tells when that changes).
 //!
 //! * Documents are let in from the first in path order to the last, each that fits beside those let
 //!   in before it. One that does not fit is left out; a later one that needs less may still fit.
@@ -14,8 +16,11 @@
 //! * Definitions that ask the same count once, at the pace of the fastest, as they are asked.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+
+use tokio::sync::watch;
 
 use crate::definition::scalar::GoDuration;
 use crate::model::cost::effective_refresh;
@@ -29,12 +34,41 @@ use crate::model::{
 const MAX_NAMED: usize = 3;
 
 /// The ceilings, and what was let in under them.
-#[derive(Default)]
-pub(super) struct Ceiling {
+pub struct Ceiling {
     /// Metrics per minute; sources without a ceiling are not here.
     limits: HashMap<SourceName, u64>,
-    /// The versions that were let in last.
-    admitted: HashMap<DefinitionId, Arc<Entry>>,
+    admitted: Mutex<Admitted>,
+    /// Counts the decisions about files.
+    files: watch::Sender<u64>,
+}
+
+/// What was let in last.
+#[derive(Default)]
+struct Admitted {
+    /// The versions, by definition.
+    files: HashMap<DefinitionId, Arc<Entry>>,
+    resources: HashMap<DefinitionId, Arc<Entry>>,
+    /// What the files take.
+    taken: Ledger,
+}
+
+/// Whose definitions are decided about.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kin {
+    /// Those of files, all of them, in path order.
+    Files,
+    /// Those of resources, all of them, oldest first.
+    Resources,
+}
+
+impl Kin {
+    /// How those that were let in before stand to one that is not.
+    fn earlier(self) -> &'static str {
+        match self {
+            Self::Files => "earlier in path order",
+            Self::Resources => "in files, or older",
+        }
+    }
 }
 
 /// What became of one definition.
@@ -47,33 +81,49 @@ pub(super) struct Verdict {
 }
 
 impl Ceiling {
-    pub(super) fn new(sources: Option<&SourceDirectory>) -> Self {
+    /// The ceilings of these sources; without sources there are none.
+    #[must_use]
+    pub fn new(sources: Option<&SourceDirectory>) -> Self {
         let limit = |profile: &SourceProfile| {
             Some((profile.name.clone(), profile.cost.max_metrics_per_minute?))
         };
         let limits = sources.into_iter().flat_map(SourceDirectory::iter).filter_map(limit);
-        Self { limits: limits.collect(), admitted: HashMap::new() }
+        Self {
+            limits: limits.collect(),
+            admitted: Mutex::default(),
+            files: watch::Sender::new(0),
+        }
     }
 
-    /// Decides about all definitions, in path order, each id once. One verdict per entry.
-    pub(super) fn admit(&mut self, entries: &[Arc<Entry>]) -> Vec<Verdict> {
+    /// Tells of every decision about files: what is left for resources may be another amount.
+    #[must_use]
+    pub fn subscribe(&self) -> watch::Receiver<u64> {
+        self.files.subscribe()
+    }
+
+    /// Decides about all definitions of a kin, in order, each id once. One verdict per entry.
+    pub(super) fn admit(&self, kin: Kin, entries: &[Arc<Entry>]) -> Vec<Verdict> {
         if self.limits.is_empty() {
             let pass = |entry| Verdict { entry: Some(Arc::clone(entry)), refusal: None };
             return entries.iter().map(pass).collect();
         }
-        let mut ledger = Ledger::default();
+        let mut admitted = self.admitted();
+        let (mut ledger, before) = match kin {
+            Kin::Files => (Ledger::default(), &admitted.files),
+            Kin::Resources => (admitted.taken.clone(), &admitted.resources),
+        };
         let mut verdicts: Vec<Verdict> = entries
             .iter()
             .map(|entry| {
-                let refusal = self.let_in(&mut ledger, entry).err();
+                let refusal = self.let_in(&mut ledger, entry, kin).err();
                 Verdict { entry: refusal.is_none().then(|| Arc::clone(entry)), refusal }
             })
             .collect();
         for (verdict, entry) in verdicts.iter_mut().zip(entries) {
             if let Some(refusal) = &mut verdict.refusal
-                && let Some(old) = self.admitted.get(&entry.id)
+                && let Some(old) = before.get(&entry.id)
                 && !same_cost(old, entry)
-                && self.let_in(&mut ledger, old).is_ok()
+                && self.let_in(&mut ledger, old, kin).is_ok()
             {
                 *refusal += "; its last version stays";
                 verdict.entry = Some(Arc::clone(old));
@@ -81,13 +131,21 @@ impl Ceiling {
         }
         // Also those that no ceiling counts: an edit may bring them under one, and then they have
         // a version that stays.
-        let admitted = verdicts.iter().filter_map(|verdict| verdict.entry.as_ref());
-        self.admitted = admitted.map(|entry| (entry.id.clone(), Arc::clone(entry))).collect();
+        let let_in = verdicts.iter().filter_map(|verdict| verdict.entry.as_ref());
+        let let_in = let_in.map(|entry| (entry.id.clone(), Arc::clone(entry))).collect();
+        match kin {
+            Kin::Files => {
+                (admitted.files, admitted.taken) = (let_in, ledger);
+                drop(admitted);
+                self.files.send_modify(|count| *count += 1);
+            }
+            Kin::Resources => admitted.resources = let_in,
+        }
         verdicts
     }
 
     /// Adds a definition where there is room, or says why there is none.
-    fn let_in(&self, ledger: &mut Ledger, entry: &Arc<Entry>) -> Result<(), String> {
+    fn let_in(&self, ledger: &mut Ledger, entry: &Arc<Entry>, kin: Kin) -> Result<(), String> {
         let Some((query, toll)) = billed(entry) else { return Ok(()) };
         let Some(limit) = self.limits.get(&query.source) else { return Ok(()) };
         let before = ledger.rate_of(&query.source);
@@ -98,11 +156,21 @@ impl Ceiling {
             .minus(pace.map_or_else(Rate::default, rate));
         // Who asks no more than is asked anyway fits.
         if more > Rate::default() && before.plus(more) > Rate::per_minute(*limit) {
-            let rest = ledger.takers(&query.source);
+            let rest = ledger.takers(&query.source, kin);
             return Err(refusal(*limit, query, toll, refresh, more, &rest));
         }
         ledger.add(query, entry, before.plus(more));
         Ok(())
+    }
+
+    fn admitted(&self) -> MutexGuard<'_, Admitted> {
+        self.admitted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Ceiling {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ceiling").field("limits", &self.limits).finish_non_exhaustive()
     }
 }
 
@@ -141,7 +209,7 @@ fn same_cost(old: &Entry, new: &Entry) -> bool {
 }
 
 /// What is let in so far.
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Ledger {
     /// Each query, at its fastest pace.
     paces: HashMap<Arc<Query>, Duration>,
@@ -149,10 +217,10 @@ struct Ledger {
 }
 
 /// What is taken of one source.
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Taken {
     rate: Rate,
-    /// By whom, in path order: the first few, and how many there are.
+    /// By whom, in order: the first few, and how many there are.
     first: Vec<DefinitionId>,
     definitions: usize,
 }
@@ -177,7 +245,7 @@ impl Ledger {
 
     /// What is taken of a source and by whom, as the end of a sentence; nothing when nobody takes
     /// any.
-    fn takers(&self, source: &SourceName) -> String {
+    fn takers(&self, source: &SourceName, kin: Kin) -> String {
         let Some(taken) = self.sources.get(source) else { return String::new() };
         let mut names: Vec<String> = taken.first.iter().map(ToString::to_string).collect();
         let more = taken.definitions - names.len();
@@ -188,7 +256,7 @@ impl Ledger {
             Some((last, rest)) if !rest.is_empty() => format!("{} and {last}", rest.join(", ")),
             _ => names.concat(),
         };
-        format!(" on top of {} of {list}, earlier in path order", taken.rate)
+        format!(" on top of {} of {list}, {}", taken.rate, kin.earlier())
     }
 }
 
