@@ -33,6 +33,7 @@ pub mod region;
 pub mod sample;
 pub mod selector;
 pub mod series;
+pub mod serving;
 pub mod source;
 
 pub use announce::{
@@ -72,4 +73,5 @@ pub use query::{
 pub use sample::{Sample, Series};
 pub use selector::{Operator, Requirement, Selector};
 pub use series::{SeriesLister, SeriesShape};
+pub use serving::ServingPair;
 pub use source::{Batch, Beat, Dispatch, Source, SourceDirectory, SourceKind, SourceProfile};

@@ -7,7 +7,7 @@
 //! | module | responsible for |
 //! |---|---|
 //! | `settings` | validated inputs, errors at start |
-//! | `tls`, `reload` | the TLS configuration, and its replacement when files change |
+//! | `tls`, `reload` | the TLS configuration, and its replacement when files change or another pair is handed over |
 //! | `listener`, `handshakes`, `connection` | the socket, who may stay while the handshake lasts, one connection from handshake to end |
 //! | `request` | one request: authentication, authorization, service |
 //! | `authn` | who asks |
@@ -48,7 +48,9 @@ pub use self::authn::{Authentication, TokenReviewer, TokenVerdict};
 pub use self::authz::{AccessReviewer, AccessVerdict, Authorization};
 pub use self::listener::bind;
 pub use self::review::ReviewError;
-pub use self::settings::{AuthMode, Limits, MinTls, PeerLimits, ServerError, Settings, TlsFiles};
+pub use self::settings::{
+    AuthMode, Limits, MinTls, PeerLimits, ServerError, ServingPairs, Settings, TlsFiles,
+};
 
 use self::connection::{Acceptor, Stage};
 use self::handshakes::Handshakes;
@@ -159,7 +161,8 @@ impl Server {
         self.address
     }
 
-    /// The DNS names that the serving certificate was valid for at the start.
+    /// The DNS names that the serving certificate was valid for at the start, or that all are that
+    /// are handed to the server.
     #[must_use]
     pub fn serving_names(&self) -> &[String] {
         &self.serving_names

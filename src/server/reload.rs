@@ -1,4 +1,5 @@
-//! The serving certificate in use, and its replacement when the files change.
+//! The serving certificate in use, and its replacement when the files change or another pair is
+//! handed to the server.
 //!
 //! The directories are watched (the kubelet swaps a `..data` symlink, so watching the files would
 //! miss it), and a slow timer catches what a watch cannot see. A pair is validated before it
@@ -15,8 +16,9 @@ use sha2::{Digest, Sha256};
 use tokio::sync::mpsc;
 
 use super::metrics::{ConnectionMetrics, ReloadOutcome};
-use super::settings::{ServerError, Settings, TlsFiles};
+use super::settings::{ServerError, ServingPairs, Settings, TlsFiles};
 use super::tls::Pair;
+use crate::model::ServingPair;
 use crate::task::TaskSet;
 
 /// How often the files are read without a reason; the Go server's interval.
@@ -34,33 +36,41 @@ pub(super) struct Certificates {
     /// What the files held when last looked at, good or bad, so that one bad state is reported
     /// once.
     seen: Mutex<Option<Contents>>,
-    /// The DNS names of the pair that was there at the start.
+    /// The pair that was handed over last, if any was.
+    given: Mutex<Option<Arc<ServingPair>>>,
+    /// The DNS names of the pair that was there at the start, or that all pairs have.
     names: Vec<String>,
     metrics: Arc<ConnectionMetrics>,
 }
 
 impl Certificates {
-    /// Loads the files, or makes a self-signed pair when there are none.
+    /// Loads the files, or takes the pair that is handed over, or makes a self-signed one when there
+    /// is neither.
     pub(super) fn load(
         settings: &Settings,
         metrics: Arc<ConnectionMetrics>,
     ) -> Result<Arc<Self>, ServerError> {
-        let (pair, seen) = match &settings.tls {
-            Some(files) => {
+        let given = settings.pairs.as_ref().and_then(|pairs| pairs.current.borrow().clone());
+        let (pair, seen) = match (&settings.tls, &given) {
+            (Some(files), _) => {
                 let (certificate, key, contents) = read(files)?;
                 (Pair::decode(files, &certificate, &key)?, Some(contents))
             }
-            None => (Pair::self_signed()?, None),
+            (None, Some(given)) => (Pair::given(given)?, None),
+            (None, None) => (Pair::self_signed()?, None),
         };
         let not_after = pair.not_after();
-        let names = pair.dns_names();
+        let names = match (&settings.tls, &settings.pairs) {
+            (None, Some(pairs)) => pairs.names.clone(),
+            _ => pair.dns_names(),
+        };
         let current = ArcSwap::new(pair.into_config(settings)?);
         metrics.certificate_not_after(not_after);
-        let seen = Mutex::new(seen);
-        Ok(Arc::new(Self { current, settings: settings.clone(), seen, names, metrics }))
+        let (seen, given) = (Mutex::new(seen), Mutex::new(given));
+        Ok(Arc::new(Self { current, settings: settings.clone(), seen, given, names, metrics }))
     }
 
-    /// The DNS names of the pair that was there at the start.
+    /// The DNS names of the pair that was there at the start, or that all pairs have.
     pub(super) fn names(&self) -> &[String] {
         &self.names
     }
@@ -87,11 +97,36 @@ impl Certificates {
             self.current.store(pair.into_config(&self.settings)?);
             Ok(not_after)
         });
+        if replaced.is_ok() {
+            tracing::info!(certificate = %files.certificate.display(), "serving certificate replaced");
+        }
+        self.tell(replaced);
+    }
+
+    /// Takes over a pair that was handed over, if it is new and sound.
+    fn take(&self, pair: Arc<ServingPair>) {
+        let replaced = {
+            let mut given = self.given.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            if given.as_ref() == Some(&pair) {
+                return;
+            }
+            let decoded = Pair::given(&pair);
+            *given = Some(pair);
+            decoded.and_then(|pair| {
+                let not_after = pair.not_after();
+                self.current.store(pair.into_config(&self.settings)?);
+                Ok(not_after)
+            })
+        };
+        self.tell(replaced);
+    }
+
+    /// Counts a replacement, and says when it failed. `replaced` has the end of the new certificate.
+    fn tell(&self, replaced: Result<Option<i64>, ServerError>) {
         match replaced {
             Ok(not_after) => {
                 self.metrics.certificate_reload(ReloadOutcome::Ok);
                 self.metrics.certificate_not_after(not_after);
-                tracing::info!(certificate = %files.certificate.display(), "serving certificate replaced");
             }
             Err(error) => {
                 self.metrics.certificate_reload(ReloadOutcome::Failed);
@@ -100,9 +135,39 @@ impl Certificates {
         }
     }
 
-    /// Starts watching, if there are files.
+    /// Starts watching, if there is something that can change.
     pub(super) fn watch(self: &Arc<Self>, tasks: &TaskSet) {
-        let Some(files) = self.settings.tls.clone() else { return };
+        match (&self.settings.tls, &self.settings.pairs) {
+            (Some(files), _) => self.watch_files(files.clone(), tasks),
+            (None, Some(pairs)) => self.watch_pairs(pairs.clone(), tasks),
+            (None, None) => {}
+        }
+    }
+
+    fn watch_pairs(self: &Arc<Self>, mut pairs: ServingPairs, tasks: &TaskSet) {
+        let this = Arc::clone(self);
+        let shutdown = tasks.shutdown_token().clone();
+        tasks.service("certificate replacement", async move {
+            loop {
+                // Before waiting: there may have been a change since the start.
+                let pair = pairs.current.borrow_and_update().clone();
+                if let Some(pair) = pair {
+                    this.take(pair);
+                }
+                let told = tokio::select! {
+                    () = shutdown.cancelled() => return,
+                    told = pairs.current.changed() => told,
+                };
+                if told.is_err() {
+                    // Nobody makes pairs any more: the process ends.
+                    shutdown.cancelled().await;
+                    return;
+                }
+            }
+        });
+    }
+
+    fn watch_files(self: &Arc<Self>, files: TlsFiles, tasks: &TaskSet) {
         let this = Arc::clone(self);
         let shutdown = tasks.shutdown_token().clone();
         tasks.service("certificate watch", async move {

@@ -1,8 +1,14 @@
 //! The server's validated inputs and what can go wrong at start.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
+
+use tokio::sync::watch;
+
+use crate::model::ServingPair;
 
 /// Who may ask.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,6 +27,28 @@ pub struct TlsFiles {
     pub certificate: PathBuf,
     /// Private key (PKCS#8, PKCS#1 or SEC1).
     pub key: PathBuf,
+}
+
+/// Serving pairs that somebody else makes and replaces while the server runs.
+#[derive(Clone)]
+pub struct ServingPairs {
+    /// The pair to be shown; none as long as there is none.
+    pub current: watch::Receiver<Option<Arc<ServingPair>>>,
+    /// The DNS names that each pair is valid for.
+    pub names: Vec<String>,
+}
+
+impl fmt::Debug for ServingPairs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServingPairs").field("names", &self.names).finish_non_exhaustive()
+    }
+}
+
+impl PartialEq for ServingPairs {
+    /// Whether both are told the same pairs.
+    fn eq(&self, other: &Self) -> bool {
+        self.current.same_channel(&other.current)
+    }
 }
 
 /// The oldest TLS version that is spoken.
@@ -128,8 +156,11 @@ impl Default for Limits {
 pub struct Settings {
     pub(super) listen: SocketAddr,
     pub(super) auth: AuthMode,
-    /// The serving certificate; none means a self-signed pair made at start.
+    /// The serving certificate; none means `pairs`, or a self-signed pair made at start.
     pub tls: Option<TlsFiles>,
+    /// Where the serving certificate comes from when there are no files. Until there is a first one
+    /// a self-signed pair is shown.
+    pub pairs: Option<ServingPairs>,
     /// The oldest TLS version that is spoken.
     pub min_tls: MinTls,
     /// Whether HTTP/2 is offered.
@@ -156,6 +187,7 @@ impl Settings {
             listen,
             auth,
             tls,
+            pairs: None,
             min_tls: MinTls::default(),
             http2: true,
             limits: Limits::default(),
@@ -214,6 +246,9 @@ pub enum ServerError {
         /// What is wrong.
         problem: String,
     },
+    /// A pair that was handed to the server does not hold what it should.
+    #[error("the serving pair {0}")]
+    BadGiven(&'static str),
     /// Certificate and key cannot be used, or not together.
     #[error("certificate and key cannot be used: {0}")]
     BadPair(#[from] rustls::Error),

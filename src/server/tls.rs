@@ -21,6 +21,8 @@ use rustls::{
 
 use x509_parser::extensions::GeneralName;
 
+use crate::model::ServingPair;
+
 use super::settings::{MinTls, ServerError, Settings, TlsFiles};
 
 /// The one crypto provider.
@@ -54,6 +56,19 @@ impl Pair {
         // The decoder's error must not reach a log verbatim: it could quote the key.
         let key = PrivateKeyDer::from_pem_slice(key)
             .map_err(|_| bad(&files.key, "holds no usable PEM private key".to_owned()))?;
+        Ok(Self { chain, key })
+    }
+
+    /// Decodes a pair that came as PEM.
+    pub(super) fn given(pair: &ServingPair) -> Result<Self, ServerError> {
+        let chain = CertificateDer::pem_slice_iter(&pair.certificate)
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|_| ServerError::BadGiven("holds no readable PEM certificate"))?;
+        if chain.is_empty() {
+            return Err(ServerError::BadGiven("holds no PEM certificate"));
+        }
+        let key = PrivateKeyDer::from_pem_slice(&pair.key)
+            .map_err(|_| ServerError::BadGiven("holds no usable PEM private key"))?;
         Ok(Self { chain, key })
     }
 

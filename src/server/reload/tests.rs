@@ -71,6 +71,51 @@ async fn a_new_pair_is_taken_over_and_a_broken_one_is_not() {
     assert_eq!(shown(&rig).await, serial(&third));
 }
 
+#[tokio::test]
+async fn a_pair_that_is_handed_over_is_shown_to_the_next_connection() {
+    let ca = Ca::new("serving CA");
+    let given = |leaf: &Leaf| {
+        let (certificate, key) = (leaf.certificate.clone().into(), leaf.key.clone().into());
+        Some(Arc::new(ServingPair { certificate, key }))
+    };
+    let (tell, current) = tokio::sync::watch::channel(None);
+    let names = vec!["tidepole.tidepole.svc".to_owned()];
+    let pairs = ServingPairs { current, names };
+    let rig = Rig::with(|s| s.pairs = Some(pairs.clone()), &[]).await;
+    let reloads = |outcome: &str| {
+        let line = format!("tidepole_server_certificate_reloads_total{{outcome=\"{outcome}\"}}");
+        rig.metric(&line).unwrap()
+    };
+    // Nothing yet: a pair of its own, so that probes are answered.
+    let own = shown(&rig).await;
+    let mut old = rig.old_client(None).await;
+
+    let first = ca.server();
+    tell.send_replace(given(&first));
+    eventually("the first pair is shown", || reloads("ok") >= 1.0).await;
+    assert_eq!(shown(&rig).await, serial(&first));
+    assert_ne!(own, serial(&first));
+    assert_eq!(old.get("/healthz", &[]).await.status, http::StatusCode::OK, "it stays connected");
+
+    // The same again is no change, and what cannot serve is not shown.
+    tell.send_replace(given(&first));
+    tell.send_replace(given(&Leaf {
+        certificate: first.certificate.clone(),
+        key: ca.server().key,
+    }));
+    eventually("a foreign key is refused", || reloads("failed") >= 1.0).await;
+    tell.send_replace(given(&Leaf { certificate: "rubbish".to_owned(), key: "x".to_owned() }));
+    eventually("rubbish is refused", || reloads("failed") >= 2.0).await;
+    assert_eq!(shown(&rig).await, serial(&first));
+    assert!((reloads("ok") - 1.0).abs() < f64::EPSILON);
+
+    // A server that starts with a pair there shows it from its first connection on.
+    let second = ca.server();
+    tell.send_replace(given(&second));
+    let later = Rig::with(|s| s.pairs = Some(pairs.clone()), &[]).await;
+    assert_eq!(shown(&later).await, serial(&second));
+}
+
 #[test]
 fn a_pair_that_cannot_serve_is_named_at_start() {
     let directory = tempfile::tempdir().unwrap();
