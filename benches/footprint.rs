@@ -51,7 +51,7 @@ fn main() {
     println!("{metrics} metrics, definitions loaded: {}", server.memory());
     // They share fetches and start at once; the rest is the machine's.
     let patience = Duration::from_mins(1) + Duration::from_millis(4 * u64::from(metrics));
-    let line = format!("tidepole_metrics{{state=\"fresh\"}} {metrics}\n");
+    let line = format!("tidepole_metrics{{state=\"fresh\",origin=\"definition\"}} {metrics}\n");
     let waiting = Instant::now();
     while !get(admin, "/metrics").contains(&line) {
         assert!(waiting.elapsed() < patience, "{}", get(admin, "/metrics"));

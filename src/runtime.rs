@@ -109,10 +109,6 @@ pub async fn start_in(
         config.source_directory(),
         Arc::clone(&clock),
     );
-    telemetry.register(|registry| {
-        registry.register_collector(Box::new(HouseGauges::new(house.clone())));
-    });
-
     let resources = Arc::new(Resources::start(client.clone(), &tasks, &telemetry));
     let objects: Arc<dyn ObjectDirectory> = Arc::new(Watches::new(
         client.clone(),
@@ -144,6 +140,9 @@ pub async fn start_in(
     let rule_standing = (!config.rules.is_empty()).then(|| rule_watch::Standing::new(&telemetry));
     let house = rule_standing.iter().fold(house, |house, standing| {
         house.ruled_by(Ruled::new(Arc::clone(standing), Arc::clone(&rules), &config.rules))
+    });
+    telemetry.register(|registry| {
+        registry.register_collector(Box::new(HouseGauges::new(house.clone())));
     });
     // The admin listener first: whatever happens next can be watched there.
     let shown =

@@ -88,6 +88,12 @@ struct Outcome {
     outcome: &'static str,
 }
 
+/// A reload without a mistake in any file.
+const CLEAN: &str = "clean";
+
+/// A reload with mistakes: what is right in the files serves all the same.
+const PROBLEMS: &str = "problems";
+
 #[derive(Default)]
 struct Metrics {
     files: Gauge,
@@ -99,6 +105,9 @@ struct Metrics {
 impl Metrics {
     fn register(telemetry: &Telemetry) -> Self {
         let metrics = Self::default();
+        for outcome in [CLEAN, PROBLEMS] {
+            drop(metrics.reloads.get_or_create(&Outcome { outcome }));
+        }
         telemetry.register(|registry| {
             registry.register("definition_files", "Definition files found", metrics.files.clone());
             registry.register(
@@ -246,7 +255,7 @@ impl State {
         );
         self.metrics.entries.set(count(entries.len()));
         self.metrics.problems.set(count(problems.len()));
-        let outcome = if problems.is_empty() { "clean" } else { "problems" };
+        let outcome = if problems.is_empty() { CLEAN } else { PROBLEMS };
         self.metrics.reloads.get_or_create(&Outcome { outcome }).inc();
         self.reported.clone_from(&problems);
         self.apply.apply(entries, problems);

@@ -3,6 +3,7 @@
 mod cost;
 mod gauges;
 mod ruled;
+mod states;
 mod usage;
 
 use std::collections::BTreeSet;

@@ -274,17 +274,17 @@ impl ReviewMetrics {
         telemetry.register(|registry| {
             registry.register(
                 format!("server_{kind}_reviews"),
-                "Calls to the API server by outcome",
+                format!("Calls to the API server for {kind} reviews, by outcome"),
                 metrics.calls.clone(),
             );
             registry.register(
                 format!("server_{kind}_review_seconds"),
-                "Duration of these calls, retries included",
+                format!("Duration of {kind} reviews' calls, retries included"),
                 metrics.seconds.clone(),
             );
             registry.register(
                 format!("server_{kind}_review_cache_events"),
-                "What the cache of their answers did",
+                format!("What the cache of answers to {kind} reviews did"),
                 events,
             );
         });

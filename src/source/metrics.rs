@@ -13,7 +13,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Unit;
 
-use crate::model::SourceName;
+use crate::model::{FetchError, SourceName};
 use crate::telemetry::Telemetry;
 
 /// First bucket of call durations, in seconds: an upstream on the same machine answers in under
@@ -22,6 +22,15 @@ const FIRST_BUCKET_SECONDS: f64 = 0.001;
 
 /// Doubling 14 times from 1 ms ends at 8.2 s, above the default timeout of 5 s.
 const BUCKETS: u16 = 14;
+
+/// A call that was answered.
+const OK: &str = "ok";
+
+/// A call that never got a slot.
+const SATURATED: &str = "saturated";
+
+/// A call that nobody waits for any more.
+const CANCELLED: &str = "cancelled";
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct CallLabels {
@@ -119,13 +128,18 @@ impl Metrics {
     /// The metrics of one source's calls of one kind.
     pub(super) fn for_calls(&self, source: &SourceName, kind: &'static str) -> CallMetrics {
         let labels = CallLabels { source: source.as_str().to_owned(), kind };
-        CallMetrics {
+        let metrics = CallMetrics {
             duration: self.durations.get_or_create_owned(&labels),
             in_flight: self.in_flight.get_or_create_owned(&labels),
             bytes: self.bytes.get_or_create_owned(&labels),
             calls: self.calls.clone(),
             labels,
+        };
+        // From the start: a rate over a series that appears with its first event misses that event.
+        for outcome in FetchError::KINDS.into_iter().chain([OK, SATURATED, CANCELLED]) {
+            drop(metrics.calls.get_or_create(&metrics.outcome(outcome)));
         }
+        metrics
     }
 }
 
@@ -142,7 +156,7 @@ pub(super) struct CallMetrics {
 impl CallMetrics {
     /// Counts a call that never got a slot.
     pub(super) fn saturated(&self) {
-        self.count("saturated");
+        self.count(SATURATED);
     }
 
     /// Counts bytes read.
@@ -153,13 +167,15 @@ impl CallMetrics {
     /// A call starts. Dropping the guard without [`InFlight::end`] counts it as cancelled.
     pub(super) fn start(self: &Arc<Self>) -> InFlight {
         self.in_flight.inc();
-        InFlight { metrics: Arc::clone(self), outcome: "cancelled" }
+        InFlight { metrics: Arc::clone(self), outcome: CANCELLED }
+    }
+
+    fn outcome(&self, outcome: &'static str) -> OutcomeLabels {
+        OutcomeLabels { source: self.labels.source.clone(), kind: self.labels.kind, outcome }
     }
 
     fn count(&self, outcome: &'static str) {
-        let labels =
-            OutcomeLabels { source: self.labels.source.clone(), kind: self.labels.kind, outcome };
-        self.calls.get_or_create(&labels).inc();
+        self.calls.get_or_create(&self.outcome(outcome)).inc();
     }
 }
 

@@ -1,4 +1,8 @@
-//! The text that scrapers get is valid `OpenMetrics`.
+//! The text that scrapers get is valid `OpenMetrics`, and the page that describes it is true.
+
+mod everything;
+mod page;
+mod vocabulary;
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use super::client::{Connection, Protocol};
 use super::server::{AdminDoor, NAME, Reader, Setup};
+use super::tls::Pair;
 use super::wait::PATIENCE;
 
 /// Credentials for fakes, and nothing of this machine's own.
@@ -92,6 +93,13 @@ impl Process {
         let config = self.setup.authority.client_config(None);
         let made = Connection::tls(self.api, NAME, &config, Protocol::Http2).await;
         Reader(made.expect("the server takes connections"))
+    }
+
+    /// A new connection with a certificate.
+    pub(crate) async fn connect_as(&self, identity: &Pair) -> Connection {
+        let config = self.setup.authority.client_config(Some(identity));
+        let made = Connection::tls(self.api, NAME, &config, Protocol::Http2).await;
+        made.expect("the server takes connections")
     }
 
     /// Sends a signal.

@@ -9,7 +9,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 
 use crate::control::schedule::Standing;
-use crate::model::SourceName;
+use crate::model::{FetchError, SourceName};
 use crate::telemetry::Telemetry;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -124,6 +124,11 @@ impl RefreshMetrics {
     pub(super) fn of_source(&self, source: &SourceName) -> SourceMetrics {
         let name: Arc<str> = source.as_str().into();
         let label = BySource { source: Arc::clone(&name) };
+        // From the start: a rate over a series that appears with its first event misses that event.
+        for outcome in FetchError::KINDS.into_iter().chain(["ok"]) {
+            let label = ByOutcome { source: Arc::clone(&name), outcome };
+            drop(self.refreshed.get_or_create(&label));
+        }
         SourceMetrics {
             name,
             queued: self.queued.get_or_create_owned(&label),

@@ -1,9 +1,7 @@
 //! What scrapers are told about all definitions, counted when somebody looks.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
@@ -11,16 +9,16 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 
-use super::usage::{Reads, Usage, cut};
-use super::{House, age_of, cells, cost, state_of};
-use crate::cache::STALE;
+use super::states::States;
+use super::usage::{Reads, Usage};
+use super::{House, cost};
 use crate::catalog::Snapshot;
-use crate::model::{DefinitionId, FetchError};
-use crate::runtime::admin::{MetricState, SourceCost};
+use crate::model::DefinitionId;
+use crate::runtime::admin::SourceCost;
 
 /// Definitions that have a series of their own in a family; the others share one. Each is a line
 /// in every scrape.
-const MAX_NAMED: usize = 1000;
+pub(super) const MAX_NAMED: usize = 1000;
 
 /// The name of the series that those share. No document has an empty kind, so that no definition can
 /// be taken for it.
@@ -60,75 +58,6 @@ impl HouseGauges {
     #[must_use]
     pub fn new(house: House) -> Self {
         Self { house, others: Mutex::default() }
-    }
-
-    fn encode_states(
-        &self,
-        snapshot: &Snapshot,
-        encoder: &mut DescriptorEncoder<'_>,
-    ) -> fmt::Result {
-        let mut by_state: BTreeMap<MetricState, i64> =
-            MetricState::ALL.into_iter().map(|state| (state, 0)).collect();
-        let mut ages: Vec<(&DefinitionId, Duration)> = Vec::new();
-        let words = FetchError::KINDS.into_iter().chain([STALE]);
-        let mut by_trouble: BTreeMap<&str, i64> = words.map(|word| (word, 0)).collect();
-        let now = self.house.clock.tick();
-        let on_demand = self.house.on_demand.all();
-        for served in snapshot.served() {
-            let mut oldest = None;
-            for (_, cell) in cells(served, &on_demand) {
-                let wanted = cell.is_scheduled();
-                let known = cell.state();
-                oldest = oldest.max(age_of(&known, &served.entry.policy, now));
-                let state = state_of(&known, &served.entry.policy, wanted, now);
-                *by_state.entry(state).or_default() += 1;
-                if let Some(trouble) = known.trouble_kind(&served.entry.policy, now) {
-                    *by_trouble.entry(trouble).or_default() += 1;
-                }
-            }
-            ages.extend(oldest.map(|age| (&served.entry.id, age)));
-        }
-        let mut states = encoder.encode_descriptor(
-            "metrics",
-            "Metrics that definitions serve, by the state of their value",
-            None,
-            MetricType::Gauge,
-        )?;
-        for (state, count) in by_state {
-            let labels = [("state", state.as_str())];
-            ConstGauge::new(count).encode(states.encode_family(&labels)?)?;
-        }
-        encode_ages(ages, encoder)?;
-        let mut troubles = encoder.encode_descriptor(
-            "metrics_in_trouble",
-            "Metrics whose newest refresh gave no value, by the kind of trouble, and those whose value is stale; many of them have a value that is held over",
-            None,
-            MetricType::Gauge,
-        )?;
-        for (trouble, count) in by_trouble {
-            let labels = [("trouble", trouble)];
-            ConstGauge::new(count).encode(troubles.encode_family(&labels)?)?;
-        }
-        for (name, help, count) in [
-            ("definitions", "Definitions that are served", snapshot.served().count()),
-            ("definition_problems", "Mistakes in definition files", snapshot.problems().len()),
-            (
-                "definition_conflicts",
-                "Definitions that lost against another with the same name and labels",
-                snapshot.conflicts().len(),
-            ),
-            ("on_demand_queries", "Queries kept because somebody read them", on_demand.len()),
-        ] {
-            let gauge = ConstGauge::new(i64::try_from(count).unwrap_or(i64::MAX));
-            gauge.encode(encoder.encode_descriptor(name, help, None, MetricType::Gauge)?)?;
-        }
-        let generation = i64::try_from(snapshot.generation()).unwrap_or(i64::MAX);
-        ConstGauge::new(generation).encode(encoder.encode_descriptor(
-            "definition_generation",
-            "How often the set of served definitions has changed since the start",
-            None,
-            MetricType::Gauge,
-        )?)
     }
 
     /// Requests and metrics by definition. Definitions with the same query share the reads, and
@@ -184,30 +113,8 @@ impl HouseGauges {
     }
 }
 
-/// How old values are, by definition; the oldest of those that are not named.
-fn encode_ages(
-    mut ages: Vec<(&DefinitionId, Duration)>,
-    encoder: &mut DescriptorEncoder<'_>,
-) -> fmt::Result {
-    let others = cut(&mut ages, MAX_NAMED).into_iter().map(|(_, age)| age).max();
-    if ages.is_empty() {
-        return Ok(());
-    }
-    let mut family = encoder.encode_descriptor(
-        "definition_sample_age_seconds",
-        "Age of the value that a definition has now, of the oldest one where it has several; the oldest of all definitions beyond the first 1000 is name=\"other\"",
-        None,
-        MetricType::Gauge,
-    )?;
-    for (kind, namespace, name, age) in labelled(ages.into_iter(), others) {
-        let labels = [("kind", kind), ("namespace", namespace), ("name", name)];
-        ConstGauge::new(age.as_secs_f64()).encode(family.encode_family(&labels)?)?;
-    }
-    Ok(())
-}
-
 /// What definitions have with the labels of their series: kind, namespace and name.
-fn labelled<'a, T>(
+pub(super) fn labelled<'a, T>(
     named: impl Iterator<Item = (&'a DefinitionId, T)>,
     others: Option<T>,
 ) -> impl Iterator<Item = (&'a str, &'a str, &'a str, T)> {
@@ -237,10 +144,41 @@ fn encode_counts<'a>(
     Ok(())
 }
 
+/// What the catalog holds, whatever its state.
+fn encode_catalog(
+    snapshot: &Snapshot,
+    on_demand: usize,
+    encoder: &mut DescriptorEncoder<'_>,
+) -> fmt::Result {
+    for (name, help, count) in [
+        ("definitions", "Definitions that are served", snapshot.served().count()),
+        ("definition_problems", "Mistakes in definition files", snapshot.problems().len()),
+        (
+            "definition_conflicts",
+            "Definitions that lost against another with the same name and labels",
+            snapshot.conflicts().len(),
+        ),
+        ("on_demand_queries", "Queries kept because somebody read them", on_demand),
+    ] {
+        let gauge = ConstGauge::new(i64::try_from(count).unwrap_or(i64::MAX));
+        gauge.encode(encoder.encode_descriptor(name, help, None, MetricType::Gauge)?)?;
+    }
+    let generation = i64::try_from(snapshot.generation()).unwrap_or(i64::MAX);
+    ConstGauge::new(generation).encode(encoder.encode_descriptor(
+        "definition_generation",
+        "How often the set of served definitions has changed since the start",
+        None,
+        MetricType::Gauge,
+    )?)
+}
+
 impl Collector for HouseGauges {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let snapshot = self.house.catalog.snapshot();
-        self.encode_states(&snapshot, &mut encoder)?;
+        let now = self.house.clock.tick();
+        let on_demand = self.house.on_demand.all();
+        States::of(&self.house, &snapshot, &on_demand, now).encode(&mut encoder)?;
+        encode_catalog(&snapshot, on_demand.len(), &mut encoder)?;
         self.encode_usage(&snapshot, &mut encoder)?;
         self.encode_costs(&snapshot, &mut encoder)
     }
@@ -375,7 +313,7 @@ mod tests {
         let requests: Vec<_> =
             text.lines().filter(|l| l.starts_with("tidepole_definition_")).collect();
         assert_eq!(
-            requests[2..],
+            requests[requests.len() - 4..],
             [
                 "tidepole_definition_generation 1",
                 "tidepole_definition_upstream_requests_total{kind=\"ExternalMetric\",namespace=\"web\",name=\"rate\"} 3",
@@ -486,6 +424,55 @@ mod tests {
         let named =
             format!("{name}kind=\"ClusterExternalMetric\",namespace=\"\",name=\"m00999\"}} 5.0\n");
         assert!(text.contains(&named), "{text}");
+    }
+
+    #[test]
+    fn the_state_of_every_definition_is_told() {
+        let (house, telemetry, clock) = house();
+        let entries = (0..MAX_NAMED + 7)
+            .map(|i| entry(&format!("m{i:05}"), None, ratio(&format!("app/{i}"))));
+        house.catalog.apply_files(entries, Vec::new());
+        answer(&house);
+        let snapshot = Arc::clone(&house.catalog.snapshot());
+        let fail = |number: usize| {
+            let (_, cell) = snapshot
+                .cells()
+                .find(|(query, _)| query.spec == ratio(&format!("app/{number}")))
+                .expect("it was defined");
+            let error = FetchError::Timeout("no answer".into());
+            cell.complete(Err(error), clock.tick(), clock.now());
+        };
+        [3, MAX_NAMED + 1, MAX_NAMED + 2].into_iter().for_each(fail);
+        let text = telemetry.encode();
+        let line = |labels: &str, count: usize| {
+            format!("\ntidepole_definition_state{{kind={labels}}} {count}\n")
+        };
+        let named = |name: &str, state: &str| {
+            line(
+                &format!(
+                    "\"ClusterExternalMetric\",namespace=\"\",name=\"{name}\",state=\"{state}\""
+                ),
+                1,
+            )
+        };
+        let other = |state: &str, count| {
+            line(&format!("\"\",namespace=\"\",name=\"other\",state=\"{state}\""), count)
+        };
+        for wanted in [
+            named("m00002", "fresh"),
+            named("m00003", "servable"),
+            other("servable", 2),
+            other("fresh", 5),
+            "\ntidepole_metrics{state=\"servable\",origin=\"definition\"} 3\n".to_owned(),
+            "\ntidepole_metrics_in_trouble{trouble=\"timeout\",origin=\"definition\"} 3\n".to_owned(),
+            "\ntidepole_definition_max_age_seconds{kind=\"\",namespace=\"\",name=\"other\"} 600.0\n".to_owned(),
+        ] {
+            assert!(text.contains(&wanted), "{wanted}");
+        }
+        assert_eq!(text.matches("tidepole_definition_state{").count(), MAX_NAMED + 2);
+        clock.advance(11 * MINUTE);
+        assert!(telemetry.encode().contains(&named("m00003", "failed")));
+        assert!(telemetry.encode().contains(&named("m00002", "expired")));
     }
 
     #[test]

@@ -48,6 +48,19 @@ impl Ruled {
         cells.iter().filter_map(|cell| self.row(cell, &external, now)).collect()
     }
 
+    /// Those cells that are of rules, each with the policy of its source.
+    pub(super) fn cells<'a>(
+        &'a self,
+        cells: &'a [Arc<QueryCell>],
+    ) -> impl Iterator<Item = (&'a QueryCell, &'a Policy)> {
+        let of_rules = cells.iter().filter(|cell| match &cell.query().spec {
+            QuerySpec::Objects(asked) => asked.text.0.ruled().is_some(),
+            QuerySpec::Prometheus(asked) => asked.shape == AnswerShape::Whole,
+            QuerySpec::CloudWatch(_) | QuerySpec::Sqs(_) | QuerySpec::Simulated(_) => false,
+        });
+        of_rules.filter_map(|cell| Some((&**cell, &**self.policies.get(&cell.query().source)?)))
+    }
+
     fn row(&self, cell: &QueryCell, external: &External<'_>, now: Tick) -> Option<MetricRow> {
         let query = cell.query();
         let (metric, scope, origin) = match &query.spec {

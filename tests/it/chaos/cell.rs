@@ -149,7 +149,7 @@ impl Stage {
         // Those that share no calls start a millisecond apart, at the rate of their source.
         for _ in 0..30 {
             self.time.settle(|| self.upstream.held()).await;
-            if self.time.sum("tidepole_metrics{state=\"waiting\"}") == 0 {
+            if self.time.sum("tidepole_metrics{state=\"waiting\",origin=\"definition\"}") == 0 {
                 return;
             }
             self.step().await;
@@ -364,8 +364,11 @@ impl Stage {
 
     /// What the metrics say at the end of a fault.
     fn expect_trouble(&self, told: Told) {
-        let count =
-            |kind| self.time.sum(&format!("tidepole_metrics_in_trouble{{trouble=\"{kind}\"}}"));
+        let count = |kind| {
+            self.time.sum(&format!(
+                "tidepole_metrics_in_trouble{{trouble=\"{kind}\",origin=\"definition\"}}"
+            ))
+        };
         let sick = match self.cell.outcome {
             Outcome::Alone(_) => 1,
             _ => self.names.len(),
