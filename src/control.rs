@@ -8,6 +8,7 @@ pub mod ceiling;
 pub mod declared;
 pub mod file_watch;
 pub mod hpa_watch;
+pub mod lease;
 mod phase;
 mod protection;
 pub mod refresher;
