@@ -1,7 +1,9 @@
 //! The text that scrapers get is valid `OpenMetrics`, and the page that describes it is true.
 
+mod alerts;
 mod everything;
 mod page;
+mod table;
 mod vocabulary;
 
 use prometheus_client::encoding::EncodeLabelSet;
