@@ -9,6 +9,7 @@
 //! | `settings` | validated inputs, errors at start |
 //! | `tls`, `reload` | the TLS configuration, and its replacement when files change or another pair is handed over |
 //! | `listener`, `handshakes`, `connection` | the socket, who may stay while the handshake lasts, one connection from handshake to end |
+//! | `journal` | the log of failed reads |
 //! | `request` | one request: authentication, authorization, service |
 //! | `authn` | who asks |
 //! | `authz` | whether they may |
@@ -25,6 +26,7 @@ mod authn;
 mod authz;
 mod connection;
 mod handshakes;
+mod journal;
 mod listener;
 mod metrics;
 mod reload;
@@ -54,6 +56,7 @@ pub use self::settings::{
 
 use self::connection::{Acceptor, Stage};
 use self::handshakes::Handshakes;
+use self::journal::Journal;
 use self::listener::Listener;
 use self::metrics::ConnectionMetrics;
 use self::reload::Certificates;
@@ -136,6 +139,7 @@ impl Server {
             authn: authentication,
             authz: authorization,
             metrics: Arc::clone(&metrics),
+            journal: Journal::new(telemetry),
             clock,
             limit: settings.limits.request,
         };

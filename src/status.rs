@@ -88,6 +88,15 @@ pub struct Status {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 struct Empty {}
 
+/// What every answer made from a [`Status`] carries in its extensions, for the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failed {
+    /// The status's reason; empty where Go's API server gives none.
+    pub reason: &'static str,
+    /// The sentence.
+    pub message: String,
+}
+
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 struct Details {
     #[serde(skip_serializing_if = "String::is_empty")]
@@ -202,6 +211,8 @@ impl Status {
         body.push(b'\n');
         let mut response = Response::new(Full::new(Bytes::from(body)));
         *response.status_mut() = self.http;
+        let failed = Failed { reason: self.reason, message: self.message.clone() };
+        response.extensions_mut().insert(failed);
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, JSON);
         headers.insert(CACHE_CONTROL, NO_CACHE);

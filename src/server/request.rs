@@ -21,12 +21,13 @@ use http_body_util::Full;
 use hyper::body::Body;
 use tokio::sync::Notify;
 
+use super::Service;
 use super::authn::{Authentication, Caller, Finding, PeerState, Refused, Standing};
 use super::authz::{Authorization, Decision};
+use super::journal::Journal;
 use super::metrics::ConnectionMetrics;
-use super::{Answer, Service};
-use crate::model::{ApiError, Clock, Tick};
-use crate::status::{self, Status};
+use crate::model::{ApiError, Attributes, Clock, Tick};
+use crate::status::{self, Failed, Status};
 
 type Reply = Response<Full<Bytes>>;
 
@@ -42,6 +43,7 @@ pub(super) struct Front<S> {
     pub(super) authn: Authentication,
     pub(super) authz: Authorization,
     pub(super) metrics: Arc<ConnectionMetrics>,
+    pub(super) journal: Journal,
     pub(super) clock: Arc<dyn Clock>,
     /// Limit of one request.
     pub(super) limit: Duration,
@@ -99,13 +101,13 @@ impl<S: Service, B> hyper::service::Service<Request<B>> for Requests<S> {
 
     fn call(&self, request: Request<B>) -> Self::Future {
         // No request here has a use for a body; dropping it tells the peer so.
-        let (parts, _body) = request.into_parts();
+        let (mut parts, _body) = request.into_parts();
         self.conversation.active.fetch_add(1, Ordering::Relaxed);
         let active = Active {
             conversation: Arc::clone(&self.conversation),
             clock: Arc::clone(&self.front.clock),
         };
-        let finish = Finish::new(&parts);
+        let finish = Finish::new(&mut parts);
         let step = std::panic::catch_unwind(AssertUnwindSafe(|| self.front.begin(&active, parts)));
         match step {
             Ok(Either::Left(reply)) => Either::Left(ready(Ok(finish.apply(&active, reply)))),
@@ -177,31 +179,34 @@ impl<S: Service> Front<S> {
         };
         let Ok(caller) = found else {
             retire(&pending.conversation);
-            return Either::Left(error(&ApiError::Unauthorized));
+            return Either::Left(self.refused(&ApiError::Unauthorized, &pending.parts, None));
         };
         if caller.identity.is_anonymous() {
             retire(&pending.conversation);
         }
         if pending.impersonation {
-            return Either::Left(error(&ApiError::ForbiddenPath(
+            let refusal = ApiError::ForbiddenPath(
                 "forbidden: impersonation headers are not accepted here; impersonate through \
                  kube-apiserver"
                     .to_owned(),
-            )));
+            );
+            return Either::Left(self.refused(&refusal, &pending.parts, Some(&caller)));
         }
         if pending.open {
-            return self.answer(pending);
+            return self.answer(pending, &caller);
         }
         match self.authz.decide(&caller, self.service.attributes(&pending.route)) {
-            Decision::Now(Ok(())) => self.answer(pending),
-            Decision::Now(Err(refusal)) => Either::Left(error(&refusal)),
+            Decision::Now(Ok(())) => self.answer(pending, &caller),
+            Decision::Now(Err(refusal)) => {
+                Either::Left(self.refused(&refusal, &pending.parts, Some(&caller)))
+            }
             Decision::Wait(decision) => {
                 let front = Arc::clone(self);
                 Either::Right(
                     async move {
                         match decision.await {
-                            Ok(()) => resolve(front.answer(pending)).await,
-                            Err(refusal) => error(&refusal),
+                            Ok(()) => resolve(front.answer(pending, &caller)).await,
+                            Err(refusal) => front.refused(&refusal, &pending.parts, Some(&caller)),
                         }
                     }
                     .boxed(),
@@ -210,8 +215,43 @@ impl<S: Service> Front<S> {
         }
     }
 
-    fn answer(&self, pending: Pending<S>) -> Answer {
-        self.service.answer(pending.route, &pending.parts)
+    fn answer(self: &Arc<Self>, pending: Pending<S>, caller: &Arc<Caller>) -> Step {
+        let Pending { route, parts, .. } = pending;
+        match self.service.answer(route, &parts) {
+            Either::Left(reply) => {
+                self.note(&reply, &parts, Some(caller));
+                Either::Left(reply)
+            }
+            Either::Right(waiting) => {
+                let (front, caller) = (Arc::clone(self), Arc::clone(caller));
+                Either::Right(
+                    async move {
+                        let reply = waiting.await;
+                        front.note(&reply, &parts, Some(&caller));
+                        reply
+                    }
+                    .boxed(),
+                )
+            }
+        }
+    }
+
+    /// The answer to a request that does not reach the service.
+    fn refused(&self, refusal: &ApiError, parts: &Parts, caller: Option<&Arc<Caller>>) -> Reply {
+        let reply = error(refusal);
+        self.note(&reply, parts, caller);
+        reply
+    }
+
+    /// Logs a read that failed. Costs a good answer a look at a field that is empty.
+    fn note(&self, reply: &Reply, parts: &Parts, caller: Option<&Arc<Caller>>) {
+        let Some(failed) = reply.extensions().get::<Failed>() else { return };
+        let route = self.service.route(&parts.method, &parts.uri);
+        if let Attributes::Resource(asked) = self.service.attributes(&route) {
+            let user = caller.map(|caller| caller.identity.user.as_str());
+            let (code, id) = (reply.status().as_u16(), parts.headers.get(AUDIT_ID));
+            self.journal.failed(&asked, failed, code, user, id, self.clock.tick());
+        }
     }
 
     fn panicked(&self) -> Reply {
@@ -251,14 +291,17 @@ struct Finish {
 }
 
 impl Finish {
-    fn new(parts: &Parts) -> Self {
+    /// Gives the request an id if it has none; from here on its headers have it.
+    fn new(parts: &mut Parts) -> Self {
         let given =
             parts.headers.get(AUDIT_ID).filter(|v| !v.is_empty() && v.len() <= MAX_AUDIT_ID);
         let audit_id = given.cloned().unwrap_or_else(|| {
             let mut buffer = uuid::Uuid::encode_buffer();
             let id = uuid::Uuid::new_v4();
-            HeaderValue::from_str(id.hyphenated().encode_lower(&mut buffer))
-                .expect("a UUID is made of hexadecimal digits and hyphens")
+            let id = HeaderValue::from_str(id.hyphenated().encode_lower(&mut buffer))
+                .expect("a UUID is made of hexadecimal digits and hyphens");
+            parts.headers.insert(AUDIT_ID, id.clone());
+            id
         });
         Self { audit_id, version: parts.version, head: parts.method == Method::HEAD }
     }

@@ -128,7 +128,7 @@ async fn headers_without_the_proxys_certificate_mean_nothing() {
     // A user's certificate: that user.
     let mut user = rig.client(Some(&rig.user_ca.client("jane", &["ops"]))).await;
     let reply = user.get("/x", &spoof).await;
-    assert_eq!((reply.status, reply.body.as_str()), (StatusCode::OK, "host"));
+    assert_eq!((reply.status, reply.body.as_str()), (StatusCode::OK, "audit-id host"));
     let identity = rig.reviewer.last();
     assert_eq!(identity.user, "jane");
     assert_eq!(identity.groups, ["ops", "system:authenticated"]);
@@ -198,7 +198,7 @@ async fn impersonation_and_bad_tokens_are_refused() {
     let unknown = direct.get("/x", &token("Bearer token-of-nobody-knows")).await;
     assert_eq!(unknown.status, StatusCode::UNAUTHORIZED);
     let known = direct.get("/x", &token("bearer token-of-prometheus")).await;
-    assert_eq!((known.status, known.body.as_str()), (StatusCode::OK, "host"));
+    assert_eq!((known.status, known.body.as_str()), (StatusCode::OK, "audit-id host"));
     assert_eq!(rig.reviewer.last().user, "prometheus");
     assert_eq!(rig.reviewer.last().groups, ["system:authenticated"]);
 }
@@ -394,7 +394,7 @@ async fn authentication_and_settings_must_agree() {
         let read = tls.read(&mut answer).await.unwrap();
         let answer = String::from_utf8_lossy(&answer[..read]).into_owned();
         assert!(
-            answer.starts_with("HTTP/1.1 200 OK") && answer.ends_with("\r\n\r\nhost"),
+            answer.starts_with("HTTP/1.1 200 OK") && answer.ends_with("\r\n\r\naudit-id host"),
             "{answer}"
         );
     }
