@@ -44,19 +44,16 @@ rm tls.csr
 
 ca_bundle=$(openssl base64 -A -in ca.crt)
 components=
-if (($# > 1)); then
-    components=components:
-    for component in "${@:2}"; do
-        components+=$'\n'"  - $(realpath --relative-to=. "$deploy/$component")"
-    done
-fi
+for component in certificates/files "${@:2}"; do
+    components+=$'\n'"  - $(realpath --relative-to=. "$deploy/$component")"
+done
 
 cat >kustomization.yaml <<KUSTOMIZATION
 apiVersion: kustomize.config.k8s.io/v1beta1
 kind: Kustomization
 resources:
   - $(realpath --relative-to=. "$manifests")
-$components
+components:$components
 secretGenerator:
   - name: tidepole-serving
     namespace: tidepole
@@ -67,7 +64,7 @@ secretGenerator:
 patches:
   - target: { kind: APIService }
     patch: |
-      - op: replace
+      - op: add
         path: /spec/caBundle
         value: $ca_bundle
 KUSTOMIZATION

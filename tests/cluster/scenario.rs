@@ -8,6 +8,7 @@ mod control_plane_alone;
 mod custom;
 mod failures;
 mod hpa;
+mod install;
 mod lifecycle;
 mod outages;
 mod recorded;

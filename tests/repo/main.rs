@@ -4,6 +4,7 @@
 //! Reads source text, not the compiled crate, so that it can look at every file. Each rule has a
 //! test that feeds it a text that breaks it.
 
+mod chart;
 mod files;
 mod iam;
 mod layers;
@@ -78,4 +79,9 @@ fn repo_texts() {
 #[test]
 fn repo_policies() {
     assert_none(iam::check(root()));
+}
+
+#[test]
+fn repo_chart() {
+    assert_none(chart::check(root()));
 }

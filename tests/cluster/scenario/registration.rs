@@ -4,12 +4,11 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::adapter::binary;
 use crate::control_plane::run;
 use crate::process::eventually;
+use crate::read;
 use crate::workload::{SOON, Workload};
-use crate::world::{self, World, server_version, shared};
-use crate::{read, root};
+use crate::world::{World, server_version, shared};
 
 const GROUP_VERSION: &str = "/apis/external.metrics.k8s.io/v1beta1";
 
@@ -55,28 +54,6 @@ fn manifests_are_admitted() {
     get.args(["--namespace=tidepole", "get", "secret,poddisruptionbudget", "--output=name"]);
     let made = run(&mut get).expect("the objects are there");
     assert_eq!(made, "secret/tidepole-serving\npoddisruptionbudget.policy/tidepole\n");
-}
-
-/// What the manifests bring is what the server takes.
-#[test]
-fn config_and_metrics_of_the_manifests_are_valid() {
-    let world = shared();
-    let folder = tempfile::tempdir().expect("a folder can be made");
-    for (map, key) in [("tidepole-config", "config.yaml"), ("tidepole-metrics", "example.yaml")] {
-        let mut get = world.plane.kubectl();
-        get.args(["--namespace=tidepole", "get", "configmap", map, "--output=json"]);
-        let text = run(&mut get).expect("the ConfigMap is there");
-        let map: Value = serde_json::from_str(&text).expect("kubectl prints JSON");
-        let document = map["data"][key].as_str().expect("the key is there");
-        // Where the Deployment mounts the other ConfigMap.
-        let mounted = folder.path().join("metrics.d").display().to_string();
-        std::fs::create_dir_all(&mounted).expect("the folder is ours");
-        let document = document.replace("/etc/tidepole/metrics.d", &mounted);
-        std::fs::write(folder.path().join(key), document).expect("the folder is ours");
-    }
-    let mut check = std::process::Command::new(binary());
-    check.arg("check").arg(folder.path().join("config.yaml"));
-    run(check.arg(folder.path().join("example.yaml"))).expect("both documents are valid");
 }
 
 #[test]
@@ -256,24 +233,4 @@ fn namespaces_can_be_deleted() {
         let text = run(&mut get)?;
         if text.is_empty() { Ok(()) } else { Err(text) }
     });
-}
-
-/// Without the recipe's caBundle nobody installs an adapter that cannot be verified.
-#[test]
-fn bare_manifests_are_refused_for_want_of_a_ca_bundle() {
-    let mut render = world::kubectl();
-    render.args(["kustomize"]).arg(root().join("deploy/manifests"));
-    let text = run(&mut render).expect("the manifests render");
-    let api_service = text
-        .split("\n---\n")
-        .find(|document| document.contains("kind: APIService"))
-        .expect("the APIService is among the manifests");
-    let world = shared();
-    let folder = tempfile::tempdir().expect("a folder can be made");
-    let file = folder.path().join("api-service.yaml");
-    std::fs::write(&file, api_service).expect("the folder is ours");
-    let mut apply = world.plane.kubectl();
-    apply.args(["apply", "--dry-run=server", "--filename"]).arg(&file);
-    let refused = run(&mut apply).expect_err("the placeholder is no bundle");
-    assert!(refused.contains("base64"), "{refused}");
 }
