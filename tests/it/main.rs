@@ -16,6 +16,7 @@ mod faults;
 mod hpa_watch;
 mod http;
 mod http2;
+mod image;
 mod logs;
 mod metrics;
 mod objects;

@@ -9,7 +9,7 @@ use crate::Violation;
 
 const CHART: &str = "deploy/helm/tidepole";
 
-/// Checks the copies, and that the chart is of the program's version.
+/// Checks the copies, and that chart and image are of the program's version.
 pub(crate) fn check(root: &Path) -> Vec<Violation> {
     let mut violations = copies(root, "deploy/crds", &format!("{CHART}/files/crds"));
     // Runbooks and tests of the alerts are beside the rules, and not in the chart.
@@ -27,6 +27,11 @@ pub(crate) fn check(root: &Path) -> Vec<Violation> {
         if found.map(|version| version.trim_matches('"')) != Some(program) {
             violations.push(Violation::new(&chart, 0, format!("{key}is not {program}")));
         }
+    }
+    let image = "deploy/Dockerfile";
+    let text = fs::read_to_string(root.join(image)).unwrap_or_default();
+    if !text.lines().any(|line| line.strip_prefix("ARG VERSION=") == Some(program)) {
+        violations.push(Violation::new(image, 0, format!("VERSION is not {program}")));
     }
     violations
 }
@@ -63,9 +68,11 @@ fn a_copy_that_is_missing_old_or_left_over_is_told() {
     };
     put("Cargo.toml", "[package]\nversion = \"1.2.3\"\n");
     put("deploy/helm/tidepole/Chart.yaml", "version: 1.2.3\nappVersion: 1.2.3\n");
+    put("deploy/Dockerfile", "FROM scratch\nARG VERSION=1.2.3\n");
     assert_eq!(check(folder.path()), []);
 
     put("deploy/helm/tidepole/Chart.yaml", "version: 1.2.2\nappVersion: 1.2.3\n");
+    put("deploy/Dockerfile", "FROM scratch\nARG VERSION=1.2.2\n");
     put("deploy/crds/a.yaml", "a");
     put("deploy/crds/b.yaml", "b");
     put("deploy/helm/tidepole/files/crds/b.yaml", "old");
@@ -73,7 +80,14 @@ fn a_copy_that_is_missing_old_or_left_over_is_told() {
     put("deploy/alerts/tidepole.rules.yaml", "groups: []");
     put("deploy/alerts/runbook.md", "not in the chart");
     let found: Vec<String> = check(folder.path()).iter().map(ToString::to_string).collect();
-    let told = ["crds/a.yaml", "crds/b.yaml", "crds/c.yaml", "tidepole.rules.yaml", "Chart.yaml"];
+    let told = [
+        "crds/a.yaml",
+        "crds/b.yaml",
+        "crds/c.yaml",
+        "tidepole.rules.yaml",
+        "Chart.yaml",
+        "Dockerfile",
+    ];
     assert_eq!(found.len(), told.len(), "{found:#?}");
     for (line, file) in found.iter().zip(told) {
         assert!(line.contains(file), "{file}: {line}");

@@ -56,7 +56,12 @@ pub(crate) struct Process {
 impl Process {
     /// Starts it and waits until it says where it listens.
     pub(crate) fn start(setup: Setup) -> Self {
-        let mut command = tidepole(&["serve", "--log-format=json", "--config"], &setup.config());
+        let command = tidepole(&["serve", "--log-format=json", "--config"], &setup.config());
+        Self::start_by(command, setup)
+    }
+
+    /// The same, by a command that ends as the server, with its log as JSON.
+    pub(crate) fn start_by(mut command: Command, setup: Setup) -> Self {
         let mut child = command
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
@@ -100,6 +105,11 @@ impl Process {
         let config = self.setup.authority.client_config(Some(identity));
         let made = Connection::tls(self.api, NAME, &config, Protocol::Http2).await;
         made.expect("the server takes connections")
+    }
+
+    /// Its number.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// Sends a signal.
