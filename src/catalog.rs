@@ -20,7 +20,7 @@ use arc_swap::{ArcSwap, Guard};
 use tokio::sync::watch;
 
 use crate::cache::QueryCell;
-use crate::model::{Entry, Problem, Query, QueryTemplate};
+use crate::model::{Entry, Origin, Problem, Query, QueryTemplate};
 pub use snapshot::{Conflict, Listing, Served, Snapshot};
 
 /// The present snapshot, and the way to replace it.
@@ -29,6 +29,8 @@ pub struct Catalog {
     /// What there is, by where it comes from. Whoever writes holds it.
     parts: Mutex<Parts>,
     generation: watch::Sender<u64>,
+    /// Most series in an answer that only definitions of tenants ask for.
+    tenant_series: usize,
 }
 
 /// The definitions of each origin.
@@ -53,7 +55,15 @@ impl Catalog {
             snapshot: ArcSwap::from_pointee(Snapshot::default()),
             parts: Mutex::default(),
             generation: watch::Sender::new(0),
+            tenant_series: usize::MAX,
         }
+    }
+
+    /// The same with a bound on the series in an answer to an external metric that no one but
+    /// resources of namespaces ask for.
+    #[must_use]
+    pub fn bounding(self, tenant_series: usize) -> Self {
+        Self { tenant_series, ..self }
     }
 
     /// Tells of every change, by the new snapshot's generation. The snapshot is in place by then.
@@ -97,7 +107,7 @@ impl Catalog {
         let both = || files.entries.iter().chain(&resources.entries);
         let problems = files.problems.iter().chain(&resources.problems).cloned().collect();
         let before = self.snapshot.load_full();
-        let cells = cells_for(both(), &before);
+        let cells = cells_for(both(), &before, self.tenant_series);
         let entries = both().map(Arc::clone).collect();
         let next = Arc::new(Snapshot::build(entries, problems, before.generation() + 1, |query| {
             cells.get(query).cloned()
@@ -131,20 +141,24 @@ impl fmt::Debug for Catalog {
 fn cells_for<'a>(
     entries: impl Iterator<Item = &'a Arc<Entry>>,
     before: &Snapshot,
+    tenant_series: usize,
 ) -> HashMap<Arc<Query>, Arc<QueryCell>> {
-    let mut paces: HashMap<&Arc<Query>, (std::time::Duration, bool, &Arc<Entry>, usize)> =
-        HashMap::new();
+    let mut askers: HashMap<&Arc<Query>, Askers<'_>, ahash::RandomState> = HashMap::default();
     for entry in entries {
         if let QueryTemplate::Fixed(query) = &entry.query {
-            let pace = paces.entry(query).or_insert((entry.policy.refresh, false, entry, 0));
-            pace.0 = pace.0.min(entry.policy.refresh);
-            pace.1 |= entry.policy.keep_warm;
-            pace.3 += 1;
+            let refresh = entry.policy.refresh;
+            let first =
+                Askers { refresh, keep_warm: false, oldest: entry, count: 0, bounded: true };
+            let askers = askers.entry(query).or_insert(first);
+            askers.refresh = askers.refresh.min(refresh);
+            askers.keep_warm |= entry.policy.keep_warm;
+            askers.count += 1;
+            askers.bounded &= is_tenants(entry);
         }
     }
-    paces
+    askers
         .into_iter()
-        .map(|(query, (refresh, keep_warm, oldest, count))| {
+        .map(|(query, Askers { refresh, keep_warm, oldest, count, bounded })| {
             let cell = match before.cell(query) {
                 Some(cell) => {
                     cell.set_pace(refresh, keep_warm);
@@ -153,9 +167,28 @@ fn cells_for<'a>(
                 None => Arc::new(QueryCell::new(Arc::clone(query), refresh, keep_warm)),
             };
             cell.set_definition(oldest, count - 1);
+            cell.set_most_series(bounded.then_some(tenant_series));
             (Arc::clone(query), cell)
         })
         .collect()
+}
+
+/// What the definitions of one query ask of it together.
+struct Askers<'a> {
+    refresh: std::time::Duration,
+    keep_warm: bool,
+    oldest: &'a Arc<Entry>,
+    count: usize,
+    /// Whether all of them are tenants'.
+    bounded: bool,
+}
+
+/// Whether a definition is of those whose answers have a bound. An answer about objects has as many
+/// series as there are objects.
+fn is_tenants(entry: &Entry) -> bool {
+    matches!(entry.origin, Origin::Resource { .. })
+        && entry.id.kind.is_namespaced()
+        && entry.objects.is_none()
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::definition::field::Field;
+use crate::definition::tenancy::Tenancy;
 use crate::definition::yaml::{self, MAX_FILE_BYTES};
 use crate::definition::{Defaults, read_bounded, report};
 use crate::model::{Problem, SourceDirectory};
@@ -53,8 +54,19 @@ pub struct Config {
     pub definition_paths: Vec<PathBuf>,
     /// prometheus-adapter's rule files, resolved. Default none.
     pub rules: Vec<RuleFileSettings>,
+    /// Metric resources of the cluster.
+    pub resources: ResourcesSection,
     /// What definitions say nothing about; their own defaults are told there.
     pub defaults: Defaults,
+}
+
+/// Metric resources.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ResourcesSection {
+    /// Whether they are looked at. Default: where there is a cluster.
+    pub enabled: bool,
+    /// What tenants may have; the defaults are told there.
+    pub tenancy: Tenancy,
 }
 
 /// The cluster.

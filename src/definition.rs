@@ -37,6 +37,7 @@ pub mod resource;
 pub mod scalar;
 mod signal;
 pub mod status;
+pub mod tenancy;
 mod translate;
 pub mod yaml;
 

@@ -11,6 +11,7 @@ pub mod inventory;
 pub mod kubernetes;
 pub mod lifecycle;
 pub mod readiness;
+pub mod resources;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -27,8 +28,9 @@ use crate::api::{self, Api};
 use crate::cache::OnDemand;
 use crate::catalog::Catalog;
 use crate::config::{Config, SourceConfig};
+use crate::control::ceiling::Ceiling;
 use crate::control::file_watch::{self, FileWatch};
-use crate::control::{HpaWatch, Refresher, RuleWatch, hpa_watch, rule_watch};
+use crate::control::{HpaWatch, Refresher, RuleWatch, hpa_watch, resource_watch, rule_watch};
 use crate::lookup::{Cluster, Lookup};
 use crate::model::{
     Attributes, Clock, Entry, ObjectDirectory, Problem, Scope, SeriesLister, Source, SourceName,
@@ -92,7 +94,7 @@ pub async fn start_in(
     let Surroundings { clock, telemetry } = surroundings;
     let (tasks, died) = TaskSet::new(refresh);
     let client = cluster_client(&config).await?;
-    let catalog = Arc::new(Catalog::new());
+    let catalog = Arc::new(Catalog::new().bounding(config.resources.tenancy.max_series));
     let on_demand = Arc::new(OnDemand::new());
     let namespaces = Arc::new(Namespaces::new(client.clone(), &tasks));
     let health = Arc::new(Health::new(
@@ -154,7 +156,11 @@ pub async fn start_in(
         namespaces: Arc::clone(&namespaces),
         health: Arc::clone(&health),
     };
-    watch_definitions(&config, definitions, &tasks, &telemetry).await?;
+    let ceiling = Arc::new(Ceiling::new(Some(&config.source_directory())));
+    watch_definitions(&config, definitions, Arc::clone(&ceiling), &tasks, &telemetry).await?;
+    let parts =
+        resources::Parts { catalog: &catalog, namespaces: &namespaces, health: &health, ceiling };
+    let metric_resources = resources::watch(client.as_ref(), &config, parts, &tasks, &telemetry);
     let changes =
         vec![catalog.subscribe(), namespaces.subscribe(), rules.subscribe(), scales.subscribe()];
     let listed = rule_standing.clone();
@@ -175,7 +181,9 @@ pub async fn start_in(
     if let (Some(client), Some(standing)) = (&client, hpas) {
         let seen = Arc::clone(&standing);
         health.warming(move || seen.pending());
-        let grounds = hpa_watch::Grounds { changes, is_complete: complete(namespaces, listed) };
+        let resources = metric_resources.map(|resources| resources.standing);
+        let is_complete = complete(namespaces, listed, resources);
+        let grounds = hpa_watch::Grounds { changes, is_complete };
         let announce = Arc::new(lookup.clone());
         HpaWatch::new(announce, Arc::clone(&clock), grounds, standing)
             .start(client.clone(), &tasks);
@@ -206,9 +214,11 @@ async fn cluster_client(config: &Config) -> anyhow::Result<Option<kube::Client>>
 fn complete(
     namespaces: Arc<Namespaces>,
     listed: Option<Arc<rule_watch::Standing>>,
+    resources: Option<Arc<resource_watch::Standing>>,
 ) -> Box<dyn Fn() -> bool + Send + Sync> {
     let is_listed = move || listed.as_ref().is_none_or(|rules| rules.pending().is_none());
-    Box::new(move || namespaces.is_ready() && is_listed())
+    let are_in_use = move || resources.as_ref().is_none_or(|all| all.pending().is_none());
+    Box::new(move || namespaces.is_ready() && is_listed() && are_in_use())
 }
 
 /// Which groups are served.
@@ -300,6 +310,7 @@ async fn bind_admin(
 async fn watch_definitions(
     config: &Config,
     definitions: Definitions,
+    ceiling: Arc<Ceiling>,
     tasks: &TaskSet,
     telemetry: &Telemetry,
 ) -> anyhow::Result<()> {
@@ -309,7 +320,7 @@ async fn watch_definitions(
         defaults: config.defaults.clone(),
         cluster: config.kubernetes.enabled,
     };
-    let mut watch = FileWatch::new(settings, Arc::new(definitions), telemetry);
+    let mut watch = FileWatch::new(settings, Arc::new(definitions), telemetry).under(ceiling);
     let watch = tokio::task::spawn_blocking(move || {
         watch.load();
         watch

@@ -10,11 +10,14 @@ use jiff::Timestamp;
 use tokio::sync::Notify;
 
 use crate::cache::{EntryState, PHASES, ReadPhases};
-use crate::model::{CLAIM_LAPSE, Claim, Entry, FetchError, Query, Sample, Tick};
+use crate::model::{CLAIM_LAPSE, Cause, Claim, Entry, FetchError, Query, Sample, Tick};
 
 /// A tick that has not come: of a cell that nobody has read, to which no HPA has referred, or that is
 /// not set apart.
 const NEVER: u64 = 0;
+
+/// No bound on the series of an answer: no source lets so many through.
+const ANY_SERIES: u32 = u32::MAX;
 
 /// One query's state and its dealings with the refresher.
 ///
@@ -50,6 +53,8 @@ pub struct QueryCell {
     keep_warm: AtomicBool,
     /// Refresh interval in milliseconds: the shortest that any definition of the query asks for.
     refresh_ms: AtomicU64,
+    /// Most series in an answer; [`ANY_SERIES`] is no bound.
+    most_series: AtomicU32,
     /// Fetches that carried it, since the cell was made.
     fetches: AtomicU64,
     /// Tick of the next attempt of a query that is set apart from those it could share calls with.
@@ -80,6 +85,7 @@ impl QueryCell {
             retired: AtomicBool::new(false),
             keep_warm: AtomicBool::new(keep_warm),
             refresh_ms: AtomicU64::new(millis(refresh)),
+            most_series: AtomicU32::new(ANY_SERIES),
             fetches: AtomicU64::new(0),
             apart_until: AtomicU64::new(NEVER),
             phases: ReadPhases::default(),
@@ -323,6 +329,28 @@ impl QueryCell {
             self.phases.forget();
         }
         self.keep_warm.store(keep_warm, Ordering::Relaxed);
+    }
+
+    /// Sets a bound on the series of an answer, or none, from the next fetch on.
+    pub fn set_most_series(&self, most: Option<usize>) {
+        let most = most.and_then(|most| u32::try_from(most).ok()).unwrap_or(ANY_SERIES);
+        self.most_series.store(most, Ordering::Relaxed);
+    }
+
+    /// An answer within the bound on its series, or why it is refused.
+    ///
+    /// # Errors
+    /// With the error that it came with, or when it has too many series.
+    pub fn within_bound(&self, answer: Result<Sample, FetchError>) -> Result<Sample, FetchError> {
+        let sample = answer?;
+        let (most, count) = (self.most_series.load(Ordering::Relaxed), sample.series.len());
+        if most != ANY_SERIES && u32::try_from(count).is_ok_and(|count| count > most) {
+            let message = format!(
+                "the answer has {count} series, and {most} are allowed to a definition of a namespace (resources.maxSeries); aggregate them in the query"
+            );
+            return Err(FetchError::Invalid(Cause::new(message)));
+        }
+        Ok(sample)
     }
 
     /// Takes in the end of a fetch and wakes the readers that wait for it. Returns the state

@@ -22,9 +22,10 @@ pub use flags::AdapterArgs;
 use flags::{GoBool, Verb};
 
 use crate::cli::EXIT_INPUT;
-use crate::config::{Config, KubernetesSection, ServedApis, SourceConfig};
+use crate::config::{Config, KubernetesSection, ResourcesSection, ServedApis, SourceConfig};
 use crate::definition::Defaults;
 use crate::definition::scalar::GoDuration;
+use crate::definition::tenancy::Tenancy;
 use crate::model::{Problem, SourceName};
 use crate::rules::settings::DEFAULT_RELIST_INTERVAL;
 use crate::rules::{RuleFile, RuleFileSettings};
@@ -159,6 +160,8 @@ fn config(args: &AdapterArgs) -> Result<Config, Vec<String>> {
         apis: ServedApis { external: !file.external.is_empty(), custom: !file.custom.is_empty() },
         definition_paths: Vec::new(),
         rules: vec![rules],
+        // Nor did the original have such.
+        resources: ResourcesSection { enabled: false, tenancy: Tenancy::default() },
         defaults: Defaults { first_read_timeout: FIRST_READ_TIMEOUT, ..Defaults::default() },
     })
 }

@@ -23,6 +23,7 @@ pub(super) struct Document {
     pub(super) sources: Vec<Source>,
     pub(super) definitions: Definitions,
     pub(super) rules: Vec<Rules>,
+    pub(super) resources: Resources,
     pub(super) defaults: DefaultsSpec,
 }
 
@@ -202,6 +203,16 @@ pub(super) struct Simulated {}
 #[serde(rename_all = "camelCase", default, expecting = "a mapping")]
 pub(super) struct Definitions {
     pub(super) paths: Vec<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default, expecting = "a mapping")]
+pub(super) struct Resources {
+    pub(super) enabled: Option<bool>,
+    pub(super) max_per_namespace: Option<Number>,
+    pub(super) max_total: Option<Number>,
+    pub(super) min_refresh: Option<GoDuration>,
+    pub(super) max_series: Option<Number>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -372,6 +372,16 @@ fn every_mistake_is_named_with_its_place() {
                 "3:66: sources[0].aws.breaker.maxPause: maxPause 3600s is above 300s: what nobody has read for 300s is forgotten, so the breaker could stay open for ever",
             ],
         ),
+        (
+            "resources: {maxPerNamespace: 0, maxTotal: 1e9, minRefresh: 500ms, maxSeries: 1.5, max: 3}",
+            &[
+                "3:30: resources.maxPerNamespace: expected a whole number from 1 to 100000",
+                "3:43: resources.maxTotal: expected a whole number from 1 to 100000",
+                "3:60: resources.minRefresh: expected a duration from 1s to 1h",
+                "3:78: resources.maxSeries: expected a whole number from 1 to 1000000",
+                "3:83: resources.max: unknown field; the fields here are enabled, maxPerNamespace, maxTotal, minRefresh, maxSeries",
+            ],
+        ),
         // AWS
         (
             "sources: [{name: a, aws: {region: Ireland, externalIdFile: x, timeout: 5m, fips: true, endpointUrl: 'http://l'}}]",

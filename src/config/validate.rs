@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::config::document::{AuthName, DefaultsSpec, Document, KeyPair};
 use crate::config::{
     Config, DEFAULT_ADMIN_LISTEN, DEFAULT_LISTEN, DEFAULT_SHUTDOWN_GRACE, KIND, KubernetesSection,
-    Overrides, ServedApis, SourceConfig, source,
+    Overrides, ResourcesSection, ServedApis, SourceConfig, source,
 };
 use crate::definition::Defaults;
 use crate::definition::decode::decode;
@@ -15,6 +15,7 @@ use crate::definition::document::API_VERSION;
 use crate::definition::field::Field;
 use crate::definition::report::Report;
 use crate::definition::scalar::{GoDuration, Number};
+use crate::definition::tenancy::Tenancy;
 use crate::model::{Decimal, SourceName};
 use crate::rules::settings::{DEFAULT_RELIST_INTERVAL, RuleFileSettings};
 use crate::server::{self, AuthMode, TlsFiles};
@@ -64,8 +65,32 @@ pub(super) fn config(report: &mut Report<'_>, overrides: &Overrides) -> Option<C
         apis,
         definition_paths,
         rules,
+        resources: resources(report, &document, enabled),
         defaults,
     })
+}
+
+/// Whether metric resources are looked at, and what tenants may have.
+fn resources(report: &mut Report<'_>, document: &Document, cluster: bool) -> ResourcesSection {
+    let (field, spec) = (Field::of("resources"), &document.resources);
+    let enabled = spec.enabled.unwrap_or(cluster);
+    if enabled && !cluster {
+        report.add(
+            &field.key("enabled"),
+            "metric resources are in a cluster, and kubernetes.enabled is false",
+        );
+    }
+    let mut tenancy = Tenancy::default();
+    whole(&mut tenancy.max_per_namespace, spec.max_per_namespace.as_ref());
+    whole(&mut tenancy.max_total, spec.max_total.as_ref());
+    whole(&mut tenancy.max_series, spec.max_series.as_ref());
+    if let Some(GoDuration(least)) = spec.min_refresh {
+        tenancy.min_refresh = least;
+    }
+    for (key, message) in tenancy.problems() {
+        report.add(&field.key(key), message);
+    }
+    ResourcesSection { enabled, tenancy }
 }
 
 fn header(report: &mut Report<'_>, document: &Document) {

@@ -88,11 +88,7 @@ impl Ceiling {
             Some((profile.name.clone(), profile.cost.max_metrics_per_minute?))
         };
         let limits = sources.into_iter().flat_map(SourceDirectory::iter).filter_map(limit);
-        Self {
-            limits: limits.collect(),
-            admitted: Mutex::default(),
-            files: watch::Sender::new(0),
-        }
+        Self { limits: limits.collect(), admitted: Mutex::default(), files: watch::Sender::new(0) }
     }
 
     /// Tells of every decision about files: what is left for resources may be another amount.

@@ -23,6 +23,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+pub(in crate::control) use file_set::share;
 pub use file_set::{Content, FileSet};
 pub use scan::{Scan, scan};
 

@@ -39,11 +39,14 @@ pub struct Health {
     hpas: OnceLock<Pending>,
     /// What is waited for of rules; absent when there are none.
     rules: OnceLock<Pending>,
+    /// What is waited for of metric resources; absent when nobody looks at them.
+    resources: OnceLock<Pending>,
     serving: AtomicBool,
     stopping: AtomicBool,
     warm: AtomicBool,
     hpas_warm: AtomicBool,
     rules_listed: AtomicBool,
+    resources_listed: AtomicBool,
 }
 
 impl Health {
@@ -66,11 +69,13 @@ impl Health {
             authentication: OnceLock::new(),
             hpas: OnceLock::new(),
             rules: OnceLock::new(),
+            resources: OnceLock::new(),
             serving: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
             warm: AtomicBool::new(false),
             hpas_warm: AtomicBool::new(false),
             rules_listed: AtomicBool::new(false),
+            resources_listed: AtomicBool::new(false),
         }
     }
 
@@ -97,6 +102,13 @@ impl Health {
         let _ = self.rules.set(Box::new(pending));
     }
 
+    /// Metric resources are being followed, and this tells what is still waited for until those that
+    /// there are at the start are in use. The first call counts; it comes before
+    /// [`Health::serving`].
+    pub fn resourcing(&self, pending: impl Fn() -> Option<String> + Send + Sync + 'static) {
+        let _ = self.resources.set(Box::new(pending));
+    }
+
     /// The API listener accepts connections.
     pub fn serving(&self) {
         self.serving.store(true, Ordering::SeqCst);
@@ -117,6 +129,7 @@ impl Health {
             return true;
         }
         let tried = self.definitions_loaded.load(Ordering::SeqCst)
+            && self.resources_pending().is_none()
             && self
                 .catalog
                 .snapshot()
@@ -139,6 +152,11 @@ impl Health {
     /// What is waited for until the series of all rules were listed once.
     fn rules_pending(&self) -> Option<String> {
         self.pending(&self.rules, &self.rules_listed)
+    }
+
+    /// What is waited for until the metric resources of the start are in use.
+    fn resources_pending(&self) -> Option<String> {
+        self.pending(&self.resources, &self.resources_listed)
     }
 
     /// Nothing from the first time on that nothing is, or when the patience is over.
@@ -180,6 +198,10 @@ impl ServerState for Health {
                 ]);
                 if self.rules.get().is_some() {
                     reports.push(ProbeReport { name: "rules", failure: self.rules_pending() });
+                }
+                if self.resources.get().is_some() {
+                    let failure = self.resources_pending();
+                    reports.push(ProbeReport { name: "metric-resources", failure });
                 }
                 reports.extend([report(
                     "shutdown",
@@ -240,6 +262,36 @@ mod tests {
         health.stopping();
         assert_eq!(failing(&health), ["shutdown"]);
         assert!(health.probe(Probe::Live).iter().all(|r| r.failure.is_none()));
+    }
+
+    #[tokio::test]
+    async fn a_start_waits_for_metric_resources_and_not_for_ever() {
+        for patient in [true, false] {
+            let clock = Arc::new(ManualClock::at(jiff::Timestamp::UNIX_EPOCH));
+            let (tasks, _died) = TaskSet::new(tokio::runtime::Handle::current());
+            let health = Health::new(
+                Arc::default(),
+                Arc::new(Namespaces::new(None, &tasks)),
+                Arc::new(Telemetry::new()),
+                Arc::clone(&clock) as _,
+            );
+            let pending = Arc::new(AtomicBool::new(true));
+            let seen = Arc::clone(&pending);
+            health.resourcing(move || seen.load(Ordering::SeqCst).then(|| "listing".to_owned()));
+            health.authenticating(|| true);
+            health.definitions_loaded();
+            health.serving();
+            // What is to be kept warm may be among them.
+            assert_eq!(failing(&health), ["warm-up", "metric-resources"]);
+            if patient {
+                pending.store(false, Ordering::SeqCst);
+            } else {
+                clock.advance(START_PATIENCE + Duration::from_millis(1));
+            }
+            assert!(failing(&health).is_empty());
+            pending.store(true, Ordering::SeqCst);
+            assert!(failing(&health).is_empty());
+        }
     }
 
     #[tokio::test]

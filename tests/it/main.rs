@@ -25,6 +25,7 @@ mod query;
 mod readiness;
 mod readme;
 mod reload;
+mod resource_watch;
 mod rules;
 mod semantics;
 mod shutdown;

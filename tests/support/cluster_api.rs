@@ -1,7 +1,10 @@
-//! A fake Kubernetes API server: the trust `ConfigMap` and the HPAs (list and watch), the scales of
+//! A fake Kubernetes API server: the trust `ConfigMap`, the HPAs and resources of any kind that is
+//! installed (list and watch), the scales of
 //! Deployments, API discovery and the metadata of any objects, token reviews and access reviews, over plain HTTP. It counts, it
 //! remembers what it was asked, and it answers as told.
 
+#[path = "cluster_api/custom_resources.rs"]
+mod custom_resources;
 #[path = "cluster_api/hpas.rs"]
 mod hpas;
 #[path = "cluster_api/objects.rs"]
@@ -32,6 +35,10 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use custom_resources::CustomResources;
+pub(crate) use custom_resources::{
+    CLUSTER_EXTERNAL_METRICS, CUSTOM_METRICS, EXTERNAL_METRICS, ORIGINAL_METRICS,
+};
 use hpas::Hpas;
 pub(crate) use hpas::{external, pods};
 use objects::Objects;
@@ -56,6 +63,7 @@ struct State {
     hpas: Hpas,
     objects: Objects,
     scales: Scales,
+    custom_resources: CustomResources,
 }
 
 struct Told {
@@ -104,6 +112,7 @@ impl ClusterApi {
             hpas: Hpas::default(),
             objects: Objects::default(),
             scales: Scales::default(),
+            custom_resources: CustomResources::default(),
         });
         let stop = CancellationToken::new();
         let thread = std::thread::spawn({
@@ -189,6 +198,11 @@ impl ClusterApi {
         &self.state.scales
     }
 
+    /// Resources of kinds that are installed, metric resources among them. None at first.
+    pub(crate) fn custom_resources(&self) -> &CustomResources {
+        &self.state.custom_resources
+    }
+
     fn told(&self) -> MutexGuard<'_, Told> {
         self.state.told()
     }
@@ -253,7 +267,8 @@ impl State {
             "/apis/authentication.k8s.io/v1/tokenreviews" => self.review_token(body),
             path if path.ends_with("/scale") => self.scales.answer(path),
             path => {
-                let found = self.objects.answer(path, &accept, parameter);
+                let found = self.custom_resources.answer(path, &parameter);
+                let found = found.or_else(|| self.objects.answer(path, &accept, parameter));
                 found.unwrap_or_else(|| {
                     let message = "the server could not find the requested resource";
                     refusal(StatusCode::NOT_FOUND, "NotFound", message)

@@ -28,6 +28,7 @@ pub(crate) struct Setup {
     pub(crate) authority: Authority,
     sources: String,
     defaults: String,
+    resources: String,
     cluster: bool,
 }
 
@@ -41,7 +42,8 @@ impl Setup {
         }
         authority.server(&[NAME]).write(&folder.path().join("tls"), "tls");
         let (sources, defaults) = (sources.to_owned(), "{ refresh: 1s }".to_owned());
-        Self { folder, authority, sources, defaults, cluster: false }
+        let resources = "{}".to_owned();
+        Self { folder, authority, sources, defaults, resources, cluster: false }
     }
 
     /// Sets `sources` of the config: a YAML list, indented.
@@ -55,6 +57,13 @@ impl Setup {
     #[must_use]
     pub(crate) fn defaults(mut self, defaults: &str) -> Self {
         defaults.clone_into(&mut self.defaults);
+        self
+    }
+
+    /// Sets `resources` of the config.
+    #[must_use]
+    pub(crate) fn resources(mut self, resources: &str) -> Self {
+        resources.clone_into(&mut self.resources);
         self
     }
 
@@ -114,8 +123,10 @@ impl Setup {
              kubernetes: {kubernetes}\n\
              sources:\n{sources}\n\
              definitions: {{ paths: [metrics.d] }}\n\
+             resources: {resources}\n\
              defaults: {defaults}\n",
             sources = self.sources,
+            resources = self.resources,
             defaults = self.defaults,
         );
         let path = self.path("config.yaml");

@@ -187,9 +187,12 @@ fn place(origin: &Origin) -> (PathBuf, usize) {
     }
 }
 
-/// Lets an entry share what it has in common with the one before: files of many metrics say the
-/// same about most of them.
-fn share(entry: &mut Entry, before: &mut Option<(Arc<Policy>, Arc<Transform>)>) {
+/// Lets an entry share what it has in common with the one before: definitions of many metrics say
+/// the same about most of them.
+pub(in crate::control) fn share(
+    entry: &mut Entry,
+    before: &mut Option<(Arc<Policy>, Arc<Transform>)>,
+) {
     if let Some((policy, transform)) = before {
         if *policy == entry.policy {
             entry.policy = Arc::clone(policy);

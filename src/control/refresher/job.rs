@@ -102,6 +102,7 @@ pub(super) fn run(
                 let cause = Cause::new("the source gave fewer answers than questions");
                 Err(FetchError::Malformed(cause))
             });
+            let answer = cell.within_bound(answer);
             *verdict = Verdict::of(&answer);
             tally.note(answer.as_ref().map_or_else(FetchError::kind, |_| "ok"));
             settle(cell, answer, clock.as_ref());

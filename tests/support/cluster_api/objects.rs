@@ -38,6 +38,9 @@ pub(crate) const PODS: Served = Served {
     namespaced: true,
 };
 
+/// How metadata alone is listed.
+const METADATA_LIST: (&str, &str) = ("meta.k8s.io/v1", "PartialObjectMetadataList");
+
 /// What HPAs scale.
 pub(crate) const DEPLOYMENTS: Served = Served {
     group: "apps",
@@ -58,7 +61,7 @@ impl Served {
         }
     }
 
-    fn path(&self) -> String {
+    pub(super) fn path(&self) -> String {
         format!("{}/{}", self.root(), self.plural)
     }
 }
@@ -79,7 +82,7 @@ pub(crate) struct Objects {
 
 /// The objects of a resource.
 #[derive(Default)]
-struct Store {
+pub(super) struct Store {
     history: watch::Sender<History>,
     refuse: AtomicBool,
     refuse_watches: AtomicBool,
@@ -206,11 +209,11 @@ impl Objects {
         self.store(kind).watches.load(Ordering::SeqCst)
     }
 
-    fn kinds(&self) -> MutexGuard<'_, Vec<Served>> {
+    pub(super) fn kinds(&self) -> MutexGuard<'_, Vec<Served>> {
         self.kinds.lock().expect("no holder panics")
     }
 
-    fn store(&self, kind: &Served) -> Arc<Store> {
+    pub(super) fn store(&self, kind: &Served) -> Arc<Store> {
         let mut stores = self.stores.lock().expect("no holder panics");
         Arc::clone(stores.entry(kind.path()).or_default())
     }
@@ -227,7 +230,7 @@ impl Objects {
             if !accept.contains("as=PartialObjectMetadata") {
                 return Some(refusal(StatusCode::NOT_ACCEPTABLE, "NotAcceptable", accept));
             }
-            return Some(self.store(kind).answer(kind, parameter));
+            return Some(self.store(kind).answer(kind, METADATA_LIST, parameter));
         }
         if path == "/apis" {
             self.discoveries.fetch_add(1, Ordering::SeqCst);
@@ -358,9 +361,11 @@ fn resource_list(root: &str, kinds: &[Served]) -> Value {
 }
 
 impl Store {
-    fn answer(
+    /// A list of this type, or a watch.
+    pub(super) fn answer(
         self: &Arc<Self>,
         kind: &Served,
+        (api_version, list): (&str, &str),
         parameter: impl Fn(&str) -> Option<String>,
     ) -> Response<Body> {
         let watches = matches!(parameter("watch").as_deref(), Some("true" | "1"));
@@ -397,8 +402,7 @@ impl Store {
             metadata["continue"] = (begin + page.len()).to_string().into();
         }
         whole(&json!({
-            "kind": "PartialObjectMetadataList", "apiVersion": "meta.k8s.io/v1",
-            "metadata": metadata, "items": page,
+            "kind": list, "apiVersion": api_version, "metadata": metadata, "items": page,
         }))
     }
 
