@@ -36,12 +36,16 @@ pub(crate) fn check(root: &Path) -> Vec<Violation> {
     violations
 }
 
-/// Two folders hold the same YAML files. Neither need be there.
+/// Two folders hold the same definitions of resources. Neither need be there.
 fn copies(root: &Path, original: &str, copy: &str) -> Vec<Violation> {
     let names = |folder: &str| -> BTreeSet<OsString> {
         let files = fs::read_dir(root.join(folder)).into_iter().flatten().flatten();
         let names = files.map(|file| file.file_name());
-        names.filter(|name| Path::new(name).extension().is_some_and(|e| e == "yaml")).collect()
+        let defines = |name: &OsString| {
+            let text = fs::read_to_string(root.join(folder).join(name)).unwrap_or_default();
+            text.lines().any(|line| line == "kind: CustomResourceDefinition")
+        };
+        names.filter(defines).collect()
     };
     let all: BTreeSet<OsString> = names(original).union(&names(copy)).cloned().collect();
     let pairs = all.iter().map(|name| {
@@ -73,10 +77,12 @@ fn a_copy_that_is_missing_old_or_left_over_is_told() {
 
     put("deploy/helm/tidepole/Chart.yaml", "version: 1.2.2\nappVersion: 1.2.3\n");
     put("deploy/Dockerfile", "FROM scratch\nARG VERSION=1.2.2\n");
-    put("deploy/crds/a.yaml", "a");
-    put("deploy/crds/b.yaml", "b");
-    put("deploy/helm/tidepole/files/crds/b.yaml", "old");
-    put("deploy/helm/tidepole/files/crds/c.yaml", "left over");
+    let crd = "kind: CustomResourceDefinition\n";
+    put("deploy/crds/a.yaml", crd);
+    put("deploy/crds/b.yaml", crd);
+    put("deploy/crds/kustomization.yaml", "kind: Kustomization\n");
+    put("deploy/helm/tidepole/files/crds/b.yaml", &format!("# old\n{crd}"));
+    put("deploy/helm/tidepole/files/crds/c.yaml", crd);
     put("deploy/alerts/tidepole.rules.yaml", "groups: []");
     put("deploy/alerts/runbook.md", "not in the chart");
     let found: Vec<String> = check(folder.path()).iter().map(ToString::to_string).collect();

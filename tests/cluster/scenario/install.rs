@@ -6,9 +6,10 @@ mod matrix;
 mod release;
 mod values;
 
+use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::OnceLock;
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use crate::control_plane::{ControlPlane, run};
 use crate::{read, root, world};
@@ -20,8 +21,24 @@ fn folder() -> PathBuf {
     folder
 }
 
-/// A cluster that has cert-manager's resources and the Prometheus operator's, though neither runs.
-fn plane() -> &'static ControlPlane {
+/// A cluster that has cert-manager's resources and the Prometheus operator's, though neither runs. One
+/// test at a time: what the chart makes has the same names in each.
+struct Plane {
+    plane: &'static ControlPlane,
+    _turn: MutexGuard<'static, ()>,
+}
+
+impl Deref for Plane {
+    type Target = ControlPlane;
+    fn deref(&self) -> &ControlPlane {
+        self.plane
+    }
+}
+
+fn plane() -> Plane {
+    static TURN: Mutex<()> = Mutex::new(());
+    // A test that failed has said so itself.
+    let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     static PLANE: OnceLock<Option<ControlPlane>> = OnceLock::new();
     let start = || {
         let logs = world::folders().1.join("install");
@@ -34,7 +51,8 @@ fn plane() -> &'static ControlPlane {
         plane
     };
     let plane = PLANE.get_or_init(|| std::panic::catch_unwind(start).ok());
-    plane.as_ref().expect("it could not be started: see the first panic")
+    let plane = plane.as_ref().expect("it could not be started: see the first panic");
+    Plane { plane, _turn: turn }
 }
 
 /// `tidepole check` of a config and what it names.
@@ -47,7 +65,8 @@ fn check(config: &Path) -> Result<(), String> {
         let text = String::from_utf8(read(config)).expect("a config is UTF-8");
         let managed = "    managed:\n";
         let (before, after) = text.split_once(managed).expect("it was just complained about");
-        let after: Vec<&str> = after.lines().skip(2).collect();
+        let after: Vec<&str> =
+            after.lines().skip_while(|line| line.starts_with("      ")).collect();
         let without = before.replace("  tls:\n", "") + &after.join("\n");
         std::fs::write(config, without).expect("the folder is ours");
         return run(&mut check).map(drop);

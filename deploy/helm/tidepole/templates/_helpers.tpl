@@ -110,7 +110,13 @@ Tidepole keeps: a Secret's type cannot be changed. */}}
 {{- end }}
 {{- $tls := dict "certFile" "/certs/tls.crt" "keyFile" "/certs/tls.key" }}
 {{- if eq $values.certificates.mode "managed" }}
-{{- $tls = dict "managed" (dict "secret" (include "tidepole.servingSecret" .) "service" (include "tidepole.fullname" .)) }}
+{{- $managed := dict "secret" (include "tidepole.servingSecret" .) "service" (include "tidepole.fullname" .) }}
+{{- range $key := list "caLifetime" "certLifetime" "renewBefore" }}
+{{- with index $values.certificates.managed $key }}
+{{- $_ := set $managed $key . }}
+{{- end }}
+{{- end }}
+{{- $tls = dict "managed" $managed }}
 {{- end }}
 {{- $rules := list }}
 {{- if include "tidepole.hasRules" . }}

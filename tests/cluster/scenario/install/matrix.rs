@@ -1,7 +1,7 @@
 //! The chart over a matrix of values: what holds for each, what each is for, and that the API server
 //! takes all of it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write as _;
 use std::process::Stdio;
 
@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::helm::{Rendered, render, text};
 use super::{check, plane};
+use crate::control_plane::ControlPlane;
 
 /// Values, and what has to come of them.
 struct Case {
@@ -41,6 +42,19 @@ const CASES: &[Case] = &[
         let environment = it.container()["env"].to_string();
         assert!(environment.contains(r#""fieldPath":"metadata.namespace""#), "{environment}");
     }),
+    case(
+        "managed, with lives of one's own",
+        "certificates: { managed: { secretName: pair, caLifetime: 8760h, certLifetime: 720h, \
+         renewBefore: 240h } }",
+        |it| {
+            let managed = json!({ "secret": "pair", "service": "demo-tidepole",
+                                  "caLifetime": "8760h", "certLifetime": "720h",
+                                  "renewBefore": "240h" });
+            assert_eq!(it.config()["server"]["tls"]["managed"], managed);
+            let secrets = &it.one("Role", ":certificates")["rules"][0];
+            assert_eq!(secrets["resourceNames"], json!(["pair"]));
+        },
+    ),
     case("beside prometheus-adapter", "apis: { custom: false }", |it| {
         assert_eq!(it.names("APIService"), [EXTERNAL]);
         assert_eq!(it.config()["apis"], json!({ "external": true, "custom": false }));
@@ -366,37 +380,59 @@ fn values_of_the_readme_are_right() {
 
 #[test]
 fn every_case_renders_and_the_api_server_takes_it() {
-    let plane = plane();
-    plane.apply(
-        "{ apiVersion: v1, kind: Namespace, metadata: { name: install, labels: \
-         { pod-security.kubernetes.io/enforce: restricted, pod-security.kubernetes.io/warn: restricted } } }",
-    );
+    let mut documents = BTreeMap::new();
     for case in CASES {
         println!("{}", case.name);
         let it = render("demo", "install", case.values);
         let it = it.unwrap_or_else(|error| panic!("{}: {error}", case.name));
         whole(&it);
         (case.check)(&it);
-
         let folder = tempfile::tempdir().expect("a folder can be made");
         check(&it.write(folder.path())).unwrap_or_else(|e| panic!("{}: {e}", case.name));
-
-        let mut apply = plane.kubectl();
-        apply.args(["apply", "--dry-run=server", "--validate=strict", "--filename=-"]);
-        apply.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = apply.spawn().expect("kubectl starts");
-        let mut input = child.stdin.take().expect("it is piped");
-        input.write_all(it.text.as_bytes()).expect("kubectl reads");
-        drop(input);
-        let output = child.wait_with_output().expect("kubectl ends");
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{}: {said}\n{}", case.name, it.text);
-        // Other warnings are of objects that another test's Helm has made.
-        let warns: Vec<&str> = said.lines().filter(|line| line.contains("PodSecurity")).collect();
-        if case.warns.is_empty() {
-            assert!(warns.is_empty(), "{}: {warns:?}", case.name);
-        } else {
-            assert!(warns.iter().any(|line| line.contains(case.warns)), "{}: {said}", case.name);
-        }
+        // Most are the same in many cases.
+        let all = it.text.split("\n---\n").map(|document| (document.to_owned(), case));
+        documents.extend(all);
     }
+
+    let plane = plane();
+    plane.apply(
+        "{ apiVersion: v1, kind: Namespace, metadata: { name: install, labels: \
+         { pod-security.kubernetes.io/enforce: restricted, pod-security.kubernetes.io/warn: restricted } } }",
+    );
+    let all: Vec<&str> = documents.keys().map(String::as_str).collect();
+    let warned = match dry_run(&plane, &all) {
+        Ok(warned) => warned,
+        Err(said) => {
+            for (document, case) in &documents {
+                if let Err(said) = dry_run(&plane, &[document]) {
+                    panic!("{}: {said}\nin\n{document}", case.name);
+                }
+            }
+            panic!("only together: {said}");
+        }
+    };
+    let expected: Vec<&str> =
+        CASES.iter().map(|case| case.warns).filter(|w| !w.is_empty()).collect();
+    assert_eq!(warned.len(), expected.len(), "{warned:#?}");
+    for (line, part) in warned.iter().zip(expected) {
+        assert!(line.contains(part), "{line}");
+    }
+}
+
+/// Has the API server look at documents, every field of them: what it warns of because of "restricted",
+/// or why it refuses them.
+fn dry_run(plane: &ControlPlane, documents: &[&str]) -> Result<Vec<String>, String> {
+    let mut apply = plane.kubectl();
+    apply.args(["apply", "--dry-run=server", "--validate=strict", "--filename=-"]);
+    apply.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut child = apply.spawn().expect("kubectl starts");
+    let mut input = child.stdin.take().expect("it is piped");
+    input.write_all(documents.join("\n---\n").as_bytes()).expect("kubectl reads");
+    drop(input);
+    let output = child.wait_with_output().expect("kubectl ends");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    if !output.status.success() {
+        return Err(said);
+    }
+    Ok(said.lines().filter(|line| line.contains("PodSecurity")).map(str::to_owned).collect())
 }

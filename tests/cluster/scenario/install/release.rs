@@ -64,7 +64,7 @@ fn follow_notes(plane: &ControlPlane, notes: &str) -> usize {
 
 #[test]
 fn a_release_is_installed_upgraded_scales_and_goes() {
-    let plane = plane();
+    let plane = &plane();
     let folder = tempfile::tempdir().expect("a folder can be made");
     plane.apply(
         "{ apiVersion: v1, kind: Namespace, metadata: { name: metrics, labels: \
@@ -185,7 +185,7 @@ fn defaults_are_admitted(plane: &ControlPlane) {
         assert_eq!([view, edit, admin].map(|r| written(r, resource)), [false, true, true]);
     }
     for resource in ["clusterexternalmetrics", "clustercustommetrics"] {
-        assert_eq!([view, edit, admin].map(|r| written(r, resource)), [false, false, true]);
+        assert_eq!([view, edit, admin].map(|r| written(r, resource)), [false; 3], "bind a role");
     }
 }
 

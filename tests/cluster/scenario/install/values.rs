@@ -47,6 +47,7 @@ const NONSENSE: &[(&str, &[&str])] = &[
         "certificates: { mode: files, files: { secretName: a, caBundle: bm9uc2Vuc2U= } }",
         &["/certificates/files/caBundle", "BEGIN CERTIFICATE"],
     ),
+    ("certificates: { managed: { caLifetime: a year } }", &["/certificates/managed/caLifetime"]),
     ("certificates: { certManager: { duration: a year } }", &["/certManager/duration"]),
     ("serviceAccount: { create: false }", &["serviceAccount.name", "needed"]),
     ("serviceAccount: { annotations: { a: 1 } }", &["/serviceAccount/annotations/a"]),
