@@ -21,6 +21,7 @@ use crate::model::{Problem, SourceDirectory};
 use crate::rules::RuleFileSettings;
 use crate::server;
 
+mod certificates;
 mod document;
 mod source;
 mod validate;
@@ -36,6 +37,8 @@ pub struct Config {
     /// The API listener. Default address `[::]:6443`: an unprivileged port, free in a pod. Default
     /// authentication: by the cluster, safe unless said otherwise.
     pub server: server::Settings,
+    /// Certificates of our own, instead of the files in `server`. Default none.
+    pub certificates: Option<crate::certificates::Settings>,
     /// How long the API listener stays open once readiness is red. Default 5 s: kubelet probes
     /// every few seconds, and kube-proxy or the aggregator need a moment to hear of it. Without a
     /// cluster nobody routes to us, and the default is 0.

@@ -6,6 +6,7 @@
 //! Not responsible for: any behaviour of the parts.
 
 pub mod admin;
+mod certificates;
 pub mod cluster_view;
 pub mod inventory;
 pub mod kubernetes;
@@ -246,6 +247,7 @@ async fn serve_api(
     tasks: &TaskSet,
     serve: Handle,
 ) -> anyhow::Result<Server> {
+    let settings = certificates::settings(&config, &parts, tasks).await?;
     let Parts { client, health, clock, telemetry } = parts;
     let (authentication, authorization) = match client {
         Some(client) if config.server.auth() == server::AuthMode::Delegated => (
@@ -263,7 +265,7 @@ async fn serve_api(
         telemetry,
     ));
     let api = Server::start(
-        config.server,
+        settings,
         authentication,
         authorization,
         Arc::new(front),

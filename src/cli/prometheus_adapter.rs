@@ -150,6 +150,7 @@ fn config(args: &AdapterArgs) -> Result<Config, Vec<String>> {
     let own = server.listen().port() == ADMIN.port();
     Ok(Config {
         server,
+        certificates: None,
         shutdown_grace: Duration::from_secs(5),
         admin_listen: args.admin_listen.unwrap_or(if own { ANY_PORT } else { ADMIN }),
         // The original has no such listener: what has its port must not keep this from starting.

@@ -49,6 +49,18 @@ pub(super) struct Limits {
 pub(super) struct KeyPair {
     pub(super) cert_file: Option<String>,
     pub(super) key_file: Option<String>,
+    pub(super) managed: Option<Managed>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default, expecting = "a mapping")]
+pub(super) struct Managed {
+    pub(super) secret: Option<String>,
+    pub(super) service: Option<String>,
+    pub(super) namespace: Option<String>,
+    pub(super) ca_lifetime: Option<GoDuration>,
+    pub(super) cert_lifetime: Option<GoDuration>,
+    pub(super) renew_before: Option<GoDuration>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]

@@ -41,6 +41,30 @@ fn an_empty_config_takes_every_default() {
 }
 
 #[test]
+fn managed_certificates_have_defaults_and_yield_to_flags() {
+    let read = config("server: {tls: {managed: {}}}");
+    assert_eq!(read.certificates, Some(crate::certificates::Settings::default()));
+    assert_eq!(read.server.tls, None);
+    let read = config(
+        "server: {tls: {managed: {secret: s, service: v, namespace: n, caLifetime: 48h, certLifetime: 1h, renewBefore: 5m}}}",
+    );
+    let managed = read.certificates.unwrap();
+    assert_eq!((managed.secret.as_str(), managed.service.as_str()), ("s", "v"));
+    assert_eq!(managed.namespace.as_deref(), Some("n"));
+    let lives = (managed.ca_lifetime, managed.cert_lifetime, managed.renew_before);
+    let (day, hour) = (Duration::from_hours(24), Duration::from_hours(1));
+    assert_eq!(lives, (2 * day, hour, Some(Duration::from_mins(5))));
+
+    let flags = Overrides {
+        tls_cert_file: Some("c".into()),
+        tls_private_key_file: Some("k".into()),
+        ..Overrides::default()
+    };
+    let read = parse("server: {tls: {managed: {}}}", &flags).unwrap();
+    assert_eq!((read.certificates, read.server.tls.is_some()), (None, true));
+}
+
+#[test]
 fn a_full_config_is_read_whole() {
     let config = config(
         r#"
@@ -210,6 +234,27 @@ fn every_mistake_is_named_with_its_place() {
             "server: {tls: {certFile: a}}",
             &[
                 "3:15: server.tls.keyFile: certFile and keyFile belong together; without both, a self-signed pair is made at start",
+            ],
+        ),
+        (
+            "server: {tls: {certFile: a, keyFile: b, managed: {}}}",
+            &[
+                "3:50: server.tls.managed: certificates are either managed or from certFile and keyFile",
+            ],
+        ),
+        (
+            "server: {auth: none, listen: '127.0.0.1:1', tls: {managed: {}}}\nkubernetes: {enabled: false}",
+            &[
+                "3:60: server.tls.managed: managed certificates are kept in a cluster, and kubernetes.enabled is false",
+            ],
+        ),
+        (
+            "server: {tls: {managed: {secret: A, certLifetime: 1s, renewBefore: 1, caLife: 1h}}}",
+            &[
+                "3:34: server.tls.managed.secret: expected a name of lower-case letters, digits, \"-\" and \".\"",
+                "3:51: server.tls.managed.certLifetime: expected a duration from 10s to 87600h",
+                "3:68: server.tls.managed.renewBefore: the duration 1 has no unit; write it like 1s, 2m or 1h30m",
+                "3:71: server.tls.managed.caLife: unknown field; the fields here are secret, service, namespace, caLifetime, certLifetime, renewBefore",
             ],
         ),
         (

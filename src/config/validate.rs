@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::config::document::{AuthName, DefaultsSpec, Document, KeyPair};
 use crate::config::{
     Config, DEFAULT_ADMIN_LISTEN, DEFAULT_LISTEN, DEFAULT_SHUTDOWN_GRACE, KIND, KubernetesSection,
-    Overrides, ResourcesSection, ServedApis, SourceConfig, source,
+    Overrides, ResourcesSection, ServedApis, SourceConfig, certificates, source,
 };
 use crate::definition::Defaults;
 use crate::definition::decode::decode;
@@ -32,6 +32,8 @@ pub(super) fn config(report: &mut Report<'_>, overrides: &Overrides) -> Option<C
     let enabled = document.kubernetes.enabled.unwrap_or(true);
     let apis = apis(report, &document, enabled);
     let server = server(report, &document, overrides, &base, enabled);
+    let flags = overrides.tls_cert_file.is_some() || overrides.tls_private_key_file.is_some();
+    let certificates = certificates::managed(report, document.server.tls.as_ref(), enabled, flags);
     let admin_listen = listen(
         report,
         &Field::of("admin.listen"),
@@ -54,6 +56,7 @@ pub(super) fn config(report: &mut Report<'_>, overrides: &Overrides) -> Option<C
     let rules = rules(report, &document, &base, &sources, &defaults);
     Some(Config {
         server: server?,
+        certificates,
         shutdown_grace: document.server.shutdown_grace.map_or(grace, |grace| grace.0),
         admin_listen: admin_listen?,
         admin_alternative: None,

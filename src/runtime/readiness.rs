@@ -1,7 +1,7 @@
 //! Health of the process: what `/livez` and `/readyz` say.
 //!
 //! Ready means: every watch that was asked for has listed, the trust data for authentication was
-//! looked for, and the first refresh of `keepWarm` queries and of what HPAs refer to was tried, all
+//! looked for, the API server trusts a serving certificate that is managed, and the first refresh of `keepWarm` queries and of what HPAs refer to was tried, all
 //! of it bounded. It never depends on an upstream being up: probes that depend on a shared backend
 //! take all replicas out at once. Live depends on nothing outside the process.
 
@@ -35,6 +35,8 @@ pub struct Health {
     definitions_loaded: AtomicBool,
     /// Whether the trust data for authentication was looked for; absent before somebody looks.
     authentication: OnceLock<Settled>,
+    /// Why the serving certificate will not do yet; absent when it comes from elsewhere.
+    certificates: OnceLock<Pending>,
     /// What is waited for of what HPAs refer to; absent when nobody looks at HPAs.
     hpas: OnceLock<Pending>,
     /// What is waited for of rules; absent when there are none.
@@ -67,6 +69,7 @@ impl Health {
             started,
             definitions_loaded: AtomicBool::new(false),
             authentication: OnceLock::new(),
+            certificates: OnceLock::new(),
             hpas: OnceLock::new(),
             rules: OnceLock::new(),
             resources: OnceLock::new(),
@@ -88,6 +91,12 @@ impl Health {
     /// to be absent or forbidden. The first call counts.
     pub fn authenticating(&self, settled: impl Fn() -> bool + Send + Sync + 'static) {
         let _ = self.authentication.set(Box::new(settled));
+    }
+
+    /// The serving certificate is looked after, and this tells why the API server would not take it
+    /// yet. No patience: such a replica would fail every read. The first call counts.
+    pub fn certifying(&self, pending: impl Fn() -> Option<String> + Send + Sync + 'static) {
+        let _ = self.certificates.set(Box::new(pending));
     }
 
     /// HPAs are being looked at, and this tells what is still waited for until everything that they
@@ -196,6 +205,9 @@ impl ServerState for Health {
                     report("warm-up", self.is_warm(), "keepWarm queries have not been tried yet"),
                     ProbeReport { name: "hpa-warm-up", failure: self.hpas_pending() },
                 ]);
+                if let Some(certificates) = self.certificates.get() {
+                    reports.push(ProbeReport { name: "certificates", failure: certificates() });
+                }
                 if self.rules.get().is_some() {
                     reports.push(ProbeReport { name: "rules", failure: self.rules_pending() });
                 }
@@ -258,6 +270,12 @@ mod tests {
         clock.advance(START_PATIENCE + Duration::from_millis(1));
         assert_eq!(failing(&health), ["authentication"]);
         settled.store(true, Ordering::SeqCst);
+        assert!(failing(&health).is_empty());
+        let waited_for = Arc::new(std::sync::Mutex::new(Some("not trusted yet".to_owned())));
+        let seen = Arc::clone(&waited_for);
+        health.certifying(move || seen.lock().unwrap().clone());
+        assert_eq!(failing(&health), ["certificates"]);
+        *waited_for.lock().unwrap() = None;
         assert!(failing(&health).is_empty());
         health.stopping();
         assert_eq!(failing(&health), ["shutdown"]);

@@ -28,9 +28,10 @@ pub(crate) const LAYERS: &[Layer] = &[
     Layer { level: "L1", module: "rules", imports: &["model"] },
     Layer { level: "L1", module: "api", imports: &["model", "status"] },
     Layer { level: "L1", module: "server", imports: &["model", "status"] },
+    Layer { level: "L1", module: "certificates", imports: &["model"] },
     Layer { level: "L2", module: "lookup", imports: &["model", "cache", "catalog", "rules"] },
     Layer { level: "L2", module: "control", imports: &["model", "cache", "catalog", "definition", "rules"] },
-    Layer { level: "L3", module: "config", imports: &["model", "definition", "rules", "source", "server", "api", "cache"] },
+    Layer { level: "L3", module: "config", imports: &["model", "definition", "rules", "source", "server", "certificates", "api", "cache"] },
     Layer { level: "L4", module: "runtime", imports: &["*"] },
     Layer { level: "L4", module: "cli", imports: &["*"] },
 ];
@@ -53,7 +54,7 @@ pub(crate) const HOMES: &[Home] = &[
     Home { crates: &["maud"], modules: &["runtime"] },
     Home {
         crates: &["rustls", "tokio_rustls", "rustls_pki_types", "x509_parser", "rcgen"],
-        modules: &["server", "source"],
+        modules: &["server", "certificates", "source"],
     },
     Home {
         // Not `aws_lc_rs`: that is the TLS provider, which comes with rustls.
@@ -63,7 +64,7 @@ pub(crate) const HOMES: &[Home] = &[
     Home { crates: &["moka"], modules: &["cache", "server::authn", "server::authz"] },
     Home {
         crates: &["kube", "k8s_openapi"],
-        modules: &["control", "objects", "server::authn", "server::authz", "runtime"],
+        modules: &["control", "objects", "certificates", "server::authn", "server::authz", "runtime"],
     },
     Home { crates: &["clap", "clap_complete"], modules: &["cli"] },
     Home { crates: &["serde_saphyr"], modules: &["api", "config", "control", "definition", "rules"] },

@@ -1,0 +1,39 @@
+//! The trust of one `APIService`: its `caBundle`.
+
+use super::x509::{Certificate, certificates};
+
+/// One of our `APIServices`, as it was seen.
+#[derive(Clone, Debug)]
+pub(super) struct Bundle {
+    /// The `APIService`.
+    pub(super) name: String,
+    /// What it trusts.
+    pub(super) certificates: Vec<Certificate>,
+    /// Whether nothing else is in it, and verification is on.
+    pub(super) is_clean: bool,
+}
+
+impl Bundle {
+    /// Reads `spec.caBundle`; `unverified` is `spec.insecureSkipTLSVerify`.
+    pub(super) fn read(name: &str, pem: &[u8], unverified: bool) -> Self {
+        let (found, clean) = certificates(pem);
+        let mut once: Vec<Certificate> = Vec::with_capacity(found.len());
+        let all = found.len();
+        for certificate in found {
+            if !once.contains(&certificate) {
+                once.push(certificate);
+            }
+        }
+        let is_clean = clean && !unverified && once.len() == all;
+        Self { name: name.to_owned(), certificates: once, is_clean }
+    }
+
+    /// What a `caBundle` of these certificates is.
+    pub(super) fn text(certificates: &[Certificate]) -> String {
+        certificates.iter().map(Certificate::pem).collect()
+    }
+
+    pub(super) fn carries(&self, certificate: &Certificate) -> bool {
+        self.certificates.contains(certificate)
+    }
+}
