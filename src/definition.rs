@@ -23,6 +23,7 @@ use crate::model::{
 
 pub mod aws;
 mod cloudwatch;
+mod compat;
 pub mod decode;
 pub mod document;
 pub mod field;

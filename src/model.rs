@@ -66,9 +66,9 @@ pub use provider::{
 };
 pub use quantity::Quantity;
 pub use query::{
-    AnswerShape, ByObject, CloudWatchQuery, MetricDataQuery, MetricQuestion, MetricStat, ObjectsOf,
-    ObjectsQuery, ObjectsTemplate, ObjectsText, PrometheusQuery, Query, QuerySpec, QueryTemplate,
-    QueueCount, QueueRef, SimulatedQuery, SqsQuery, WriteText,
+    AnswerShape, ByObject, CloudWatchQuery, Manner, MetricDataQuery, MetricQuestion, MetricStat,
+    ObjectsOf, ObjectsQuery, ObjectsTemplate, ObjectsText, PrometheusQuery, Query, QuerySpec,
+    QueryTemplate, QueueCount, QueueRef, SimulatedQuery, SqsQuery, WriteText,
 };
 pub use sample::{Sample, Series};
 pub use selector::{Operator, Requirement, Selector};

@@ -30,8 +30,12 @@ use crate::definition::report::Report;
 use crate::definition::scalar::GoDuration;
 use crate::model::query::cloudwatch::{MAX_ID, MAX_QUERIES_PER_CALL};
 use crate::model::query::expression::DATA_FUNCTIONS;
-use crate::model::{CloudWatchQuery, MetricDataQuery, MetricQuestion, MetricStat, SourceProfile};
+use crate::model::{
+    CloudWatchQuery, Manner, MetricDataQuery, MetricQuestion, MetricStat, SourceProfile,
+};
 use expression::Expression;
+pub(super) use expression::read as read_expression;
+pub(super) use window::{check_delay, check_period};
 
 /// Longest label. The API reference names no limit; this is that of a dimension's value, and every
 /// series of an answer carries it.
@@ -113,6 +117,7 @@ pub(super) fn query(
         period,
         delay: window.delay,
         lookback: window.lookback,
+        manner: Manner::Strict,
     })
 }
 
@@ -231,12 +236,7 @@ fn ids<'a>(
     for (index, query) in queries.iter().enumerate() {
         let field = list.index(index).key("id");
         let Some(id) = report.require(&field, query.id.as_deref()) else { continue };
-        let fits = id.len() <= MAX_ID
-            && id.starts_with(|c: char| c.is_ascii_lowercase())
-            && id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
-        if !fits {
-            let shown: String = id.chars().take(60).collect();
-            report.add(&field, format!("{shown:?} is not an id: a lower-case letter, then letters, digits and \"_\", {MAX_ID} at most"));
+        if report.check(&field, check_id(id)).is_none() {
             continue;
         }
         if let Some(first) = seen.insert(id, index) {
@@ -246,6 +246,20 @@ fn ids<'a>(
         ids.push(id);
     }
     (ids.len() == queries.len()).then_some(ids)
+}
+
+/// Checks an id for itself (API reference, `MetricDataQuery`, `Id`).
+pub(super) fn check_id(id: &str) -> Result<(), String> {
+    let fits = id.len() <= MAX_ID
+        && id.starts_with(|c: char| c.is_ascii_lowercase())
+        && id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+    if fits {
+        return Ok(());
+    }
+    let shown: String = id.chars().take(60).collect();
+    Err(format!(
+        "{shown:?} is not an id: a lower-case letter, then letters, digits and \"_\", {MAX_ID} at most"
+    ))
 }
 
 /// Which query is returned.

@@ -7,7 +7,7 @@
 //! | default `refresh` | that of `defaults`, raised to the floor | the same |
 //! | `refresh` in use | as it is | rounded up to whole periods: nothing is new in between |
 //! | least `maxAge` | `refresh` | `delay` + 2 periods + `refresh` |
-//! | default `maxAge` | that of `defaults` | `delay` + 5 periods, or `delay` + 2 periods + 2 × `refresh` if that is longer |
+//! | default `maxAge` | that of `defaults` | `delay` + 5 periods, or `delay` + 2 periods + 2 × `refresh` if that is longer; of `metrics.aws` at least the lookback + 2 × `refresh` |
 //!
 //! A default below a floor is raised; what somebody wrote below it is refused with the arithmetic.
 //!
@@ -47,7 +47,7 @@ pub(super) fn policy(
     query: Option<&QueryTemplate>,
 ) -> Policy {
     let (refresh, max_age) = match (query.and_then(cloudwatch), &spec.cloudwatch) {
-        (Some(query), _) => of_cloudwatch(report, context, spec, query),
+        (Some(query), _) => of_cloudwatch(report, context, &Asked::of(spec), query),
         // The rules depend on a question that is wrong.
         (None, Some(_)) => (context.defaults.refresh, context.defaults.max_age),
         (None, None) => of_any(report, context, spec),
@@ -74,15 +74,32 @@ fn cloudwatch(template: &QueryTemplate) -> Option<&CloudWatchQuery> {
     }
 }
 
-fn of_cloudwatch(
+/// What a definition says about freshness, and where.
+pub(super) struct Asked {
+    pub(super) refresh: (Field, Option<GoDuration>),
+    pub(super) max_age: (Field, Option<GoDuration>),
+}
+
+impl Asked {
+    fn of(spec: &Spec) -> Self {
+        Self {
+            refresh: (Field::of("spec.refresh"), spec.refresh),
+            max_age: (Field::of("spec.maxAge"), spec.max_age),
+        }
+    }
+}
+
+/// `refresh` and `maxAge` of a question to `CloudWatch`.
+pub(super) fn of_cloudwatch(
     report: &mut Report<'_>,
     context: &Context<'_>,
-    spec: &Spec,
+    asked: &Asked,
     query: &CloudWatchQuery,
 ) -> (Duration, Duration) {
-    let (refresh_field, age_field) = (Field::of("spec.refresh"), Field::of("spec.maxAge"));
+    let (refresh_field, given) = &asked.refresh;
+    let (age_field, given_age) = &asked.max_age;
     let floor = query.period.max(CLOUDWATCH_FLOOR);
-    if let Some(refresh) = spec.refresh
+    if let Some(refresh) = given
         && refresh.0 < floor
     {
         let why = if floor > CLOUDWATCH_FLOOR {
@@ -92,15 +109,19 @@ fn of_cloudwatch(
         };
         let floor = GoDuration(floor);
         report
-            .add(&refresh_field, format!("refresh {refresh} is below the floor of {floor}: {why}"));
+            .add(refresh_field, format!("refresh {refresh} is below the floor of {floor}: {why}"));
     }
-    let wanted = spec.refresh.map_or(context.defaults.refresh, |given| given.0).max(floor);
+    let wanted = given.map_or(context.defaults.refresh, |given| given.0).max(floor);
     let refresh = query.effective_refresh(wanted);
     let least = query.delay + query.period * LEAST_PERIODS + refresh;
-    let default = (query.delay + query.period * DEFAULT_PERIODS).max(least + refresh);
-    let max_age = spec.max_age.map_or(default, |given| given.0);
-    if max_age < least && !report.has_problem(&refresh_field) {
-        let how = match (spec.refresh, refresh == wanted) {
+    let mut default = (query.delay + query.period * DEFAULT_PERIODS).max(least + refresh);
+    if query.manner.is_as_written() {
+        // Whatever the window holds is served until it leaves it.
+        default = default.max(query.lookback + refresh * 2);
+    }
+    let max_age = given_age.map_or(default, |given| given.0);
+    if max_age < least && !report.has_problem(refresh_field) {
+        let how = match (given, refresh == wanted) {
             (Some(_), true) => "",
             (Some(_), false) => " (rounded up to whole periods)",
             (None, _) => " (the default here)",
@@ -114,7 +135,7 @@ fn of_cloudwatch(
             GoDuration(refresh),
             GoDuration(least),
         );
-        report.add(&age_field, message);
+        report.add(age_field, message);
     }
     (refresh, max_age)
 }

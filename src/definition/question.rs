@@ -32,7 +32,7 @@ const KINDS: [(&str, SourceKind); 4] = [
 pub(super) struct Chosen<'a> {
     pub(super) name: SourceName,
     /// None when definitions are checked without sources.
-    profile: Option<&'a SourceProfile>,
+    pub(super) profile: Option<&'a SourceProfile>,
 }
 
 /// The question of a spec. `namespace` is the definition's own, none for the cluster-wide kind.
@@ -85,16 +85,43 @@ pub(super) fn choose<'a>(
     kind: SourceKind,
     namespace: Option<&str>,
 ) -> Option<Chosen<'a>> {
-    let field = Field::of("spec.source");
-    if report.has_problem(&field) {
+    let (field, parent) = (Field::of("spec.source"), Field::of("spec"));
+    let wanted =
+        Wanted { named: spec.source.as_deref(), field: &field, parent: &parent, key, kind };
+    choose_named(report, context, &wanted, namespace)
+}
+
+/// Which source a definition wants.
+pub(super) struct Wanted<'a> {
+    /// Its name, where the definition says it.
+    pub(super) named: Option<&'a str>,
+    /// Where that is, or could be, said.
+    pub(super) field: &'a Field,
+    /// Where the key is that needs the source.
+    pub(super) parent: &'a Field,
+    /// The key that needs the source.
+    pub(super) key: &'a str,
+    /// What kind of source that takes.
+    pub(super) kind: SourceKind,
+}
+
+/// The source that a definition wants, if it exists and may be used.
+pub(super) fn choose_named<'a>(
+    report: &mut Report<'_>,
+    context: &Context<'a>,
+    wanted: &Wanted<'_>,
+    namespace: Option<&str>,
+) -> Option<Chosen<'a>> {
+    let Wanted { named, field, parent, key, kind } = *wanted;
+    if report.has_problem(field) {
         return None;
     }
     let Some(directory) = context.sources else {
-        let name = SourceName::new(spec.source.as_deref().unwrap_or(kind.as_str()));
+        let name = SourceName::new(named.unwrap_or(kind.as_str()));
         return Some(Chosen { name, profile: None });
     };
     let of_kind = || directory.iter().filter(move |source| source.kind == kind);
-    let Some(name) = &spec.source else {
+    let Some(name) = named else {
         let candidates: Vec<&SourceProfile> =
             of_kind().filter(|source| context.may_use(source, namespace)).collect();
         return match candidates[..] {
@@ -105,7 +132,7 @@ pub(super) fn choose<'a>(
                     "no source of kind {} {what}; the server config names its sources",
                     kind.as_str()
                 );
-                report.add_key(&Field::of("spec"), key, message);
+                report.add_key(parent, key, message);
                 None
             }
             _ => {
@@ -113,7 +140,7 @@ pub(super) fn choose<'a>(
                     "several sources could answer ({}); name one of them here",
                     names(candidates)
                 );
-                report.add(&field, message);
+                report.add(field, message);
                 None
             }
         };
@@ -141,7 +168,7 @@ pub(super) fn choose<'a>(
             return Some(Chosen { name: source.name.clone(), profile: Some(source) });
         }
     };
-    report.add(&field, message);
+    report.add(field, message);
     None
 }
 

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use jiff::Timestamp;
 use serde_json::Value as Json;
 
+use crate::definition::compat;
 use crate::definition::document::API_VERSION;
 use crate::definition::report::Report;
 use crate::definition::yaml::{self, Document, Key, MAX_DEPTH, Node, Place};
@@ -30,6 +31,12 @@ pub struct Resource<'a> {
 pub fn read(resource: &Resource<'_>, context: &Context<'_>) -> Definition {
     let path = PathBuf::from(resource.id.resource_path());
     let origin = Origin::Resource { created: resource.created };
+    if resource.id.kind == DefinitionKind::AwsExternalMetric {
+        // Its spec is read as it is: what is not known of it is none of ours, whatever its form.
+        let spec = at_no_place(yaml::Value::Map(Vec::new()));
+        let document = Document { root: root(resource.id, spec), mistakes: Vec::new() };
+        return compat::metrics_aws::read(resource, Report::new(&path, &document), context, origin);
+    }
     let Some(spec) = node(resource.spec, MAX_DEPTH) else {
         let problem = Problem {
             path,
@@ -42,15 +49,7 @@ pub fn read(resource: &Resource<'_>, context: &Context<'_>) -> Definition {
         return Definition { id, question, outcome: Err(vec![problem]) };
     };
     let document = Document { root: root(resource.id, spec), mistakes: Vec::new() };
-    match resource.id.kind {
-        DefinitionKind::ExternalMetric
-        | DefinitionKind::ClusterExternalMetric
-        | DefinitionKind::CustomMetric
-        | DefinitionKind::ClusterCustomMetric
-        | DefinitionKind::AwsExternalMetric => {
-            read_one(Report::new(&path, &document), context, origin)
-        }
-    }
+    read_one(Report::new(&path, &document), context, origin)
 }
 
 /// The document of a file that would say the same.

@@ -173,6 +173,7 @@ impl Inner {
         let mut trouble = None;
         for served in visible() {
             known += 1;
+            let selector = served.entry.selected_by(selector);
             if !selector.may_match(&served.entry.labels) {
                 continue;
             }

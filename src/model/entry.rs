@@ -84,6 +84,13 @@ impl DefinitionKind {
         matches!(self, Self::ExternalMetric | Self::CustomMetric | Self::AwsExternalMetric)
     }
 
+    /// Whether an HPA's selector has no say in which of its series are served: k8s-cloudwatch-adapter
+    /// has one number for each resource, and reads no selector.
+    #[must_use]
+    pub fn ignores_selectors(self) -> bool {
+        matches!(self, Self::AwsExternalMetric)
+    }
+
     /// Whether it defines a metric of objects.
     #[must_use]
     pub fn is_custom(self) -> bool {
@@ -188,4 +195,12 @@ pub struct Entry {
     pub policy: Arc<Policy>,
     /// How an upstream number becomes the served number.
     pub transform: Arc<Transform>,
+}
+
+impl Entry {
+    /// What its series are selected by when somebody reads with this selector.
+    #[must_use]
+    pub fn selected_by<'a>(&self, asked: &'a Selector) -> &'a Selector {
+        if self.id.kind.ignores_selectors() { Selector::everything() } else { asked }
+    }
 }

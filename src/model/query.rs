@@ -12,7 +12,7 @@ pub mod expression;
 pub mod objects;
 
 pub use about::{ByObject, ObjectsOf, ObjectsTemplate};
-pub use cloudwatch::{CloudWatchQuery, MetricDataQuery, MetricQuestion, MetricStat};
+pub use cloudwatch::{CloudWatchQuery, Manner, MetricDataQuery, MetricQuestion, MetricStat};
 pub use objects::{ObjectsQuery, ObjectsText, WriteText};
 
 /// One question to one source, in canonical form. Two definitions that ask the same question

@@ -3,7 +3,7 @@
 mod grammar;
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use crate::model::Labels;
 
@@ -117,6 +117,13 @@ impl Selector {
     #[must_use]
     pub fn is_everything(&self) -> bool {
         self.requirements.is_empty()
+    }
+
+    /// The selector that matches everything.
+    #[must_use]
+    pub fn everything() -> &'static Self {
+        static EVERYTHING: LazyLock<Selector> = LazyLock::new(Selector::default);
+        &EVERYTHING
     }
 
     /// Whether a label set fulfils every requirement.

@@ -121,7 +121,10 @@ impl House {
         row.metrics_requested = Reads::of(cell.query(), cell.fetches()).metrics;
         match state.view(&entry.policy, now) {
             View::Chosen(number, no_data) => {
-                row.value = Some(Quantity::from_decimal(number).to_string());
+                let value = Quantity::from_decimal(number).to_string();
+                row.notes =
+                    vec![format!("there is no datapoint; {value} is served instead (onNoData)")];
+                row.value = Some(value);
                 row.timestamp = Some(no_data.timestamp);
             }
             _ => {

@@ -65,14 +65,16 @@ const GUARD: Duration = Duration::from_millis(500);
 /// keeps its pace then, without growing pauses.
 pub(super) fn dispatch(query: &CloudWatchQuery) -> Dispatch {
     let batch = plan::is_shareable(query).then(|| {
-        let CloudWatchQuery { region, role_arn, queries: _, period, delay, lookback } = query;
-        let key = hash(&(region, role_arn, period, delay, lookback));
+        let CloudWatchQuery { region, role_arn, queries: _, period, delay, lookback, manner } =
+            query;
+        let key = hash(&(region, role_arn, period, delay, lookback, manner));
         Batch { key, limit: per_call(query) }
     });
+    let beat = query.beat();
     Dispatch {
         upstream: upstream(query).to_string().into(),
         batch,
-        beat: Some(Beat { period: query.period, delay: query.delay.saturating_add(GUARD) }),
+        beat: Some(Beat { delay: beat.delay.saturating_add(GUARD), ..beat }),
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::model::{
-    CloudWatchQuery, Decimal, FetchError, MetricDataQuery, MetricQuestion, MetricStat,
+    CloudWatchQuery, Decimal, FetchError, Manner, MetricDataQuery, MetricQuestion, MetricStat,
     PrometheusQuery, Query, QuerySpec, QueueCount, QueueRef, Sample, SimulatedQuery, Source,
     SourceName, SqsQuery, SystemClock,
 };
@@ -157,6 +157,7 @@ fn metric(name: &str) -> CloudWatchQuery {
         period: Duration::from_mins(1),
         delay: Duration::from_mins(1),
         lookback: Duration::from_mins(6),
+        manner: Manner::Strict,
     }
 }
 

@@ -36,6 +36,7 @@ pub(super) fn judge(
     outcome: Result<Sample, FetchError>,
     (now, tick): (Timestamp, Tick),
 ) -> Judgement {
+    let selector = entry.selected_by(selector);
     let state = EntryState::default().after(outcome, tick, now);
     let view = state.view(&entry.policy, tick);
     let no_match = || {

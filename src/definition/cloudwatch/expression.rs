@@ -72,21 +72,21 @@ const INSIGHTS_FUNCTIONS: [&str; 5] = ["AVG", "COUNT", "MAX", "MIN", "SUM"];
 
 /// What is known of an expression from its text alone.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Expression {
+pub(in crate::definition) struct Expression {
     /// A Metrics Insights query.
-    pub(super) is_insights: bool,
+    pub(in crate::definition) is_insights: bool,
     /// The first function that finds data by itself; `SELECT` for Metrics Insights.
-    pub(super) finds_data: Option<&'static str>,
+    pub(in crate::definition) finds_data: Option<&'static str>,
     /// The ids that it refers to, in the order of their first use.
-    pub(super) ids: Vec<String>,
+    pub(in crate::definition) ids: Vec<String>,
     /// What ids of metrics contain that it takes through `METRICS`; empty for all of them.
-    pub(super) patterns: Vec<String>,
+    pub(in crate::definition) patterns: Vec<String>,
     /// The periods that its `SEARCH`es name, in seconds, as written.
-    pub(super) search_periods: Vec<String>,
+    pub(in crate::definition) search_periods: Vec<String>,
 }
 
 /// Reads an expression.
-pub(super) fn read(text: &str) -> Result<Expression, String> {
+pub(in crate::definition) fn read(text: &str) -> Result<Expression, String> {
     if text.is_empty() {
         return Err("the expression is empty".to_owned());
     }

@@ -61,6 +61,7 @@ fn the_short_form_becomes_a_group_of_one() {
         period: minutes(1),
         delay: minutes(1),
         lookback: minutes(6),
+        manner: Manner::Strict,
     };
     assert_eq!(query, expected);
 }

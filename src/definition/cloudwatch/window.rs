@@ -64,7 +64,7 @@ pub(super) fn whole_period() -> Field {
 }
 
 /// Checks a period for itself.
-pub(super) fn check_period(period: Duration) -> Result<(), String> {
+pub(in crate::definition) fn check_period(period: Duration) -> Result<(), String> {
     let seconds = period.as_secs();
     let is_whole = period.subsec_nanos() == 0;
     let fits = SHORT_PERIODS.contains(&seconds) || (seconds > 0 && seconds.is_multiple_of(60));
@@ -77,6 +77,18 @@ pub(super) fn check_period(period: Duration) -> Result<(), String> {
     if period > LONGEST_PERIOD {
         let (period, longest) = (GoDuration(period), GoDuration(LONGEST_PERIOD));
         return Err(format!("the period {period} is longer than {longest}, CloudWatch's longest"));
+    }
+    Ok(())
+}
+
+/// Checks a delay for itself.
+pub(in crate::definition) fn check_delay(delay: Duration) -> Result<(), String> {
+    if delay > LONGEST_DELAY {
+        return Err(format!(
+            "delay {} is longer than {} (15 days): no HPA can be steered by what was that long ago",
+            GoDuration(delay),
+            GoDuration(LONGEST_DELAY)
+        ));
     }
     Ok(())
 }
@@ -100,15 +112,7 @@ pub(super) fn window(
         return None;
     }
     let delay = spec.delay.map_or(period, |given| given.0);
-    if delay > LONGEST_DELAY {
-        let message = format!(
-            "delay {} is longer than {} (15 days): no HPA can be steered by what was that long ago",
-            GoDuration(delay),
-            GoDuration(LONGEST_DELAY)
-        );
-        report.add(&delay_field, message);
-        return None;
-    }
+    report.check(&delay_field, check_delay(delay))?;
     let least = delay + period;
     let lookback = spec.lookback.map_or_else(
         || {

@@ -63,7 +63,10 @@ impl Inner {
         let Some(listing) = snapshot.listing(&folded(&reference.metric)) else { return };
         listing
             .visible(namespace, |scope| self.selects(scope, namespace))
-            .filter(|served| reference.selector.may_match(&served.entry.labels))
+            .filter(|served| {
+                let entry = &served.entry;
+                entry.selected_by(&reference.selector).may_match(&entry.labels)
+            })
             .for_each(|served| take(served, &snapshot));
     }
 }

@@ -486,3 +486,16 @@ fn the_first_reader_of_an_announced_query_waits_its_full_time() {
     };
     assert_eq!(house.wanted.hurried.lock().unwrap().len(), 1, "once is enough");
 }
+
+#[test]
+fn k8s_cloudwatch_adapters_metrics_ignore_selectors() {
+    let mut one = entry("depth", Scope::Namespace("shop".into()), &[], "up");
+    one.id.kind = DefinitionKind::AwsExternalMetric;
+    let house = house(vec![one]);
+    let selector = select("queue", Operator::In, &["a", "b"]);
+    assert_eq!(announced(&house, "shop", &selector, 1), Announced::Waiting);
+    assert_eq!(announced(&house, "other", &selector, 1), Announced::Unknown);
+    house.fetched("up", Ok(&[("x", "7")]));
+    assert_eq!(house.read("shop", &selector), Ok(vec!["{queue=x}=7".to_owned()]));
+    assert!(house.read("other", &selector).is_err());
+}

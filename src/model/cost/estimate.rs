@@ -134,9 +134,9 @@ impl Estimate {
 mod tests {
     use super::*;
     use crate::model::{
-        CloudWatchQuery, DefinitionKind, Labels, MetricDataQuery, MetricName, MetricQuestion,
-        OnNoData, Origin, Policy, PrometheusQuery, QuerySpec, QueueCount, QueueRef, Scope,
-        SourceKind, SourceProfile, SqsQuery, Transform,
+        CloudWatchQuery, DefinitionKind, Labels, Manner, MetricDataQuery, MetricName,
+        MetricQuestion, OnNoData, Origin, Policy, PrometheusQuery, QuerySpec, QueueCount, QueueRef,
+        Scope, SourceKind, SourceProfile, SqsQuery, Transform,
     };
 
     fn entry(name: &str, source: &str, refresh_s: u64, spec: QuerySpec) -> Entry {
@@ -177,6 +177,7 @@ mod tests {
             period: Duration::from_mins(1),
             delay: Duration::from_mins(1),
             lookback: Duration::from_mins(6),
+            manner: Manner::Strict,
         }))
     }
 

@@ -38,8 +38,9 @@ pub struct CloudWatchQuery {
     pub region: Arc<str>,
     /// The role to assume for this query; none means the source's own identity.
     pub role_arn: Option<Arc<str>>,
-    /// The queries, at least one, in the author's order; exactly one has `return_data`. A group of
-    /// one metric has the id [`CloudWatchQuery::SINGLE_ID`], so that it is equal in all definitions.
+    /// The queries, at least one, in the author's order; exactly one has `return_data`, and a group
+    /// of one metric has the id [`CloudWatchQuery::SINGLE_ID`], so that it is equal in all definitions
+    /// (both if `manner` is [`Manner::Strict`]).
     pub queries: Vec<MetricDataQuery>,
     /// The period of the returned series: a new datapoint can exist this often. Windows are
     /// aligned to it.
@@ -48,13 +49,41 @@ pub struct CloudWatchQuery {
     pub delay: Duration,
     /// The window starts this long ago; longer than `delay`.
     pub lookback: Duration,
+    /// How strictly the question and its answer are taken.
+    pub manner: Manner,
+}
+
+/// How strictly a question and its answer are taken.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Manner {
+    /// All series of the returned query are the answer, each with labels that tell it apart, and a
+    /// bucket counts when all metrics that an expression needs have a datapoint in it.
+    #[default]
+    Strict,
+    /// As k8s-cloudwatch-adapter does: queries, labels and `ReturnData` are sent as they are
+    /// written, what an expression gives is believed, and the answer is one number: the newest
+    /// datapoint of the first series of the first query that is returned. Several queries may have
+    /// `return_data`.
+    AsWritten {
+        /// A bucket is asked for this long after its end (and `delay`), so that it is filled by then
+        /// although the window does not exclude it.
+        settle: Duration,
+    },
+}
+
+impl Manner {
+    /// Whether things are sent as they are written.
+    #[must_use]
+    pub fn is_as_written(self) -> bool {
+        matches!(self, Self::AsWritten { .. })
+    }
 }
 
 impl CloudWatchQuery {
     /// The id of the only query of a short form.
     pub const SINGLE_ID: &str = "m";
 
-    /// The query whose series are the answer.
+    /// The query whose series are the answer: the first with `return_data`.
     #[must_use]
     pub fn returned(&self) -> Option<&MetricDataQuery> {
         self.queries.iter().find(|query| query.return_data)
@@ -79,11 +108,22 @@ impl CloudWatchQuery {
         self.queries.iter().map(|query| query.metrics_requested(found)).sum()
     }
 
+    /// When the group is asked for: a bucket may be once it has ended, `delay` has passed, and the
+    /// time in which it settles.
+    #[must_use]
+    pub fn beat(&self) -> Beat {
+        let settle = match self.manner {
+            Manner::Strict => Duration::ZERO,
+            Manner::AsWritten { settle } => settle,
+        };
+        Beat { period: self.period, delay: self.delay.saturating_add(settle) }
+    }
+
     /// How often the group is asked for when it is to be read every `refresh`: in steps of its
     /// beat, [`Beat::step`].
     #[must_use]
     pub fn effective_refresh(&self, refresh: Duration) -> Duration {
-        Beat { period: self.period, delay: self.delay }.step(refresh)
+        self.beat().step(refresh)
     }
 
     /// Whether the number of metrics behind the answer is not known before.
@@ -259,6 +299,7 @@ mod tests {
             period: minute,
             delay: minute,
             lookback: 6 * minute,
+            manner: Manner::Strict,
         };
         let beat = Beat { period: query.period, delay: query.delay };
         for refresh in [minute, Duration::from_millis(60_500), Duration::from_secs(15)] {
@@ -292,6 +333,7 @@ mod tests {
             period: Duration::from_mins(1),
             delay: Duration::from_mins(1),
             lookback: Duration::from_mins(6),
+            manner: Manner::Strict,
         };
         assert_eq!(
             query.to_string(),

@@ -194,9 +194,9 @@ mod tests {
     use crate::catalog::Catalog;
     use crate::model::{
         Clock as _, CloudWatchQuery, CostSettings, Decimal, DefinitionKind, Entry, FetchError,
-        Labels, ManualClock, MetricDataQuery, MetricName, MetricQuestion, MetricStat, OnNoData,
-        Origin, Policy, Query, QuerySpec, QueryTemplate, QueueCount, QueueRef, Sample, Scope,
-        Series, SourceDirectory, SourceKind, SourceName, SourceProfile, SqsQuery,
+        Labels, Manner, ManualClock, MetricDataQuery, MetricName, MetricQuestion, MetricStat,
+        OnNoData, Origin, Policy, Query, QuerySpec, QueryTemplate, QueueCount, QueueRef, Sample,
+        Scope, Series, SourceDirectory, SourceKind, SourceName, SourceProfile, SqsQuery,
     };
     use crate::runtime::admin::Inventory;
     use crate::telemetry::Telemetry;
@@ -232,6 +232,7 @@ mod tests {
             period: MINUTE,
             delay: MINUTE,
             lookback: 6 * MINUTE,
+            manner: Manner::Strict,
         }))
     }
 

@@ -12,7 +12,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use super::gauges::{MAX_NAMED, labelled};
 use super::usage::cut;
 use super::{House, age_of, cells, state_of};
-use crate::cache::{QueryCell, STALE};
+use crate::cache::{QueryCell, STALE, View};
 use crate::catalog::{Served, Snapshot};
 use crate::model::{DefinitionId, FetchError, Policy, Tick};
 use crate::runtime::admin::MetricState;
@@ -51,6 +51,8 @@ pub(super) struct States<'a> {
     by_state: Counts,
     by_trouble: Counts,
     definitions: Vec<Standing<'a>>,
+    /// Those whose number is `onNoData`'s.
+    chosen: i64,
 }
 
 impl<'a> States<'a> {
@@ -74,6 +76,7 @@ impl<'a> States<'a> {
             by_state: zero(&mut MetricState::ALL.into_iter().map(MetricState::as_str)),
             by_trouble: zero(&mut FetchError::KINDS.into_iter().chain([STALE])),
             definitions: Vec::new(),
+            chosen: 0,
         };
         for served in snapshot.served() {
             let cells = cells(served, on_demand);
@@ -105,6 +108,7 @@ impl<'a> States<'a> {
         let known = cell.state();
         let state = state_of(&known, policy, wanted, now);
         self.count_state(state, origin);
+        self.chosen += i64::from(matches!(known.view(policy, now), View::Chosen(..)));
         if let Some(trouble) = known.trouble_kind(policy, now) {
             *self.by_trouble.entry((trouble, origin)).or_default() += 1;
         }
@@ -131,6 +135,12 @@ impl<'a> States<'a> {
             "trouble",
             &self.by_trouble,
         )?;
+        ConstGauge::new(self.chosen).encode(encoder.encode_descriptor(
+            "metrics_served_without_data",
+            "Metrics whose source has no datapoint and that are served all the same, with the number that onNoData names (0 for resources of metrics.aws that name none)",
+            None,
+            MetricType::Gauge,
+        )?)?;
         encode_definitions(self.definitions, encoder)
     }
 }

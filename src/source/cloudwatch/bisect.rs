@@ -114,7 +114,7 @@ mod tests {
     use jiff::Timestamp;
 
     use super::*;
-    use crate::model::{CloudWatchQuery, MetricDataQuery, MetricQuestion, MetricStat};
+    use crate::model::{CloudWatchQuery, Manner, MetricDataQuery, MetricQuestion, MetricStat};
     use crate::source::cloudwatch::plan::plan;
 
     fn group(name: &str) -> CloudWatchQuery {
@@ -147,6 +147,7 @@ mod tests {
             period: Duration::from_mins(1),
             delay: Duration::from_mins(1),
             lookback: Duration::from_mins(6),
+            manner: Manner::Strict,
         }
     }
 

@@ -40,6 +40,21 @@ pub(super) struct Choice {
 }
 
 impl Choice {
+    /// Nothing of a result yet.
+    fn nothing(result: &MetricDataResult, labels: Labels) -> Self {
+        Self {
+            labels,
+            taken: None,
+            datapoints: result.values().len(),
+            unfinished: 0,
+            early: 0,
+            off_grid: 0,
+            not_finite: 0,
+            lacking: None,
+            ended: false,
+        }
+    }
+
     /// What of it is served.
     pub(super) fn served(&self) -> Option<&(i64, Decimal)> {
         self.taken.as_ref().filter(|_| !self.ended)
@@ -110,6 +125,17 @@ impl Grid {
     }
 }
 
+/// The first datapoint of a series that is a number. The service is believed to give what it was asked
+/// for: whole buckets, the newest first.
+pub(super) fn first(result: &MetricDataResult, labels: Labels) -> Choice {
+    let mut choice = Choice::nothing(result, labels);
+    let points = result.timestamps().iter().zip(result.values());
+    let mut points = points.map(|(at, value)| (at.secs(), Decimal::from_f64(*value)));
+    choice.taken = points.find_map(|(at, value)| Some((at, value?)));
+    choice.not_finite = result.values().iter().filter(|value| !value.is_finite()).count();
+    choice
+}
+
 /// The newest complete datapoint of a series whose operands are all there.
 pub(super) fn newest(
     result: &MetricDataResult,
@@ -117,17 +143,7 @@ pub(super) fn newest(
     grid: Grid,
     operands: &Operands<'_>,
 ) -> Choice {
-    let mut choice = Choice {
-        labels,
-        taken: None,
-        datapoints: result.values().len(),
-        unfinished: 0,
-        early: 0,
-        off_grid: 0,
-        not_finite: 0,
-        lacking: None,
-        ended: false,
-    };
+    let mut choice = Choice::nothing(result, labels);
     let mut best: Option<(i64, f64)> = None;
     let mut lacking: Option<i64> = None;
     // Past the checks a datapoint is on the grid: it starts where its bucket does.

@@ -19,6 +19,10 @@
 //! * What is complete is so by the service's clock, if ours is ahead of it.
 //! * A datapoint that does not start where one of the buckets asked for does is none.
 //! * Two series of one answer never have the same labels: that is an error which names them.
+//! * Where all is asked as it is written ([`AsWritten`](crate::model::Manner::AsWritten)), the service's
+//!   word is taken for which datapoints are in the window, which is the newest and what an expression
+//!   gives, and of several series the first in the answer's order counts that has not ended; a warning
+//!   says how many there are.
 //! * An answer in pages whose series are labelled by their values (`${LAST}`) cannot be put together:
 //!   that is an error, too.
 
@@ -34,10 +38,10 @@ use jiff::Timestamp;
 
 use crate::model::query::expression::{self, Spanned, Token};
 use crate::model::{Cause, CloudWatchQuery, FetchError, MetricQuestion, Sample, Series, Tick};
-use crate::source::cloudwatch::choice::{Choice, Grid, Operands, end, newest};
+use crate::source::cloudwatch::choice::{self, Choice, Grid, Operands, end, newest};
 use crate::source::cloudwatch::labels::labels;
 use crate::source::cloudwatch::operands::Need;
-use crate::source::cloudwatch::plan::{Asked, Call, Member, Window, moment, seconds};
+use crate::source::cloudwatch::plan::{Asked, Call, Member, Naming, Window, moment, seconds};
 
 pub use answer::Answer;
 
@@ -105,6 +109,8 @@ pub(super) struct Chosen {
     pub warnings: Vec<String>,
     /// Why there is no sample if nothing was taken.
     nothing: String,
+    /// Whether of several series the first is the answer.
+    pub first: bool,
 }
 
 impl Chosen {
@@ -120,6 +126,9 @@ impl Chosen {
         for choice in &self.choices {
             let Some((start, value)) = choice.served() else { continue };
             // Most queries have one series, and there are many of them.
+            if self.first && !series.is_empty() {
+                break;
+            }
             if self.choices.len() > 1 && !seen.insert(&choice.labels) {
                 let text = format!(
                     "two series of one answer have the labels {}; give the returned query a label that tells them apart, such as ${{PROP('MetricName')}} or ${{PROP('AccountId')}}",
@@ -165,7 +174,8 @@ pub(super) fn choose(
     if results.is_empty() && !may_find_nothing(call, member) {
         return Err(about.malformed("the answer has no result for it"));
     }
-    if answer.pages > 1 && results.len() > 1 && labelled_by_values(call, member) {
+    let first = member.naming == Naming::First;
+    if answer.pages > 1 && results.len() > 1 && !first && labelled_by_values(call, member) {
         return Err(about.malformed(
             "the answer has several pages, and its series are labelled by their values, which differ from page to page; use ${LABEL} and ${PROP('..')} alone in the label, or shorten lookback",
         ));
@@ -173,8 +183,8 @@ pub(super) fn choose(
     for result in results {
         about.check(result)?;
     }
-    let one = matches!(member.naming, super::plan::Naming::One) || is_one_select(query);
-    if one && results.len() > 1 {
+    let one = member.naming == Naming::One || is_one_select(query);
+    if one && !first && results.len() > 1 {
         return Err(about.malformed(&format!("the answer has {} results for it", results.len())));
     }
     let window = answer.complete(call.window, query);
@@ -183,7 +193,12 @@ pub(super) fn choose(
     let texts: Vec<_> = results.iter().map(|r| r.label.as_deref().unwrap_or_default()).collect();
     let mut choices = Vec::with_capacity(results.len());
     for (result, labels) in results.iter().zip(labels(&member.naming, &texts)) {
-        choices.push(newest(result, labels, grid, &operands));
+        // Where our clock is known to be wrong, so is what was asked for.
+        choices.push(if first && window == call.window {
+            choice::first(result, labels)
+        } else {
+            newest(result, labels, grid, &operands)
+        });
     }
     end(&mut choices, grid.period);
     let found = choices.iter().any(|choice| choice.taken.is_some());
@@ -204,8 +219,12 @@ pub(super) fn choose(
     let messages = told().chain(&answer.messages);
     let nothing =
         if found { String::new() } else { about.nothing(call.window, &choices, &operands) };
-    let warnings = messages.take(MAX_WARNINGS).map(warning).collect();
-    Ok(Chosen { choices, warnings, nothing })
+    let mut warnings: Vec<String> = messages.take(MAX_WARNINGS).map(warning).collect();
+    let series = choices.iter().filter(|choice| choice.served().is_some()).count();
+    if first && series > 1 {
+        warnings.push(format!("the query gives {series} series, and the first of them is served"));
+    }
+    Ok(Chosen { choices, warnings, nothing, first })
 }
 
 /// Whether a label has other dynamic parts than those that are a constant of their series (User

@@ -152,7 +152,11 @@ pub(super) fn choice(
     }
     let taken: Vec<i64> =
         chosen.choices.iter().filter_map(|one| one.served().map(|(at, _)| *at)).collect();
-    if taken.windows(2).any(|two| two[0] != two[1]) {
+    if chosen.first && taken.len() > 1 {
+        sentences.push(
+            "The first of these series is served, as k8s-cloudwatch-adapter does.".to_owned(),
+        );
+    } else if taken.windows(2).any(|two| two[0] != two[1]) {
         sentences.push(
             "Series have their newest datapoints at different times; the sample counts as old as the oldest of them.".to_owned(),
         );

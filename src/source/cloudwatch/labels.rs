@@ -57,6 +57,8 @@ const AGGREGATES: [&str; 8] =
 pub enum Naming {
     /// One series without labels; a second is a mistake of the service.
     One,
+    /// None, for what is taken as it is written: of several series the first counts.
+    First,
     /// None, for an expression that gives one series. Should the service give several all the
     /// same, they have `label`.
     Single,
@@ -74,6 +76,9 @@ pub enum Naming {
 /// The `Label` to send with the returned query of a group, and how its results are named.
 pub(super) fn naming(query: &CloudWatchQuery) -> (Option<Cow<'_, str>>, Naming) {
     let Some(returned) = query.returned() else { return (None, Naming::One) };
+    if query.manner.is_as_written() {
+        return (returned.label.as_deref().map(Cow::Borrowed), Naming::First);
+    }
     let MetricQuestion::Expression { text, .. } = &returned.question else {
         return (None, Naming::One);
     };
@@ -219,7 +224,7 @@ fn is_simple(name: &str) -> bool {
 pub(super) fn labels(naming: &Naming, texts: &[&str]) -> Vec<Labels> {
     let whole = || texts.iter().map(|text| Labels::new([(LABEL, *text)]));
     match naming {
-        Naming::One => texts.iter().map(|_| Labels::empty()).collect(),
+        Naming::One | Naming::First => texts.iter().map(|_| Labels::empty()).collect(),
         Naming::Single if texts.len() < 2 => texts.iter().map(|_| Labels::empty()).collect(),
         Naming::Single | Naming::Whole => whole().collect(),
         Naming::Parts { keys, separator } => {
@@ -262,6 +267,7 @@ mod tests {
             period: Duration::from_mins(1),
             delay: Duration::from_mins(1),
             lookback: Duration::from_mins(6),
+            manner: crate::model::Manner::Strict,
         }
     }
 

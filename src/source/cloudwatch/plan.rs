@@ -25,7 +25,7 @@ use crate::model::query::cloudwatch::{
     MAX_DATAPOINTS_PER_CALL, MAX_EXPRESSION, MAX_ID, MAX_QUERIES_PER_CALL,
 };
 use crate::model::{
-    Cause, CloudWatchQuery, FetchError, MetricDataQuery, MetricQuestion, MetricStat,
+    Cause, CloudWatchQuery, FetchError, Manner, MetricDataQuery, MetricQuestion, MetricStat,
 };
 use crate::source::cloudwatch::expression::{self, Name, Names};
 pub use crate::source::cloudwatch::labels::Naming;
@@ -248,7 +248,7 @@ impl<'a> Batch<'a> {
         for part in &query.queries {
             let period = match &part.question {
                 MetricQuestion::Metric(stat) => {
-                    let key = (stat, operand_label(part));
+                    let key = (stat, metric_label(query, part));
                     if self.shared.contains(&key) || !new.insert(key) {
                         continue;
                     }
@@ -290,10 +290,10 @@ fn bytes(part: &MetricDataQuery) -> usize {
     QUERY_BYTES + part.id.len() + part.label.as_ref().map_or(0, |label| label.len()) + asked
 }
 
-/// The label to send with an operand, of which a series of its expression may be named. That of a
-/// returned metric is of no use: it is one series.
-fn operand_label(query: &MetricDataQuery) -> Option<&str> {
-    query.label.as_deref().filter(|_| !query.return_data)
+/// The label to send with a metric, of which a series of an expression may be named. That of a
+/// returned one is of no use, since it is one series, and sent only if all is sent as it is written.
+fn metric_label<'a>(query: &CloudWatchQuery, part: &'a MetricDataQuery) -> Option<&'a str> {
+    part.label.as_deref().filter(|_| !part.return_data || query.manner.is_as_written())
 }
 
 /// Whether a group can be in a call with others. One that cannot is dispatched alone, too.
@@ -370,7 +370,7 @@ pub(super) fn assemble<'a>(
             .map(|part| {
                 let (id, asked) = match &part.question {
                     MetricQuestion::Metric(stat) => {
-                        let key = (stat, operand_label(part));
+                        let key = (stat, metric_label(query, part));
                         if let Some(&known) = shared.get(&key).filter(|_| !alone) {
                             return known;
                         }
@@ -383,7 +383,8 @@ pub(super) fn assemble<'a>(
                     }
                 };
                 let id = if alone { Cow::Borrowed(&*part.id) } else { Cow::Owned(id) };
-                let label = operand_label(part).map(Cow::Borrowed);
+                // The answer's own is decided below, together with what its series are called.
+                let label = metric_label(query, part).map(Cow::Borrowed);
                 call.items.push(Item { id, asked, label, return_data: false });
                 call.items.len() - 1
             })
@@ -400,7 +401,15 @@ pub(super) fn assemble<'a>(
                 item.label = label;
             }
         }
-        let needed: Vec<_> = operands::needed(query).into_iter().collect();
+        let needed: Vec<_> = match query.manner {
+            Manner::Strict => operands::needed(query).into_iter().collect(),
+            Manner::AsWritten { .. } => {
+                for (&item, part) in items.iter().zip(&query.queries) {
+                    call.items[item].return_data |= part.return_data;
+                }
+                Vec::new()
+            }
+        };
         for (place, _) in &needed {
             call.items[items[*place]].return_data = true;
         }

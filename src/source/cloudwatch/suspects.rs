@@ -85,6 +85,7 @@ mod tests {
             period: Duration::from_mins(1),
             delay: Duration::from_mins(1),
             lookback: Duration::from_mins(6),
+            manner: crate::model::Manner::Strict,
         }
     }
 

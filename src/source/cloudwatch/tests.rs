@@ -107,6 +107,7 @@ fn group(parts: &[(&str, MetricQuestion)]) -> Arc<Query> {
         period: Duration::from_mins(1),
         delay: Duration::from_mins(1),
         lookback: Duration::from_mins(6),
+        manner: crate::model::Manner::Strict,
     };
     let spec = QuerySpec::CloudWatch(Box::new(spec));
     Arc::new(Query { source: SourceName::new("aws"), spec })

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::*;
 use crate::model::{
-    CloudWatchQuery, Explanation, ManualClock, MetricDataQuery, MetricQuestion, MetricStat, Query,
-    QuerySpec, QueueCount, QueueRef, Source, SourceName, SqsQuery,
+    CloudWatchQuery, Explanation, Manner, ManualClock, MetricDataQuery, MetricQuestion, MetricStat,
+    Query, QuerySpec, QueueCount, QueueRef, Source, SourceName, SqsQuery,
 };
 use crate::source::Metrics;
 use crate::source::aws::{AwsSettings, AwsSource};
@@ -77,6 +77,7 @@ fn metric(name: &str) -> Arc<Query> {
         period: minute,
         delay: minute,
         lookback: minute * 6,
+        manner: Manner::Strict,
     };
     let spec = QuerySpec::CloudWatch(Box::new(spec));
     Arc::new(Query { source: SourceName::new("aws"), spec })

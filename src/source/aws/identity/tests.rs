@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::model::{
-    CloudWatchQuery, ManualClock, MetricDataQuery, MetricQuestion, MetricStat, Query, QuerySpec,
-    QueueCount, QueueRef, Source, SqsQuery, SystemClock,
+    CloudWatchQuery, Manner, ManualClock, MetricDataQuery, MetricQuestion, MetricStat, Query,
+    QuerySpec, QueueCount, QueueRef, Source, SqsQuery, SystemClock,
 };
 use crate::source::aws::{AwsSettings, AwsSource};
 use crate::source::upstream::{CloudWatch, KeyRing, Queue, Reply, Sqs, Sts};
@@ -242,6 +242,7 @@ async fn cloudwatch_is_asked_as_the_querys_role() {
         period: minute,
         delay: minute,
         lookback: minute * 6,
+        manner: Manner::Strict,
     };
     let spec = QuerySpec::CloudWatch(Box::new(spec));
     let query = [Arc::new(Query { source: SourceName::new("aws"), spec })];

@@ -9,6 +9,8 @@ use super::*;
 use crate::model::{Decimal, MetricDataQuery, MetricStat};
 use crate::source::cloudwatch::plan::plan;
 
+mod as_written;
+
 const NOW: &str = "2026-11-21T12:00:00Z";
 
 fn now() -> Timestamp {
@@ -33,6 +35,7 @@ fn query(question: MetricQuestion) -> CloudWatchQuery {
         period: Duration::from_mins(1),
         delay: Duration::from_mins(1),
         lookback: Duration::from_mins(6),
+        manner: crate::model::Manner::Strict,
     }
 }
 

@@ -41,6 +41,7 @@ fn group(mut queries: Vec<MetricDataQuery>) -> CloudWatchQuery {
         period: Duration::from_mins(1),
         delay: Duration::from_mins(1),
         lookback: Duration::from_mins(6),
+        manner: Manner::Strict,
     }
 }
 
@@ -221,6 +222,7 @@ fn any_query() -> impl Strategy<Value = CloudWatchQuery> {
             // Mostly the same window, so that calls fill up.
             delay: Duration::from_secs(if delay % 4 == 0 { delay.into() } else { 60 }),
             lookback: Duration::from_secs(if lookback % 4 == 0 { lookback.into() } else { 3660 }),
+            manner: Manner::Strict,
         },
     )
 }
