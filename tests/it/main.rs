@@ -17,6 +17,7 @@ mod hpa_watch;
 mod http;
 mod http2;
 mod image;
+mod k8s_cloudwatch_adapter;
 mod logs;
 mod metrics;
 mod objects;
