@@ -58,20 +58,7 @@ fn plane() -> Plane {
 /// `tidepole check` of a config and what it names.
 fn check(config: &Path) -> Result<(), String> {
     let mut check = Command::new(crate::adapter::binary());
-    check.arg("check").arg(config);
-    let said = run(&mut check);
-    // Until a server config may have it.
-    if said.as_ref().is_err_and(|said| said.contains("server.tls.managed: unknown field")) {
-        let text = String::from_utf8(read(config)).expect("a config is UTF-8");
-        let managed = "    managed:\n";
-        let (before, after) = text.split_once(managed).expect("it was just complained about");
-        let after: Vec<&str> =
-            after.lines().skip_while(|line| line.starts_with("      ")).collect();
-        let without = before.replace("  tls:\n", "") + &after.join("\n");
-        std::fs::write(config, without).expect("the folder is ours");
-        return run(&mut check).map(drop);
-    }
-    said.map(drop)
+    run(check.arg("check").arg(config)).map(drop)
 }
 
 /// The files that are rendered from the chart are what the chart renders, and those of a folder are

@@ -74,6 +74,10 @@ fn a_release_is_installed_upgraded_scales_and_goes() {
     let chart = chart.to_str().expect("our own path is text");
     on_release(plane, &["install", "tidepole", chart]);
     defaults_are_admitted(plane);
+    let managed = Running::start(plane, folder.path(), None);
+    managed.is_available(plane);
+    a_pair_is_kept(plane);
+    drop(managed);
 
     // Somebody else's certificate, and metrics of our own.
     let authority = Authority::new(folder.path(), "ca");
@@ -107,7 +111,7 @@ fn a_release_is_installed_upgraded_scales_and_goes() {
     assert!(!may(plane, &["create", "secrets", "--namespace=metrics"]), "it has a pair now");
     get(plane, &["servicemonitor,networkpolicy", "--all-namespaces"]).expect("both are known");
 
-    let running = Running::start(plane, folder.path(), &pair);
+    let running = Running::start(plane, folder.path(), Some(&pair));
     running.is_available(plane);
     let notes = on_release(plane, &["get", "notes", "tidepole"]);
     assert!(follow_notes(plane, &notes) >= 3, "{notes}");
@@ -146,9 +150,9 @@ fn defaults_are_admitted(plane: &ControlPlane) {
     });
     let own = "secrets/tidepole-serving";
     for (yes, no) in [
-        (["patch", own, "--namespace=metrics"], ["get", "secrets/pair", "--namespace=metrics"]),
+        (["update", own, "--namespace=metrics"], ["get", "secrets/pair", "--namespace=metrics"]),
         (["create", "secrets", "--namespace=metrics"], ["list", "secrets", "--namespace=metrics"]),
-        (["delete", own, "--namespace=metrics"], ["get", own, "--namespace=default"]),
+        (["watch", own, "--namespace=metrics"], ["get", own, "--namespace=default"]),
         (
             ["patch", "apiservices/v1beta1.external.metrics.k8s.io", "--all-namespaces"],
             ["patch", "apiservices/v1beta1.metrics.k8s.io", "--all-namespaces"],
@@ -196,18 +200,22 @@ struct Running {
 }
 
 impl Running {
-    fn start(plane: &ControlPlane, folder: &Path, pair: &crate::pki::Pair) -> Self {
+    /// `pair` is what a pod has mounted; none when there is nothing to mount.
+    fn start(plane: &ControlPlane, folder: &Path, pair: Option<&crate::pki::Pair>) -> Self {
         let installed = get(plane, &["configmap,deployment"]).expect("they are there");
         let objects = installed["items"].as_array().expect("a list").clone();
         let release = Rendered { text: String::new(), objects };
         let config = release.write(folder);
         let (port, admin) = (free_port(), free_port());
         let text = std::fs::read_to_string(&config).expect("it was just written");
-        let text = text
+        let mut text = text
             .replace("[::]:6443", &format!("127.0.0.1:{port}"))
-            .replace("[::]:8080", &format!("127.0.0.1:{admin}"))
-            .replace("/certs/tls.crt", &pair.cert.display().to_string())
-            .replace("/certs/tls.key", &pair.key.display().to_string());
+            .replace("[::]:8080", &format!("127.0.0.1:{admin}"));
+        if let Some(pair) = pair {
+            text = text
+                .replace("/certs/tls.crt", &pair.cert.display().to_string())
+                .replace("/certs/tls.key", &pair.key.display().to_string());
+        }
         std::fs::write(&config, text).expect("the folder is ours");
         check(&config).expect("the release's config is valid");
 
@@ -256,6 +264,20 @@ impl Running {
         assert!(!log.contains("\"level\":\"ERROR\""), "{log}");
         assert!(!log.contains("forbidden"), "the chart grants what the server needs: {log}");
     }
+}
+
+/// The server's own pair is in the Secret that the chart names, and the APIServices have its authority.
+fn a_pair_is_kept(plane: &ControlPlane) {
+    get(plane, &["secret", "tidepole-serving"]).expect("the pair is kept");
+    let services = get(plane, &["apiservices"]).expect("they are listed");
+    let ours = services["items"].as_array().into_iter().flatten();
+    let bundles: Vec<&Value> = ours
+        .map(|service| &service["spec"])
+        .filter(|spec| spec["service"]["namespace"] == NAMESPACE)
+        .map(|spec| &spec["caBundle"])
+        .collect();
+    assert_eq!(bundles.len(), 3, "{services}");
+    assert!(bundles.iter().all(|bundle| bundle.is_string()), "{bundles:?}");
 }
 
 /// A cluster without nodes: the Service is an alias of loopback.
