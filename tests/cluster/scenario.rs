@@ -4,6 +4,7 @@ mod access;
 mod beat;
 mod capacity;
 mod cloudwatch;
+mod cloudwatch_adapter;
 mod control_plane_alone;
 mod custom;
 mod failures;

@@ -84,7 +84,7 @@ pub(super) const FREE: &[Free] = &[
     Free {
         family: "tidepole_definition",
         label: "kind",
-        values: "`ExternalMetric`, `ClusterExternalMetric`, `CustomMetric`, `ClusterCustomMetric`",
+        values: "`ExternalMetric`, `ClusterExternalMetric`, `CustomMetric`, `ClusterCustomMetric`, `ExternalMetric.metrics.aws`",
     },
     Free {
         family: "tidepole_definition_state",
