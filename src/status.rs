@@ -9,6 +9,8 @@
 //! until somebody has chosen). No answer carries `Retry-After`: client-go would sleep inside one of
 //! the HPA controller's five workers.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
 use http::{HeaderValue, Response, StatusCode};
@@ -16,7 +18,7 @@ use http_body_util::Full;
 use hyper::body::Body;
 use serde::Serialize;
 
-use crate::model::ApiError;
+use crate::model::{ApiError, Attributes};
 
 /// The media type of every JSON answer, as Go's API server writes it: without a charset.
 pub const JSON: HeaderValue = HeaderValue::from_static("application/json");
@@ -121,7 +123,9 @@ impl From<&ApiError> for Status {
         let text = error.to_string();
         let empty = Some(Details::default());
         let (http, reason, message, details) = match error {
-            ApiError::MetricNotFound(_) => (StatusCode::NOT_FOUND, "NotFound", text, None),
+            ApiError::MetricUnknown(_) | ApiError::MetricNotFound(_) => {
+                (StatusCode::NOT_FOUND, "NotFound", text, None)
+            }
             ApiError::NoValue(_) => {
                 (StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable", text, None)
             }
@@ -226,6 +230,65 @@ impl Status {
     }
 }
 
+/// A name that may be told to whoever may do this.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hint {
+    /// The name.
+    pub name: Arc<str>,
+    /// What its reader would have to be allowed.
+    pub attributes: Attributes,
+}
+
+/// A refusal to which names may be added: what somebody may have meant. It travels with the answer,
+/// whose sentence has none of them, until somebody has found out which of them the reader may know.
+#[derive(Clone, Debug)]
+pub struct Hinted {
+    status: Status,
+    hints: Arc<[Hint]>,
+}
+
+impl Hinted {
+    /// The answer to an error, with hints that are not told yet.
+    #[must_use]
+    pub fn response(error: &ApiError, hints: Vec<Hint>) -> Response<Full<Bytes>> {
+        let status = Status::from(error);
+        let mut response = status.response();
+        if !hints.is_empty() {
+            response.extensions_mut().insert(Self { status, hints: hints.into() });
+        }
+        response
+    }
+
+    /// Takes the hints off an answer. Costs nothing for one that has none.
+    #[must_use]
+    pub fn of(response: &mut Response<Full<Bytes>>) -> Option<Self> {
+        if response.status() != StatusCode::NOT_FOUND {
+            return None;
+        }
+        response.extensions_mut().remove()
+    }
+
+    /// The hints, nearest first.
+    #[must_use]
+    pub fn hints(&self) -> &[Hint] {
+        &self.hints
+    }
+
+    /// The answer that tells those hints that are `allowed`, by their places.
+    #[must_use]
+    pub fn telling(mut self, allowed: impl Fn(usize) -> bool) -> Response<Full<Bytes>> {
+        let told = self.hints.iter().enumerate().filter(|(at, _)| allowed(*at));
+        let names: Vec<String> = told.map(|(_, hint)| format!("\"{}\"", hint.name)).collect();
+        let meant = match &names[..] {
+            [] => return self.status.response(),
+            [one] => one.clone(),
+            [first @ .., last] => format!("{} or {last}", first.join(", ")),
+        };
+        self.status.message = format!("{}; did you mean {meant}?", self.status.message);
+        self.status.response()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
@@ -244,6 +307,10 @@ mod tests {
             ..ResourceAttributes::default()
         };
         vec![
+            (
+                ApiError::MetricUnknown("no such metric".into()),
+                r#"{"message":"no such metric","reason":"NotFound","code":404}"#,
+            ),
             (
                 ApiError::MetricNotFound("no metric".into()),
                 r#"{"message":"no metric","reason":"NotFound","code":404}"#,
@@ -333,6 +400,33 @@ mod tests {
             let body = String::from_utf8(body.to_vec()).unwrap();
             assert_eq!(body, format!("{common}{}\n", &rest[1..]), "{error:?}");
         }
+    }
+
+    #[tokio::test]
+    async fn hints_are_told_to_whom_they_may_be_told() {
+        let hint = |name: &str| Hint {
+            name: name.into(),
+            attributes: Attributes::NonResource { path: name.into(), verb: "get".into() },
+        };
+        let error = ApiError::MetricUnknown("no a<b>".into());
+        for (allowed, message) in [
+            (0..0, "no a<b>"),
+            (0..1, "no a<b>; did you mean \"x\"?"),
+            (1..3, "no a<b>; did you mean \"y\" or \"z\"?"),
+            (0..3, "no a<b>; did you mean \"x\", \"y\" or \"z\"?"),
+        ] {
+            let hints = vec![hint("x"), hint("y"), hint("z")];
+            let mut response = Hinted::response(&error, hints);
+            let hinted = Hinted::of(&mut response).unwrap();
+            assert!(Hinted::of(&mut response).is_none(), "they are taken");
+            let silent = response.into_body().collect().await.unwrap().to_bytes();
+            assert!(String::from_utf8_lossy(&silent).contains("\"message\":\"no a<b>\""));
+            let body = hinted.telling(|at| allowed.contains(&at)).into_body();
+            let body: serde_json::Value =
+                serde_json::from_slice(&body.collect().await.unwrap().to_bytes()).unwrap();
+            assert_eq!(body["message"], message);
+        }
+        assert!(Hinted::of(&mut Hinted::response(&error, Vec::new())).is_none());
     }
 
     #[tokio::test]

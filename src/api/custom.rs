@@ -9,10 +9,11 @@ use bytes::Bytes;
 use jiff::Timestamp;
 
 use crate::api::Answer;
+use crate::api::attributes;
 use crate::api::group::{CUSTOM_V1BETA1, CustomPath, GroupVersion};
 use crate::api::json::write_string;
 use crate::api::path::Path;
-use crate::api::read::{self, List, Reads, Request, whole_seconds};
+use crate::api::read::{self, List, Reads, Request, hints, whole_seconds};
 use crate::model::{
     ApiError, CustomItem, CustomReading, CustomRequest, MetricsProvider, ObjectChoice, Operator,
     Requirement, Selector,
@@ -29,7 +30,7 @@ pub(super) fn answer(
     path: &Path,
     place: CustomPath,
 ) -> Answer {
-    read::answer(reads, request, || {
+    let ask = || {
         let params = request.params;
         params.fields.check_name(&path.segment(place.field_name)).map_err(ApiError::BadRequest)?;
         if let Some(problem) = &params.metric_problem {
@@ -49,6 +50,28 @@ pub(super) fn answer(
             metric: &metric,
             metric_selector: &params.metric_selector,
         }))
+    };
+    read::answer(reads, request, ask, || {
+        let resource = place.resource.map(|i| path.segment(i));
+        let namespace = place.namespace.map(|i| path.segment(i));
+        let (name, metric) = (path.segment(place.name), path.segment(place.metric));
+        let near = provider.near_custom(&CustomRequest {
+            resource: resource.as_deref().unwrap_or("namespaces"),
+            namespace: namespace.as_deref(),
+            objects: if name == ALL {
+                ObjectChoice::Matching(&request.params.selector)
+            } else {
+                ObjectChoice::Named(&name)
+            },
+            metric: &metric,
+            metric_selector: &request.params.metric_selector,
+        });
+        let attributes = attributes::of_resource(request.method, path, request.params);
+        // Of a metric of a namespace, `.../metrics/<metric>`, it is the name.
+        let is_name = place.resource.is_none();
+        hints(&attributes, near, |attributes| {
+            if is_name { &mut attributes.name } else { &mut attributes.subresource }
+        })
     })
 }
 

@@ -8,11 +8,12 @@ use bytes::Bytes;
 use jiff::Timestamp;
 
 use crate::api::Answer;
+use crate::api::attributes;
 use crate::api::group::{ExternalPath, GroupVersion};
 use crate::api::json::write_string;
 use crate::api::path::Path;
-use crate::api::read::{self, List, Reads, Request, whole_seconds};
-use crate::model::{ApiError, ExternalReading, MetricsProvider};
+use crate::api::read::{self, List, Reads, Request, hints, whole_seconds};
+use crate::model::{ApiError, Attributes, ExternalReading, MetricsProvider, Selector};
 
 /// Reads and answers.
 pub(super) fn answer(
@@ -22,12 +23,22 @@ pub(super) fn answer(
     path: &Path,
     place: ExternalPath,
 ) -> Answer {
-    read::answer(reads, request, || {
+    let ask = || {
         if request.params.watch {
             return Err(ApiError::WatchNotSupported { group: request.gv.group });
         }
         let (namespace, metric) = (path.segment(place.namespace), path.segment(place.metric));
         Ok(provider.external(&namespace, &metric, &request.params.selector))
+    };
+    read::answer(reads, request, ask, || {
+        let (namespace, metric) = (path.segment(place.namespace), path.segment(place.metric));
+        let mut attributes = attributes::of_resource(request.method, path, request.params);
+        if let Attributes::Resource(attributes) = &mut attributes {
+            // All of the metric: not only the series that the request happens to select.
+            attributes.label_selector = Selector::default();
+        }
+        let near = provider.near_external(&namespace, &metric);
+        hints(&attributes, near, |attributes| &mut attributes.resource)
     })
 }
 

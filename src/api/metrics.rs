@@ -67,7 +67,9 @@ struct GroupLabel {
 impl From<&ApiError> for Outcome {
     fn from(error: &ApiError) -> Self {
         match error {
-            ApiError::MetricNotFound(_) | ApiError::PathNotFound => Self::NotFound,
+            ApiError::MetricUnknown(_) | ApiError::MetricNotFound(_) | ApiError::PathNotFound => {
+                Self::NotFound
+            }
             ApiError::NoValue(_) | ApiError::RuleFailed(_) => Self::NoValue,
             ApiError::FirstReadTimeout(_) | ApiError::DeadlineExceeded(_) => Self::Timeout,
             ApiError::BadRequest(_)

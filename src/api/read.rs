@@ -20,8 +20,8 @@ use crate::api::body;
 use crate::api::group::GroupVersion;
 use crate::api::metrics::ReadMetrics;
 use crate::api::params::Params;
-use crate::model::{ApiError, Clock, Reading};
-use crate::status::Status;
+use crate::model::{ApiError, Attributes, Clock, Reading, ResourceAttributes};
+use crate::status::{Hint, Hinted, Status};
 
 /// What reads need, shared with the answers that wait.
 #[derive(Debug)]
@@ -48,11 +48,13 @@ pub(super) trait List: Send + 'static {
     fn times(&self) -> impl Iterator<Item = Timestamp>;
 }
 
-/// Reads and answers. `ask` checks what concerns its group alone and asks the provider.
+/// Reads and answers. `ask` checks what concerns its group alone and asks the provider; `hints` are
+/// asked for when there is no such metric.
 pub(super) fn answer<T: List>(
     reads: &Arc<Reads>,
     request: &Request<'_>,
     ask: impl FnOnce() -> Result<Reading<T>, ApiError>,
+    hints: impl FnOnce() -> Vec<Hint>,
 ) -> Answer {
     let started = Instant::now();
     let headers = &request.parts.headers;
@@ -63,7 +65,11 @@ pub(super) fn answer<T: List>(
             Either::Left(reads.finish::<T>(started, request.gv, &Err(error), plain, headers))
         }
         Ok((chosen, Reading::Ready(result))) => {
-            Either::Left(reads.finish(started, request.gv, &result, chosen, headers))
+            let answer = reads.finish(started, request.gv, &result, chosen, headers);
+            Either::Left(match result {
+                Err(error @ ApiError::MetricUnknown(_)) => Hinted::response(&error, hints()),
+                _ => answer,
+            })
         }
         Ok((chosen, Reading::Wait(reading))) => {
             let (reads, gv) = (Arc::clone(reads), request.gv);
@@ -79,6 +85,22 @@ pub(super) fn answer<T: List>(
             Either::Right(wait.boxed())
         }
     }
+}
+
+/// Names that somebody may have meant, each with what a read of it is authorized as: the request's
+/// own attributes, with the name in the `place` of the metric's.
+pub(super) fn hints(
+    attributes: &Attributes,
+    near: Vec<Arc<str>>,
+    place: impl Fn(&mut ResourceAttributes) -> &mut String,
+) -> Vec<Hint> {
+    let Attributes::Resource(asked) = attributes else { return Vec::new() };
+    let hint = |name: Arc<str>| {
+        let mut attributes = asked.clone();
+        name.as_ref().clone_into(place(&mut attributes));
+        Hint { name, attributes: Attributes::Resource(attributes) }
+    };
+    near.into_iter().map(hint).collect()
 }
 
 /// Whether the request can be answered, and how.

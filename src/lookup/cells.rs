@@ -4,14 +4,29 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt;
+
 use crate::cache::{Admission, Demand, EntryState, Hold, OnDemand, QueryCell, View};
 use crate::lookup::message::{self, Asked};
-use crate::lookup::waiting::{End, Waiting};
-use crate::model::{Announced, ApiError, Claim, Clock, Policy, Query, Tick};
+use crate::lookup::waiting::{End, Listings, Waiting};
+use crate::model::{
+    Announced, ApiError, Claim, Clock, Entry, ObjectDirectory, ObjectSet, Objects, Policy, Query,
+    Resource, Tick,
+};
+
+/// Who looks at cells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Eyes {
+    /// A reader: what it looks at is made if need be, noted as read, and wanted.
+    Reader,
+    /// Somebody who wants to know what a reader would get: nothing changes because of it.
+    Onlooker,
+}
 
 /// Where the cells are, and whom to tell that they are wanted.
 #[derive(Clone)]
 pub(super) struct Cells {
+    pub(super) eyes: Eyes,
     pub(super) on_demand: Arc<OnDemand>,
     pub(super) demand: Arc<dyn Demand>,
     pub(super) clock: Arc<dyn Clock>,
@@ -38,9 +53,49 @@ pub(super) struct Look {
 }
 
 impl Cells {
+    /// The same cells through the eyes of an onlooker.
+    pub(super) fn for_onlooker(&self) -> Self {
+        Self { eyes: Eyes::Onlooker, ..self.clone() }
+    }
+
+    /// Whether looking must change nothing.
+    pub(super) fn is_onlooker(&self) -> bool {
+        self.eyes == Eyes::Onlooker
+    }
+
+    /// The cell of a query that completes a definition. An onlooker gets one that nobody else sees
+    /// where there is none.
+    pub(super) fn made(&self, query: &Arc<Query>, entry: &Arc<Entry>) -> Arc<QueryCell> {
+        match self.eyes {
+            Eyes::Reader => self.on_demand.get(query, entry),
+            Eyes::Onlooker => self.found(query, entry.policy.refresh),
+        }
+    }
+
+    /// The same for a query of a rule.
+    fn made_for(
+        &self,
+        query: &Arc<Query>,
+        policy: &Policy,
+        reader: Option<&str>,
+    ) -> Arc<QueryCell> {
+        match self.eyes {
+            Eyes::Reader => self.on_demand.get_for(query, policy, reader),
+            Eyes::Onlooker => self.found(query, policy.refresh),
+        }
+    }
+
+    fn found(&self, query: &Arc<Query>, refresh: Duration) -> Arc<QueryCell> {
+        let found = self.on_demand.find(query);
+        found.unwrap_or_else(|| Arc::new(QueryCell::new(Arc::clone(query), refresh, false)))
+    }
+
     /// Looks at a cell for a read: it counts as read and becomes wanted.
     pub(super) fn look(&self, cell: &Arc<QueryCell>) -> Look {
         let now = self.clock.tick();
+        if self.is_onlooker() {
+            return Look { state: Arc::clone(&cell.state()), admission: Admission::Accepted, now };
+        }
         cell.touch(now);
         let mut admission = Admission::Accepted;
         if !cell.is_scheduled() {
@@ -59,10 +114,27 @@ impl Cells {
         now: Tick,
         late: ApiError,
     ) -> Waiting {
-        if cell.await_first(now) {
-            self.demand.hurry(&cell);
+        Waiting { until: self.patient_until(&cell, patience, now), late, end: End::Fetch(cell) }
+    }
+
+    /// Until when a read waits for a cell's first fetch, which is hurried.
+    pub(super) fn patient_until(
+        &self,
+        cell: &Arc<QueryCell>,
+        patience: Duration,
+        now: Tick,
+    ) -> Tick {
+        match self.eyes {
+            Eyes::Reader => {
+                if cell.await_first(now) {
+                    self.demand.hurry(cell);
+                }
+            }
+            // It is not under way: a reader would have all the time.
+            Eyes::Onlooker if !cell.is_scheduled() => return Tick(u64::MAX),
+            Eyes::Onlooker => {}
         }
-        Waiting { until: cell.wanted_since().after(patience), late, end: End::Fetch(cell) }
+        cell.wanted_since().after(patience)
     }
 
     /// The value that a query has, without making it wanted: somebody else's question that happens to
@@ -76,9 +148,39 @@ impl Cells {
         }
     }
 
+    /// The names of a set of objects.
+    pub(super) fn names(&self, objects: &dyn ObjectDirectory, set: &ObjectSet) -> Objects {
+        match self.eyes {
+            Eyes::Reader => objects.names(set),
+            Eyes::Onlooker => objects.known(set),
+        }
+    }
+
+    /// The wait for the first listing of a resource's objects, shared by all readers.
+    pub(super) fn wait_for_listing(
+        &self,
+        (listings, patience): (&Listings, Duration),
+        objects: &dyn ObjectDirectory,
+        resource: &Arc<Resource>,
+        late: ApiError,
+    ) -> Waiting {
+        match self.eyes {
+            Eyes::Reader => {
+                let since = listings.since(&resource.id, self.clock.tick());
+                let end = End::Listing(objects.listed(resource));
+                Waiting { until: since.after(patience), late, end }
+            }
+            // Whether it is under way is not told: a reader would have all the time.
+            Eyes::Onlooker => {
+                let end = End::Listing(futures::future::pending().boxed());
+                Waiting { until: Tick(u64::MAX), late, end }
+            }
+        }
+    }
+
     /// Reads the cell of a rule's query. `asked` is for the sentence of an error.
     pub(super) fn read(&self, query: &Arc<Query>, policy: &Policy, asked: Asked<'_>) -> Found {
-        let cell = self.on_demand.get_for(query, policy, asked.namespace);
+        let cell = self.made_for(query, policy, asked.namespace);
         let Look { state, admission, now } = self.look(&cell);
         match state.view(policy, now) {
             View::Fresh(_) | View::Servable(_) => Found::Sample(Arc::clone(&state)),

@@ -58,6 +58,15 @@ impl Crowds {
         group.is_crowd(now).then(|| Arc::clone(&group.wide))
     }
 
+    /// The same without noting anything: the question about all objects, if there is a crowd.
+    pub(super) fn wide_now(&self, query: &Query, now: Tick) -> Option<Arc<Query>> {
+        let QuerySpec::Objects(asked) = &query.spec else { return None };
+        let key = self.key(query, asked);
+        let groups = self.groups.lock().unwrap_or_else(PoisonError::into_inner);
+        let group = groups.get(&key).filter(|group| group.asks(query, asked))?;
+        group.is_crowd(now).then(|| Arc::clone(&group.wide))
+    }
+
     /// The question about all objects that has been asked, or was, in place of this one.
     pub(super) fn once_wide(&self, query: &Query) -> Option<Arc<Query>> {
         let QuerySpec::Objects(asked) = &query.spec else { return None };

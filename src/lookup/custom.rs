@@ -6,6 +6,7 @@
 //! (`crowds`).
 
 mod defined;
+mod foresee;
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -19,7 +20,7 @@ use crate::lookup::crowds::Crowds;
 use crate::lookup::message;
 use crate::lookup::metrics::Cluster;
 use crate::lookup::segment;
-use crate::lookup::waiting::{self, End, Listings, Pass, Waiting};
+use crate::lookup::waiting::{self, Listings, Pass, Waiting};
 use crate::model::{
     Announced, ApiError, Claim, CustomItem, CustomMetricName, CustomReading, CustomRequest,
     Decimal, DescribedObject, MetricReference, NamespaceDirectory, ObjectChoice, ObjectDirectory,
@@ -45,7 +46,7 @@ struct Inner {
     objects: Arc<dyn ObjectDirectory>,
     scales: Arc<dyn ScaleDirectory>,
     cells: Cells,
-    crowds: Crowds,
+    crowds: Arc<Crowds>,
     listings: Arc<Listings>,
     defined: Defined,
 }
@@ -110,7 +111,7 @@ impl CustomLookup {
             Arc::clone(&listings),
             cells.clone(),
         );
-        let crowds = Crowds::default();
+        let crowds = Arc::default();
         Self(Arc::new(Inner {
             rules,
             resources,
@@ -120,6 +121,21 @@ impl CustomLookup {
             crowds,
             listings,
             defined,
+        }))
+    }
+
+    /// The same for an onlooker.
+    pub(super) fn for_onlooker(&self) -> Self {
+        let inner = &*self.0;
+        Self(Arc::new(Inner {
+            rules: Arc::clone(&inner.rules),
+            resources: Arc::clone(&inner.resources),
+            objects: Arc::clone(&inner.objects),
+            scales: Arc::clone(&inner.scales),
+            cells: inner.cells.for_onlooker(),
+            crowds: Arc::clone(&inner.crowds),
+            listings: Arc::clone(&inner.listings),
+            defined: inner.defined.for_onlooker(),
         }))
     }
 
@@ -205,14 +221,15 @@ impl Inner {
         };
         // A definition whose resource is mistaken says so.
         let why_not = || self.defined.misled(metric, namespace);
-        let unknown = |of: &str| {
+        let missing = |of: &str| {
             let mut text = message::no_metric_of(metric, of, None);
             if let Some(why) = why_not() {
                 text.push_str("; ");
                 text.push_str(&why);
             }
-            Stop::Error(ApiError::MetricNotFound(text))
+            text
         };
+        let unknown = |of: &str| Stop::Error(ApiError::MetricUnknown(missing(of)));
         let Some(resource) = self.resources.resolve_path(word) else {
             if let Some(why) = self.resources.unknown_because() {
                 let text = format!("unable to list matching resources: {why}");
@@ -253,7 +270,8 @@ impl Inner {
         }
         let matching = self.names(&set, asked, rule)?;
         if matching.is_empty() {
-            return Err(unknown(&resource.id.to_string()));
+            let text = missing(&resource.id.to_string());
+            return Err(Stop::Error(ApiError::MetricNotFound(text)));
         }
         let question = question(rule, set, metric_selector).map_err(|why| {
             Stop::Error(ApiError::MetricNotFound(format!(
@@ -261,7 +279,7 @@ impl Inner {
                 message::no_metric_of(metric, &resource.id.to_string(), named)
             )))
         })?;
-        let found = match self.crowds.wide(&question.query, self.cells.clock.tick()) {
+        let found = match self.crowd(&question.query) {
             Some(wide) => self.cells.ready(&wide, &question.policy, asked),
             None => None,
         };
@@ -294,6 +312,16 @@ impl Inner {
         Ok(CustomReading { metric: metric.into(), selector: metric_selector.clone(), items })
     }
 
+    /// The question of the crowd that a read of this one is part of.
+    fn crowd(&self, query: &Arc<Query>) -> Option<Arc<Query>> {
+        let now = self.cells.clock.tick();
+        if self.cells.is_onlooker() {
+            self.crowds.wide_now(query, now)
+        } else {
+            self.crowds.wide(query, now)
+        }
+    }
+
     /// The names of the objects.
     fn names(
         &self,
@@ -301,48 +329,58 @@ impl Inner {
         asked: message::Asked<'_>,
         rule: &RuleMetric,
     ) -> Result<Arc<[Arc<str>]>, Stop> {
-        match self.objects.names(set) {
+        match self.cells.names(&*self.objects, set) {
             Objects::Known(names) => Ok(names),
             Objects::Unavailable(why) => Err(Stop::Error(ApiError::RuleFailed(format!(
                 "unable to list matching resources: {why}"
             )))),
             Objects::Listing => {
                 let timeout = rule.policy.first_read_timeout;
-                let since = self.listings.since(&set.resource.id, self.cells.clock.tick());
-                Err(Stop::Wait(Waiting {
-                    until: since.after(timeout),
-                    late: ApiError::RuleFailed(message::not_yet_listed(asked, timeout)),
-                    end: End::Listing(self.objects.listed(&set.resource)),
-                }))
+                let late = ApiError::RuleFailed(message::not_yet_listed(asked, timeout));
+                let waits = (&*self.listings, timeout);
+                Err(Stop::Wait(self.cells.wait_for_listing(
+                    waits,
+                    &*self.objects,
+                    &set.resource,
+                    late,
+                )))
             }
         }
     }
 
-    /// The question behind a metric that an HPA names.
-    fn referred(&self, reference: &MetricReference) -> Referred {
-        let (resource, names) = match &reference.kind {
-            ReferenceKind::External => return Referred::Unknown,
+    /// The objects that an HPA's metric is about; none where the cluster has no such resource.
+    fn set_of(&self, reference: &MetricReference, names: ObjectNames) -> Option<ObjectSet> {
+        let resource = match &reference.kind {
+            ReferenceKind::External => return None,
             ReferenceKind::Object { object } => {
-                let ObjectReference { api_version, kind, name } = object;
+                let ObjectReference { api_version, kind, .. } = object;
                 let group = api_version.split_once('/').map_or("", |(group, _)| group);
-                (self.resources.resolve(group, kind), ObjectNames::One(Arc::clone(name)))
+                self.resources.resolve(group, kind)?
             }
-            ReferenceKind::Pods { target } => {
-                let selector = match self.scales.pods_of(&reference.namespace, target) {
-                    TargetPods::Selected(selector) => selector,
-                    TargetPods::Asking => return Referred::Asking,
-                    TargetPods::Unknown => return Referred::Unknown,
-                };
-                (self.resources.resolve("", PODS), ObjectNames::Matching(selector))
-            }
+            ReferenceKind::Pods { .. } => self.resources.resolve("", PODS)?,
         };
-        let Some(resource) = resource else { return Referred::Unknown };
         let is_namespace = resource.id.group.is_empty() && &*resource.id.resource == NAMESPACES;
         let namespace = (!is_namespace).then(|| Arc::clone(&reference.namespace));
         // The controller reads the metric of its own namespace, whatever name the HPA gives.
         let names =
             if is_namespace { ObjectNames::One(Arc::clone(&reference.namespace)) } else { names };
-        let set = ObjectSet { resource, namespace, names };
+        Some(ObjectSet { resource, namespace, names })
+    }
+
+    /// The question behind a metric that an HPA names.
+    fn referred(&self, reference: &MetricReference) -> Referred {
+        let names = match &reference.kind {
+            ReferenceKind::External => return Referred::Unknown,
+            ReferenceKind::Object { object } => ObjectNames::One(Arc::clone(&object.name)),
+            ReferenceKind::Pods { target } => {
+                match self.scales.pods_of(&reference.namespace, target) {
+                    TargetPods::Selected(selector) => ObjectNames::Matching(selector),
+                    TargetPods::Asking => return Referred::Asking,
+                    TargetPods::Unknown => return Referred::Unknown,
+                }
+            }
+        };
+        let Some(set) = self.set_of(reference, names) else { return Referred::Unknown };
         if let Some(defined) = self.defined.find(&reference.metric, &set) {
             return Referred::Defined(defined);
         }

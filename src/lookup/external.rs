@@ -6,16 +6,18 @@ use std::sync::Arc;
 
 use futures::FutureExt;
 
-use crate::cache::{Admission, Demand, OnDemand, QueryCell, View};
+use crate::cache::{Admission, QueryCell, View};
 use crate::catalog::{Catalog, Served};
+use crate::lookup::cells::Cells;
 use crate::lookup::segment::is_namespace;
 use crate::lookup::{items, message};
 use crate::model::{
-    ApiError, Clock, ExternalReading, Labels, MetricName, NamespaceDirectory, Reading, Scope,
-    Selector, Tick,
+    ApiError, ExternalReading, Labels, MetricName, NamespaceDirectory, Reading, Scope, Selector,
+    Tick,
 };
 
 mod announce;
+mod foresee;
 
 /// How often a waiting read looks again because the definitions changed under it. Once is rare;
 /// more than this only happens when queries are evicted as fast as they are made.
@@ -27,10 +29,8 @@ pub struct ExternalLookup(Arc<Inner>);
 
 struct Inner {
     catalog: Arc<Catalog>,
-    on_demand: Arc<OnDemand>,
-    demand: Arc<dyn Demand>,
     namespaces: Arc<dyn NamespaceDirectory>,
-    clock: Arc<dyn Clock>,
+    cells: Cells,
 }
 
 /// What one pass over the definitions of a read found.
@@ -52,14 +52,18 @@ struct Untried {
 impl ExternalLookup {
     /// A lookup over these parts.
     #[must_use]
-    pub fn new(
+    pub(super) fn new(
         catalog: Arc<Catalog>,
-        on_demand: Arc<OnDemand>,
-        demand: Arc<dyn Demand>,
         namespaces: Arc<dyn NamespaceDirectory>,
-        clock: Arc<dyn Clock>,
+        cells: Cells,
     ) -> Self {
-        Self(Arc::new(Inner { catalog, on_demand, demand, namespaces, clock }))
+        Self(Arc::new(Inner { catalog, namespaces, cells }))
+    }
+
+    /// The same for an onlooker.
+    pub(super) fn for_onlooker(&self) -> Self {
+        let Inner { catalog, namespaces, cells } = &*self.0;
+        Self::new(Arc::clone(catalog), Arc::clone(namespaces), cells.for_onlooker())
     }
 }
 
@@ -85,7 +89,7 @@ impl ExternalLookup {
             Pass::Done(result) => Ok(Reading::Ready(result)),
             Pass::Unknown(error) => Err(error),
             Pass::Untried(untried) => {
-                let now = self.0.clock.tick();
+                let now = self.0.cells.clock.tick();
                 if let Some(late) = untried.iter().find(|u| now >= u.until) {
                     return Ok(Reading::Ready(Err(late.timed_out(namespace))));
                 }
@@ -127,7 +131,7 @@ impl Inner {
     ) -> Result<ExternalReading, ApiError> {
         for _round in 0..MAX_WAIT_ROUNDS {
             for waiting in &untried {
-                let left = waiting.until.since(self.clock.tick());
+                let left = waiting.until.since(self.cells.clock.tick());
                 if tokio::time::timeout(left, waiting.cell.tried()).await.is_err() {
                     return Err(waiting.timed_out(namespace));
                 }
@@ -138,7 +142,7 @@ impl Inner {
                 // The definitions changed meanwhile and brought new queries. Their own time
                 // bounds the next round; a query that is untried past its time ends the read.
                 Pass::Untried(next) => {
-                    let now = self.clock.tick();
+                    let now = self.cells.clock.tick();
                     if let Some(late) = next.iter().find(|u| now >= u.until) {
                         return Err(late.timed_out(namespace));
                     }
@@ -154,16 +158,16 @@ impl Inner {
 
     /// One look at memory.
     fn pass(&self, namespace: &str, metric: &str, selector: &Selector) -> Pass {
-        let now = self.clock.tick();
+        let now = self.cells.clock.tick();
         let metric = folded(metric);
         // No namespace has another form. A path segment can be anything, and it goes into queries
         // where `$namespace` may stand in a raw string, in which nothing can be escaped.
         if !is_namespace(namespace) {
-            return Pass::Unknown(ApiError::MetricNotFound(message::unknown(&metric, namespace)));
+            return Pass::Unknown(ApiError::MetricUnknown(message::unknown(&metric, namespace)));
         }
         let snapshot = self.catalog.snapshot();
         let Some((name, listing)) = snapshot.find(&metric) else {
-            return Pass::Unknown(ApiError::MetricNotFound(message::unknown(&metric, namespace)));
+            return Pass::Unknown(ApiError::MetricUnknown(message::unknown(&metric, namespace)));
         };
         let visible = || listing.visible(namespace, |scope| self.selects(scope, namespace));
 
@@ -197,11 +201,9 @@ impl Inner {
                     ))));
                 }
                 View::Waiting => {
-                    if cell.await_first(now) {
-                        self.demand.hurry(&cell);
-                    }
+                    let patience = served.entry.policy.first_read_timeout;
                     untried.push(Untried {
-                        until: cell.wanted_since().after(served.entry.policy.first_read_timeout),
+                        until: self.cells.patient_until(&cell, patience, now),
                         served: Arc::clone(served),
                         cell,
                     });
@@ -228,7 +230,7 @@ impl Inner {
             return Pass::Untried(untried);
         }
         if known == 0 {
-            return Pass::Unknown(ApiError::MetricNotFound(message::unknown(&metric, namespace)));
+            return Pass::Unknown(ApiError::MetricUnknown(message::unknown(&metric, namespace)));
         }
         if items.is_empty() {
             let existing: Vec<Labels> =
@@ -256,13 +258,16 @@ impl Inner {
                 "the catalog has an external metric whose query needs objects".to_owned(),
             )
         })?;
+        if self.cells.is_onlooker() {
+            return Ok((cell, Admission::Accepted));
+        }
         cell.touch(now);
         if cell.is_scheduled() {
             return Ok((cell, Admission::Accepted));
         }
         // Before the refresher hears of it, so that it need not be told to hurry.
         cell.await_first(now);
-        let admission = self.demand.want(&cell);
+        let admission = self.cells.demand.want(&cell);
         Ok((cell, admission))
     }
 
@@ -279,7 +284,7 @@ impl Inner {
         }
         let query = served.entry.query.resolve(namespace)?;
         let known = snapshot.cell(&query).cloned();
-        Some(known.unwrap_or_else(|| self.on_demand.get(&query, &served.entry)))
+        Some(known.unwrap_or_else(|| self.cells.made(&query, &served.entry)))
     }
 
     /// The labels of the series that a definition has now, or could have.

@@ -184,6 +184,14 @@ pub(super) fn not_yet_listed(asked: Asked<'_>, waited: Duration) -> String {
     )
 }
 
+/// What an HPA makes of a list without items, and of which metric: a rule's answer may be one.
+pub(super) fn empty_list(metric: &str, namespace: &str, api: &str) -> String {
+    format!(
+        "{metric} in {namespace}: the answer is an empty list, of which an HPA says \"no metrics \
+         returned from {api} metrics API\": no series of the query is meant"
+    )
+}
+
 /// The original's sentence for a metric that is not there.
 pub(super) fn no_metric_of(metric: &str, resource: &str, name: Option<&str>) -> String {
     let metric = crop(metric, MAX_SELECTOR_CHARS);

@@ -6,11 +6,13 @@ use std::sync::Arc;
 
 use crate::cache::{Demand, OnDemand};
 use crate::catalog::Catalog;
-use crate::lookup::cells::Cells;
+use crate::lookup::cells::{Cells, Eyes};
 use crate::lookup::custom::CustomLookup;
 use crate::lookup::external::ExternalLookup;
 use crate::lookup::message;
+use crate::lookup::near::{self, Near};
 use crate::lookup::rule::RuleLookup;
+use crate::model::name::MAX_METRIC_NAME_BYTES;
 use crate::model::{
     Announce, Announced, ApiError, Claim, Clock, CustomMetricName, CustomReading, CustomRequest,
     ExternalReading, MetricName, MetricReference, MetricsProvider, NamespaceDirectory,
@@ -36,7 +38,18 @@ pub struct Lookup {
     external: ExternalLookup,
     rules: RuleLookup,
     /// None without a cluster: then there are no objects.
-    custom: Option<CustomLookup>,
+    pub(super) custom: Option<CustomLookup>,
+    /// The same, for those who look on.
+    pub(super) onlooker: Onlooker,
+    pub(super) near: Arc<Near>,
+}
+
+/// Lookups through which nothing is read.
+#[derive(Clone)]
+pub(super) struct Onlooker {
+    pub(super) external: ExternalLookup,
+    pub(super) rules: RuleLookup,
+    pub(super) custom: Option<CustomLookup>,
 }
 
 impl Lookup {
@@ -51,18 +64,20 @@ impl Lookup {
         cluster: Option<Cluster>,
         clock: Arc<dyn Clock>,
     ) -> Self {
-        let cells = || Cells {
-            on_demand: Arc::clone(&on_demand),
-            demand: Arc::clone(&demand),
-            clock: Arc::clone(&clock),
-        };
+        let cells = Cells { eyes: Eyes::Reader, on_demand, demand, clock: Arc::clone(&clock) };
         let custom = cluster.map(|cluster| {
             let (catalog, namespaces) = (Arc::clone(&catalog), Arc::clone(&namespaces));
-            CustomLookup::new(catalog, Arc::clone(&rules), namespaces, cluster, cells())
+            CustomLookup::new(catalog, Arc::clone(&rules), namespaces, cluster, cells.clone())
         });
-        let rules = RuleLookup::new(rules, cells());
-        let external = ExternalLookup::new(catalog, on_demand, demand, namespaces, clock);
-        Self { external, rules, custom }
+        let rules = RuleLookup::new(rules, cells.clone());
+        let external = ExternalLookup::new(catalog, namespaces, cells);
+        let onlooker = Onlooker {
+            external: external.for_onlooker(),
+            rules: rules.for_onlooker(),
+            custom: custom.as_ref().map(CustomLookup::for_onlooker),
+        };
+        let near = Arc::new(Near::new(clock));
+        Self { external, rules, custom, onlooker, near }
     }
 }
 
@@ -90,6 +105,23 @@ impl MetricsProvider for Lookup {
         all.into_iter().cloned().collect()
     }
 
+    fn near_external(&self, namespace: &str, metric: &str) -> Vec<Arc<str>> {
+        if metric.len() > MAX_METRIC_NAME_BYTES {
+            return Vec::new();
+        }
+        let (Onlooker { external, rules, .. }, metric) = (&self.onlooker, &metric.to_lowercase());
+        let seen = |name: &str| external.is_seen(namespace, name) || rules.is_seen(namespace, name);
+        let question = near::Question { of: "", namespace, metric };
+        self.near.find(question, external.generation(), seen, |search| {
+            external.near(namespace, search);
+            rules.near(namespace, search);
+        })
+    }
+
+    fn near_custom(&self, request: &CustomRequest<'_>) -> Vec<Arc<str>> {
+        self.custom.as_ref().map_or_else(Vec::new, |custom| custom.near(request, &self.near))
+    }
+
     fn custom(&self, request: &CustomRequest<'_>) -> Reading<CustomReading> {
         if let Some(custom) = &self.custom {
             return custom.read(request);
@@ -99,7 +131,7 @@ impl MetricsProvider for Lookup {
             ObjectChoice::Matching(_) => None,
         };
         let text = message::no_metric_of(request.metric, request.resource, name);
-        Reading::Ready(Err(ApiError::MetricNotFound(text)))
+        Reading::Ready(Err(ApiError::MetricUnknown(text)))
     }
 
     fn custom_names(&self) -> Arc<[CustomMetricName]> {

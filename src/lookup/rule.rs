@@ -5,12 +5,14 @@ use std::sync::Arc;
 
 use crate::lookup::cells::{Cells, Found};
 use crate::lookup::custom::number;
-use crate::lookup::message::Asked;
+use crate::lookup::foresee::{number_of, of_error, of_wait};
+use crate::lookup::message::{self, Asked};
+use crate::lookup::near;
 use crate::lookup::segment;
 use crate::lookup::waiting::{self, Pass};
 use crate::model::{
     Announced, AnswerShape, ApiError, Claim, ExternalReading, MetricItem, MetricName,
-    MetricReference, Policy, PrometheusQuery, Query, QuerySpec, Reading, Sample, Selector,
+    MetricReference, Miss, Policy, PrometheusQuery, Query, QuerySpec, Reading, Sample, Selector,
 };
 use crate::rules::{RuleMetric, Rules};
 
@@ -51,6 +53,42 @@ impl RuleLookup {
                 })
             })
         }))
+    }
+
+    /// The same for an onlooker.
+    pub(super) fn for_onlooker(&self) -> Self {
+        let Inner { rules, cells } = &*self.0;
+        Self::new(Arc::clone(rules), cells.for_onlooker())
+    }
+
+    /// What a read would get, for an onlooker; none when no rule gives the metric.
+    pub(super) fn foresee(&self, reference: &MetricReference) -> Option<Result<String, Miss>> {
+        let MetricReference { namespace, metric, selector, .. } = reference;
+        Some(match self.0.pass(namespace, metric, selector)? {
+            Pass::Done(Ok(reading)) if reading.items.is_empty() => {
+                Err(Miss::NoMatch { message: message::empty_list(metric, namespace, "external") })
+            }
+            Pass::Done(Ok(reading)) => Ok(number_of(reading.items.iter().map(|i| i.value))),
+            Pass::Done(Err(error)) => Err(of_error(&error)),
+            Pass::Wait(waiting) => Err(of_wait(&waiting, self.0.cells.clock.tick())),
+        })
+    }
+
+    /// Looks at names that begin like the one asked for or, of few metrics, at all.
+    pub(super) fn near(&self, namespace: &str, search: &mut near::Search<'_>) {
+        let names = self.names();
+        let asked = search.asked();
+        let around = near::outward(&names, |name| name.as_str() < asked);
+        search.look_at(around.map(MetricName::as_str), |name| self.is_seen(namespace, name));
+    }
+
+    /// Whether a rule gives this metric to the namespace, in a way that HPAs can ask for: the
+    /// controller asks in lower case.
+    pub(super) fn is_seen(&self, namespace: &str, metric: &str) -> bool {
+        let registry = self.0.rules.registry();
+        let rule = registry.external(metric);
+        !metric.bytes().any(|b| b.is_ascii_uppercase())
+            && rule.is_some_and(|rule| segment::may_be_pasted(rule, Some(namespace), None))
     }
 
     /// The names of all metrics, sorted and unique.

@@ -176,7 +176,11 @@ impl FetchError {
 /// the text here is what a person reads in `kubectl describe hpa`.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ApiError {
-    /// No definition of this metric in this namespace, or none whose series match the selector.
+    /// No metric of this name is served in the namespace, or of these objects. Names that are near
+    /// it may be added ([`crate::model::MetricsProvider::near_external`]).
+    #[error("{0}")]
+    MetricUnknown(String),
+    /// The metric is known, and none of its series or objects is meant.
     #[error("{0}")]
     MetricNotFound(String),
     /// The metric is known and has no value that may be served: no data, stale, failed.

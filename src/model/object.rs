@@ -124,6 +124,12 @@ pub trait ObjectDirectory: Send + Sync + 'static {
     /// The objects of a set. [`ObjectNames::One`] is always known: it is its name.
     fn names(&self, set: &ObjectSet) -> Objects;
 
+    /// The same without having asked: what nobody asks about is not watched because of it, and not
+    /// listed. A directory that watches nothing need not tell the two apart.
+    fn known(&self, set: &ObjectSet) -> Objects {
+        self.names(set)
+    }
+
     /// Ends when the resource's first listing has ended, well or not. The caller bounds the wait.
     fn listed(&self, resource: &Arc<Resource>) -> BoxFuture<'static, ()>;
 }
@@ -145,4 +151,9 @@ pub enum TargetPods {
 pub trait ScaleDirectory: Send + Sync + 'static {
     /// The pods of a target in a namespace.
     fn pods_of(&self, namespace: &Arc<str>, target: &ObjectReference) -> TargetPods;
+
+    /// The same without having asked: a target that nobody asks about is not asked for because of it.
+    fn known_pods_of(&self, namespace: &Arc<str>, target: &ObjectReference) -> TargetPods {
+        self.pods_of(namespace, target)
+    }
 }

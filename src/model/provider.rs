@@ -140,6 +140,18 @@ pub trait MetricsProvider: Send + Sync + 'static {
     /// resource list. Must come from memory: the aggregator probes that list for health.
     fn external_names(&self) -> Arc<[MetricName]>;
 
+    /// Names of external metrics like one that is not served in the namespace, among those that are:
+    /// nearest first, three at most. Whether a reader may know them is not looked at. For the
+    /// sentence of a refusal; its cost is bounded, whatever the name.
+    fn near_external(&self, _namespace: &str, _metric: &str) -> Vec<Arc<str>> {
+        Vec::new()
+    }
+
+    /// The same for a custom metric of the objects of this request.
+    fn near_custom(&self, _request: &CustomRequest<'_>) -> Vec<Arc<str>> {
+        Vec::new()
+    }
+
     /// Reads a custom metric.
     fn custom(&self, request: &CustomRequest<'_>) -> Reading<CustomReading>;
 

@@ -28,6 +28,13 @@ impl Quantity {
         Self { milli }
     }
 
+    /// A number of thousandths, clamped.
+    #[must_use]
+    pub fn from_milli(milli: i64) -> Self {
+        let limit = Self::MAX_UNITS * 1000;
+        Self { milli: milli.clamp(-limit, limit) }
+    }
+
     /// The value in thousandths.
     #[must_use]
     pub fn milli(self) -> i64 {

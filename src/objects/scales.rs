@@ -168,6 +168,12 @@ impl ScaleDirectory for Scales {
         self.shared.work.notify_one();
         TargetPods::Asking
     }
+
+    fn known_pods_of(&self, namespace: &Arc<str>, object: &ObjectReference) -> TargetPods {
+        let target = Target { namespace: Arc::clone(namespace), object: object.clone() };
+        let table = self.shared.table();
+        table.targets.get(&target).map_or(TargetPods::Asking, |entry| entry.pods.clone())
+    }
 }
 
 impl fmt::Debug for Scales {

@@ -159,13 +159,15 @@ impl ObjectDirectory for Watches {
             Ok(watched) => watched,
             Err(reason) => return Objects::Unavailable(reason),
         };
-        match &**watched.state.load() {
-            State::Known(index) => {
-                Objects::Known(index.names(set.namespace.as_deref(), &set.names))
-            }
-            State::Listing => Objects::Listing,
-            State::Unavailable(reason) => Objects::Unavailable(Arc::clone(reason)),
+        watched.names(set)
+    }
+
+    fn known(&self, set: &ObjectSet) -> Objects {
+        if let ObjectNames::One(name) = &set.names {
+            return Objects::Known(Arc::from([Arc::clone(name)]));
         }
+        let watched = self.shared.watched.load();
+        watched.get(&set.resource).map_or(Objects::Listing, |watched| watched.names(set))
     }
 
     fn listed(&self, resource: &Arc<Resource>) -> BoxFuture<'static, ()> {
@@ -179,6 +181,18 @@ impl ObjectDirectory for Watches {
             let _ = listed.wait_for(|listed| *listed).await;
         }
         .boxed()
+    }
+}
+
+impl Watched {
+    fn names(&self, set: &ObjectSet) -> Objects {
+        match &**self.state.load() {
+            State::Known(index) => {
+                Objects::Known(index.names(set.namespace.as_deref(), &set.names))
+            }
+            State::Listing => Objects::Listing,
+            State::Unavailable(reason) => Objects::Unavailable(Arc::clone(reason)),
+        }
     }
 }
 

@@ -77,6 +77,12 @@ pub(super) enum Decision {
     Wait(BoxFuture<'static, Result<(), ApiError>>),
 }
 
+/// The same about what was not asked for.
+pub(super) enum Might {
+    Now(bool),
+    Wait(BoxFuture<'static, bool>),
+}
+
 #[derive(Clone)]
 enum Verdict {
     Allowed,
@@ -166,6 +172,15 @@ impl Authorization {
         self.0.is_none()
     }
 
+    /// Whether the caller might do this, too, which nobody has asked for: it is not counted as a
+    /// decision about a request. Without an answer the caller may not.
+    pub(super) fn might(&self, caller: &Arc<Caller>, attributes: &Attributes) -> Might {
+        match &self.0 {
+            Some(reviews) if !caller.master => reviews.might(caller, attributes),
+            _ => Might::Now(true),
+        }
+    }
+
     /// Whether the caller may do this.
     pub(super) fn decide(&self, caller: &Arc<Caller>, attributes: Attributes) -> Decision {
         match &self.0 {
@@ -180,9 +195,17 @@ impl Authorization {
 }
 
 impl Reviews {
-    fn decide(&self, caller: &Arc<Caller>, attributes: Attributes) -> Decision {
-        let question = self.question(caller, attributes);
-        let demand = question.answer.demand(&self.desk, Verdict::keep, || {
+    fn might(&self, caller: &Arc<Caller>, attributes: &Attributes) -> Might {
+        match self.demand(&self.question(caller, attributes.clone())) {
+            Demand::Now(verdict) => Might::Now(matches!(verdict, Verdict::Allowed)),
+            Demand::Wait(answer) => {
+                Might::Wait(async { matches!(answer.await, Ok(Verdict::Allowed)) }.boxed())
+            }
+        }
+    }
+
+    fn demand(&self, question: &Arc<Question>) -> Demand<Verdict> {
+        question.answer.demand(&self.desk, Verdict::keep, || {
             let review = self.reviewer.review(&question.caller.identity, &question.attributes);
             async move {
                 let verdict = review.await?;
@@ -192,8 +215,12 @@ impl Reviews {
                     Verdict::Denied(verdict.reason.into())
                 })
             }
-        });
-        match demand {
+        })
+    }
+
+    fn decide(&self, caller: &Arc<Caller>, attributes: Attributes) -> Decision {
+        let question = self.question(caller, attributes);
+        match self.demand(&question) {
             Demand::Now(verdict) => Decision::Now(conclude(&self.metrics, &question, Ok(verdict))),
             Demand::Wait(answer) => {
                 let metrics = Arc::clone(&self.metrics);

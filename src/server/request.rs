@@ -21,13 +21,18 @@ use http_body_util::Full;
 use hyper::body::Body;
 use tokio::sync::Notify;
 
+use super::Answer;
 use super::Service;
 use super::authn::{Authentication, Caller, Finding, PeerState, Refused, Standing};
-use super::authz::{Authorization, Decision};
+use super::authz::{Authorization, Decision, Might};
 use super::journal::Journal;
 use super::metrics::ConnectionMetrics;
 use crate::model::{ApiError, Attributes, Clock, Tick};
-use crate::status::{self, Failed, Status};
+use crate::status::{self, Failed, Hinted, Status};
+
+/// A refusal waits so long for the cluster to say which names may be told in it: the API server
+/// answers a review within a millisecond or two.
+const HINT_WAIT: Duration = Duration::from_millis(250);
 
 type Reply = Response<Full<Bytes>>;
 
@@ -217,7 +222,15 @@ impl<S: Service> Front<S> {
 
     fn answer(self: &Arc<Self>, pending: Pending<S>, caller: &Arc<Caller>) -> Step {
         let Pending { route, parts, .. } = pending;
-        match self.service.answer(route, &parts) {
+        let answer = match self.service.answer(route, &parts) {
+            Either::Left(mut reply) => match Hinted::of(&mut reply) {
+                Some(hinted) => self.hint(caller, hinted),
+                None => Either::Left(reply),
+            },
+            // Hints are given at once or not at all.
+            waiting @ Either::Right(_) => waiting,
+        };
+        match answer {
             Either::Left(reply) => {
                 self.note(&reply, &parts, Some(caller));
                 Either::Left(reply)
@@ -252,6 +265,31 @@ impl<S: Service> Front<S> {
             let (code, id) = (reply.status().as_u16(), parts.headers.get(AUDIT_ID));
             self.journal.failed(&asked, failed, code, user, id, self.clock.tick());
         }
+    }
+
+    /// Tells the hints about which the cluster says quickly that the caller may know them. Those that
+    /// take longer are known to the next request.
+    fn hint(&self, caller: &Arc<Caller>, hinted: Hinted) -> Answer {
+        let might: Vec<Might> =
+            hinted.hints().iter().map(|hint| self.authz.might(caller, &hint.attributes)).collect();
+        if might.iter().all(|might| matches!(might, Might::Now(_))) {
+            let told = |at: usize| matches!(might[at], Might::Now(true));
+            return Either::Left(hinted.telling(told));
+        }
+        Either::Right(
+            async move {
+                let until = tokio::time::Instant::now() + HINT_WAIT;
+                let answers = might.into_iter().map(async |might| match might {
+                    Might::Now(allowed) => allowed,
+                    Might::Wait(answer) => {
+                        tokio::time::timeout_at(until, answer).await.unwrap_or(false)
+                    }
+                });
+                let allowed = futures::future::join_all(answers).await;
+                hinted.telling(|at| allowed[at])
+            }
+            .boxed(),
+        )
     }
 
     fn panicked(&self) -> Reply {

@@ -161,6 +161,75 @@ async fn who_may_not_is_told_so_and_costs_the_upstream_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn names_that_may_have_been_meant_are_told_to_whom_may_read_them() {
+    let mut world = world().await;
+    world.server.setup.define("n.yaml", &metric("depths", "simulated: { constant: 5 }"));
+    world.server.setup.define(
+        "other.yaml",
+        &metric("depthx", "simulated: { constant: 5 }")
+            .replace("namespace: default", "namespace: other"),
+    );
+    let mut proxy = world.proxy().await;
+    until("the definition is served", async || {
+        let answer = world.proxy().await.get(&path_of("default", "depths"), HPA).await.unwrap();
+        if answer.status == 200 { Ok(()) } else { Err(answer.text().to_owned()) }
+    })
+    .await;
+    let may = |spec: &Value, users: &[&str], resource: &str| {
+        users.iter().any(|user| spec["user"] == *user)
+            && spec["resourceAttributes"]["resource"] == resource
+    };
+    world.cluster.allow_if(move |spec| {
+        spec["groups"][0] == "system:serviceaccounts"
+            || may(spec, &["jane", "joe"], "depth0")
+            || may(spec, &["jane"], "depth")
+    });
+    let typo = format!("{}?labelSelector=queue%3Dmail", path_of("default", "depth0"));
+    let sentence =
+        "depth0 in default: no external metric of this name is defined for this namespace";
+    let answer = proxy.get(&typo, HPA).await.unwrap();
+    assert_eq!(
+        status(&answer, 404, "NotFound"),
+        format!("{sentence}; did you mean \"depth\" or \"depths\"?")
+    );
+    let before = world.cluster.access_reviews().len();
+    let answer = proxy.get(&typo, &as_user("jane")).await.unwrap();
+    assert_eq!(status(&answer, 404, "NotFound"), format!("{sentence}; did you mean \"depth\"?"));
+    // The right to a name is the right to list all of it in the namespace that was asked for.
+    let reviews = world.cluster.access_reviews();
+    assert_eq!(reviews.len(), before + 3, "the request's own, and one for each name");
+    let of_name = reviews.iter().rev().find(|spec| may(spec, &["jane"], "depth")).unwrap();
+    assert_eq!(
+        of_name["resourceAttributes"],
+        json!({
+            "verb": "list", "group": "external.metrics.k8s.io", "version": "v1beta1",
+            "resource": "depth", "namespace": "default",
+        })
+    );
+    let answer = proxy.get(&typo, &as_user("joe")).await.unwrap();
+    assert_eq!(status(&answer, 404, "NotFound"), sentence, "joe may read neither");
+    // Remembered, refusals too: no further reviews.
+    let before = world.cluster.access_reviews().len();
+    for (user, names) in [("jane", "; did you mean \"depth\"?"), ("joe", "")] {
+        let answer = proxy.get(&typo, &as_user(user)).await.unwrap();
+        assert_eq!(status(&answer, 404, "NotFound"), format!("{sentence}{names}"));
+    }
+    assert_eq!(world.cluster.access_reviews().len(), before);
+    // Without an answer from the cluster no name is told. (Her right to the request is remembered.)
+    let mut asked = as_user("jim");
+    world.cluster.allow_if(|_| true);
+    world.cluster.hang_reviews_of(&["depth", "depths"]);
+    asked.push(("X-Remote-Group", "dev"));
+    let answer = proxy.get(&typo, &asked).await.unwrap();
+    assert_eq!(status(&answer, 404, "NotFound"), sentence);
+    // Whoever may do everything is told everything.
+    let admin = [("X-Remote-User", "root"), ("X-Remote-Group", "system:masters")];
+    let message = status(&proxy.get(&typo, &admin).await.unwrap(), 404, "NotFound");
+    assert!(message.ends_with("did you mean \"depth\" or \"depths\"?"), "{message}");
+    world.end();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn certificates_tokens_and_open_paths() {
     let mut world = world().await;
     world.cluster.allow_if(|spec| {

@@ -101,7 +101,8 @@ async fn selectors_choose_among_series_and_definitions() {
     let answer = reader.read("dept").await;
     assert_eq!(
         status(&answer, 404, "NotFound"),
-        "dept in default: no external metric of this name is defined for this namespace"
+        "dept in default: no external metric of this name is defined for this namespace; did you \
+         mean \"depth\"?"
     );
     let answer = reader.get(&path_of("other", "depth")).await;
     assert!(status(&answer, 404, "NotFound").starts_with("depth in other: no external metric"));

@@ -69,6 +69,8 @@ struct State {
 struct Told {
     allow: Arc<Allow>,
     reviews_fail: bool,
+    /// Resources about which no access review is answered.
+    hanging: Vec<String>,
     tokens: BTreeMap<String, Value>,
     access: Vec<Value>,
     token: Vec<Value>,
@@ -102,6 +104,7 @@ impl ClusterApi {
         let told = Told {
             allow: Arc::new(|_| true),
             reviews_fail: false,
+            hanging: Vec::new(),
             tokens: BTreeMap::new(),
             access: Vec::new(),
             token: Vec::new(),
@@ -166,6 +169,11 @@ impl ClusterApi {
     /// Makes reviews of both kinds fail with HTTP 500, or work again.
     pub(crate) fn fail_reviews(&self, fail: bool) {
         self.told().reviews_fail = fail;
+    }
+
+    /// Never answers access reviews about these resources from now on.
+    pub(crate) fn hang_reviews_of(&self, resources: &[&str]) {
+        self.told().hanging = resources.iter().map(|&name| name.to_owned()).collect();
     }
 
     /// A token that is valid from now on, and the `user` of its reviews.
@@ -263,7 +271,14 @@ impl State {
                     "items": [config_map(version, &data)],
                 }))
             }
-            "/apis/authorization.k8s.io/v1/subjectaccessreviews" => self.review_access(body),
+            "/apis/authorization.k8s.io/v1/subjectaccessreviews" => {
+                let resource = &body["spec"]["resourceAttributes"]["resource"];
+                let hangs = self.told().hanging.iter().any(|hanging| *resource == **hanging);
+                if hangs {
+                    std::future::pending::<()>().await;
+                }
+                self.review_access(body)
+            }
             "/apis/authentication.k8s.io/v1/tokenreviews" => self.review_token(body),
             path if path.ends_with("/scale") => self.scales.answer(path),
             path => {

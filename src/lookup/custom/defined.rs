@@ -14,12 +14,14 @@ use crate::catalog::{Catalog, Served, Snapshot};
 use crate::lookup::cells::{Cells, Look};
 use crate::lookup::external::selects;
 use crate::lookup::message;
+use crate::lookup::near::{MAX_NEAR, Search};
 use crate::lookup::segment::is_namespace;
-use crate::lookup::waiting::{End, Listings, Waiting};
+use crate::lookup::waiting::Listings;
 use crate::model::{
     Announced, ApiError, ByObject, Claim, CustomItem, CustomMetricName, CustomReading, Decimal,
-    DescribedObject, Entry, NamespaceDirectory, ObjectDirectory, ObjectNames, ObjectSet, Objects,
-    OnNoData, Quantity, Query, QueryTemplate, ResourceDirectory, Sample, Selector,
+    DefinitionId, DescribedObject, Entry, NamespaceDirectory, ObjectDirectory, ObjectNames,
+    ObjectSet, Objects, OnNoData, Quantity, Query, QueryTemplate, ResourceDirectory, Sample,
+    Selector,
 };
 
 /// Answers remembered by object. With more, all are forgotten and looked through again.
@@ -33,7 +35,7 @@ pub(super) struct Defined {
     objects: Arc<dyn ObjectDirectory>,
     listings: Arc<Listings>,
     cells: Cells,
-    indexes: Indexes,
+    indexes: Arc<Indexes>,
 }
 
 /// A definition and the objects that it is read for.
@@ -65,8 +67,21 @@ impl Defined {
         listings: Arc<Listings>,
         cells: Cells,
     ) -> Self {
-        let indexes = Indexes::default();
+        let indexes = Arc::default();
         Self { catalog, namespaces, resources, objects, listings, cells, indexes }
+    }
+
+    /// The same for an onlooker.
+    pub(super) fn for_onlooker(&self) -> Self {
+        Self {
+            catalog: Arc::clone(&self.catalog),
+            namespaces: Arc::clone(&self.namespaces),
+            resources: Arc::clone(&self.resources),
+            objects: Arc::clone(&self.objects),
+            listings: Arc::clone(&self.listings),
+            cells: self.cells.for_onlooker(),
+            indexes: Arc::clone(&self.indexes),
+        }
     }
 
     /// The definition that gives a metric of these objects; none when no visible one does.
@@ -108,6 +123,32 @@ impl Defined {
             let selects = |scope: &_| selects(&*self.namespaces, scope, place);
             Some((text, listing.visible(place, selects).next()?))
         })
+    }
+
+    /// Definitions of the metric that are not seen where these objects are, three at most.
+    pub(super) fn elsewhere(&self, metric: &str, set: &ObjectSet) -> Vec<DefinitionId> {
+        let snapshot = self.catalog.snapshot();
+        let place = place_of(set).map_or("", |place| place);
+        let mut elsewhere = Vec::new();
+        for (_, listing) in snapshot.custom(metric) {
+            let selects = |scope: &_| selects(&*self.namespaces, scope, place);
+            let seen: Vec<&Arc<Served>> = listing.visible(place, selects).collect();
+            let unseen = listing.all().filter(|s| seen.iter().all(|seen| !Arc::ptr_eq(seen, s)));
+            elsewhere.extend(unseen.map(|served| served.entry.id.clone()).take(MAX_NEAR));
+        }
+        elsewhere.truncate(MAX_NEAR);
+        elsewhere
+    }
+
+    /// Looks at the names of all metrics.
+    pub(super) fn near(&self, search: &mut Search<'_>, seen: impl Fn(&str) -> bool) {
+        let snapshot = self.catalog.snapshot();
+        search.look_at(snapshot.custom_names().map(|(name, _)| name.as_str()), seen);
+    }
+
+    /// Counts the changes of what is defined.
+    pub(super) fn generation(&self) -> u64 {
+        self.catalog.snapshot().generation()
     }
 
     /// That a definition of the metric is about a resource that the cluster does not have, in a
@@ -159,7 +200,7 @@ impl Defined {
             let text = format!("{title}: {}", message::no_objects(set));
             return Err(Stop::Error(ApiError::MetricNotFound(text)));
         }
-        let made = |query: &Arc<Query>| Some(self.cells.on_demand.get(query, entry));
+        let made = |query: &Arc<Query>| Some(self.cells.made(query, entry));
         let cell = self.cell(asked, made).ok_or_else(|| {
             Stop::Error(ApiError::Internal("a definition of objects has no query".to_owned()))
         })?;
@@ -243,7 +284,7 @@ impl Defined {
     /// The names of the objects.
     fn objects_of(&self, asked: &Asked) -> Result<Arc<[Arc<str>]>, Stop> {
         let resource = &asked.set.resource;
-        match self.objects.names(&asked.set) {
+        match self.cells.names(&*self.objects, &asked.set) {
             Objects::Known(names) => Ok(names),
             Objects::Unavailable(why) => {
                 let text = format!("{}: {why}", asked.title());
@@ -251,17 +292,14 @@ impl Defined {
             }
             Objects::Listing => {
                 let patience = asked.served.entry.policy.first_read_timeout;
-                let since = self.listings.since(&resource.id, self.cells.clock.tick());
-                Err(Stop::Wait(Waiting {
-                    until: since.after(patience),
-                    late: ApiError::FirstReadTimeout(format!(
-                        "{}: the {} have not been listed yet; waited {}",
-                        asked.title(),
-                        resource.id,
-                        message::show(patience)
-                    )),
-                    end: End::Listing(self.objects.listed(resource)),
-                }))
+                let late = ApiError::FirstReadTimeout(format!(
+                    "{}: the {} have not been listed yet; waited {}",
+                    asked.title(),
+                    resource.id,
+                    message::show(patience)
+                ));
+                let waits = (&*self.listings, patience);
+                Err(Stop::Wait(self.cells.wait_for_listing(waits, &*self.objects, resource, late)))
             }
         }
     }
@@ -303,6 +341,11 @@ impl Defined {
 }
 
 impl Asked {
+    /// The definition.
+    pub(super) fn id(&self) -> &DefinitionId {
+        &self.served.entry.id
+    }
+
     /// The label of the objects' names.
     fn label(&self) -> Arc<str> {
         let resource = &self.set.resource;

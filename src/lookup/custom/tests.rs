@@ -11,8 +11,8 @@ use super::*;
 use crate::cache::{Admission, Demand, OnDemand, QueryCell};
 use crate::lookup::Lookup;
 use crate::model::{
-    Clock, FetchError, GroupResource, Labels, ManualClock, MetricsProvider, OnNoData, Series,
-    SeriesShape, SourceName, Tick,
+    Clock, FetchError, Foresee, GroupResource, Labels, ManualClock, MetricsProvider, Miss,
+    OnNoData, Series, SeriesShape, SourceName, Tick,
 };
 use crate::rules::{Listed, Registry, RuleFile};
 
@@ -258,12 +258,63 @@ fn a_crowd_is_answered_by_one_question_and_leaves_its_answer_behind() {
 }
 
 #[test]
+fn an_onlooker_sees_what_an_hpa_makes_of_its_pods() {
+    let house = house(false);
+    let foresee = |metric: &str, kind: ReferenceKind| {
+        let reference = MetricReference {
+            namespace: "shop".into(),
+            metric: metric.into(),
+            selector: Selector::default(),
+            kind,
+        };
+        match house.lookup.foresee(&reference).answer {
+            Ok(number) => number,
+            Err(Miss::Untried) => "untried".to_owned(),
+            Err(Miss::NoMatch { message }) => format!("no match: {message}"),
+            Err(Miss::NoValue { message }) => format!("no value: {message}"),
+            Err(Miss::Unknown { message, near, .. }) => format!("unknown: {message}; {near:?}"),
+        }
+    };
+    let object = |kind: &str, name: &str| ObjectReference {
+        api_version: "v1".into(),
+        kind: kind.into(),
+        name: name.into(),
+    };
+    // `app=web`, as the scale of any target says here.
+    let pods = || ReferenceKind::Pods { target: object("Deployment", "web") };
+    let pod = |name: &str| ReferenceKind::Object { object: object("pod", name) };
+    assert_eq!(foresee("hits", pods()), "untried");
+    assert_eq!(foresee("hits", pod("db-0")), "untried");
+    assert_eq!(house.asked(), Vec::<String>::new(), "nothing is wanted because of it");
+    house.read("shop", None, "app=web").unwrap();
+    house.fetched(0, Ok(&[("gone", "9"), ("web-a", "1"), ("web-b", "2.5")]));
+    assert_eq!(foresee("hits", pods()), "1750m", "the average");
+    assert_eq!(foresee("hits", pod("web-a")), "untried", "another question");
+    // An onlooker makes no crowd.
+    assert_eq!(house.asked(), ["app=web"]);
+    house.read("shop", Some("web-a"), "").unwrap();
+    house.fetched(1, Ok(&[("web-a", "3")]));
+    assert_eq!(foresee("hits", pod("web-a")), "3");
+    house.fetched(0, Err(FetchError::NoData("empty".into())));
+    let none = foresee("hits", pods());
+    assert!(none.starts_with("no match: hits in shop: the answer is an empty list"), "{none}");
+    assert_eq!(
+        foresee("hit", pods()),
+        "unknown: the server could not find the metric hit for pods; [\"hits\"]"
+    );
+    assert_eq!(
+        foresee("hits", ReferenceKind::Object { object: object("Ingress", "x") }),
+        "no value: object metric hits in shop: the cluster has no objects v1 Ingress"
+    );
+}
+
+#[test]
 fn a_template_that_pastes_names_is_not_given_what_no_object_is_called() {
     let house = house(false);
     let injected = "x\"}) or vector(1) #";
     for (namespace, name) in [("shop", injected), ("shop\",x!=\"", "web-a")] {
         let error = house.read_of("raw", namespace, Some(name), "").unwrap_err();
-        assert!(matches!(error, ApiError::MetricNotFound(_)), "{error}");
+        assert!(matches!(error, ApiError::MetricUnknown(_)), "{error}");
     }
     let claim = |metric: &str| {
         let object =

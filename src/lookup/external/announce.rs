@@ -24,14 +24,14 @@ impl Inner {
     fn claim(&self, reference: &MetricReference, claim: Claim) -> Announced {
         let mut announced = Announced::Unknown;
         self.each(reference, |served, snapshot| {
-            let made = |query: &Arc<_>| self.on_demand.announced(query, &served.entry);
+            let made = |query: &Arc<_>| self.cells.on_demand.announced(query, &served.entry);
             let Some(cell) = cell(served, snapshot, &reference.namespace, made) else { return };
             // In this order: a refresher that lets the query go at this moment sees the claim when
             // it looks once more.
             cell.claim(claim);
             if !cell.is_scheduled() {
                 // Without room it is asked for again: by the next announcement, or by a read.
-                self.demand.want(&cell);
+                self.cells.demand.want(&cell);
             }
             announced = match announced {
                 Announced::Unknown | Announced::Tried if cell.state().is_tried() => {
@@ -44,9 +44,9 @@ impl Inner {
     }
 
     fn release(&self, reference: &MetricReference, claim: Claim) {
-        let now = self.clock.tick();
+        let now = self.cells.clock.tick();
         self.each(reference, |served, snapshot| {
-            let known = |query: &Arc<_>| self.on_demand.find(query);
+            let known = |query: &Arc<_>| self.cells.on_demand.find(query);
             if let Some(cell) = cell(served, snapshot, &reference.namespace, known) {
                 cell.release(claim, now);
             }

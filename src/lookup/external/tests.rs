@@ -4,13 +4,13 @@ use std::time::Duration;
 use futures::poll;
 
 use super::*;
-use crate::cache::Hold;
+use crate::cache::{Demand, Hold, OnDemand};
 use crate::lookup::Lookup;
 use crate::model::{
-    Aggregate, Announce, Announced, Cause, Claim, Decimal, DefinitionId, DefinitionKind, Entry,
-    FetchError, ManualClock, MetricReference, MetricsProvider, ObjectReference, OnNoData, Operator,
-    Origin, Policy, PrometheusQuery, Query, QuerySpec, QueryTemplate, ReferenceKind, Requirement,
-    Sample, Series, SourceName, Transform,
+    Aggregate, Announce, Announced, Cause, Claim, Clock, Decimal, DefinitionId, DefinitionKind,
+    Entry, FetchError, Foresee, ManualClock, MetricReference, MetricsProvider, Miss,
+    ObjectReference, OnNoData, Operator, Origin, Policy, PrometheusQuery, Query, QuerySpec,
+    QueryTemplate, ReferenceKind, Requirement, Sample, Series, SourceName, Transform,
 };
 
 #[derive(Default)]
@@ -297,7 +297,7 @@ async fn a_namespace_sees_only_its_own() {
     };
     assert_eq!(
         house.read("other", &Selector::default()),
-        Err(ApiError::MetricNotFound(unknown("other")))
+        Err(ApiError::MetricUnknown(unknown("other")))
     );
     for team in ["team-a", "team-b"] {
         drop(house.lookup.external(team, "depth", &Selector::default()));
@@ -319,7 +319,7 @@ async fn what_can_be_no_namespace_never_reaches_a_query() {
         );
         assert_eq!(
             house.read(namespace, &Selector::default()),
-            Err(ApiError::MetricNotFound(unknown)),
+            Err(ApiError::MetricUnknown(unknown)),
         );
     }
     assert!(house.wanted.cells.lock().unwrap().is_empty());
@@ -369,7 +369,122 @@ async fn a_definition_that_goes_away_sends_its_waiting_readers_home() {
     };
     assert!(poll!(&mut waiting).is_pending());
     house.catalog.apply_files(Vec::<Entry>::new(), Vec::new());
-    assert!(matches!(waiting.await, Err(ApiError::MetricNotFound(_))));
+    assert!(matches!(waiting.await, Err(ApiError::MetricUnknown(_))));
+}
+
+/// What an HPA would get; the sentence if it is a refusal. Whatever it says, a read says.
+fn foreseen(house: &House, namespace: &str, metric: &str, selector: &str) -> String {
+    let reference = MetricReference {
+        namespace: namespace.into(),
+        metric: metric.into(),
+        selector: Selector::parse(selector).unwrap(),
+        kind: ReferenceKind::External,
+    };
+    let outlook = house.lookup.foresee(&reference);
+    let by: Vec<&str> = outlook.definitions.iter().map(|id| &*id.name).collect();
+    let by = by.join("+");
+    let sentence = match outlook.answer {
+        Ok(number) => return format!("{number} by {by}"),
+        Err(Miss::Untried) => return format!("untried by {by}"),
+        Err(Miss::NoMatch { message } | Miss::NoValue { message }) => message,
+        Err(Miss::Unknown { message, near, elsewhere }) => {
+            assert!(by.is_empty());
+            let elsewhere: Vec<&str> = elsewhere.iter().map(|id| &*id.name).collect();
+            return format!("{message}; near {near:?}; elsewhere {elsewhere:?}");
+        }
+    };
+    let Reading::Ready(Err(error)) = house.lookup.external(namespace, metric, &reference.selector)
+    else {
+        panic!("a read gets an answer, and not {sentence}")
+    };
+    assert_eq!(sentence, error.to_string());
+    format!("{sentence} by {by}")
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_onlooker_sees_what_a_read_gets_and_changes_nothing() {
+    let house = house(vec![
+        entry("live", Scope::All, &[("kind", "live")], "live"),
+        entry("ns", Scope::All, &[("kind", "ns")], "q{n=\"$namespace\"}"),
+    ]);
+    for selector in ["", "kind=live", "kind=ns"] {
+        assert!(foreseen(&house, "shop", "Depth", selector).starts_with("untried by "));
+    }
+    assert!(house.wanted.cells.lock().unwrap().is_empty(), "nothing is wanted because of it");
+    assert!(house.wanted.hurried.lock().unwrap().is_empty());
+    drop(house.lookup.external("shop", "depth", &Selector::default()));
+    house.clock.advance(Duration::from_secs(1));
+    let reads = || {
+        let cells = house.wanted.cells.lock().unwrap();
+        cells.iter().map(|cell| cell.last_read()).collect::<Vec<_>>()
+    };
+    let before = reads();
+    assert_eq!(foreseen(&house, "shop", "Depth", ""), "untried by live+ns");
+    house.fetched("live", Ok(&[("x", "1.5"), ("y", "2")]));
+    assert_eq!(foreseen(&house, "shop", "Depth", "kind=live"), "3500m by live");
+    assert_eq!(foreseen(&house, "shop", "Depth", "queue=x,kind=live"), "1500m by live");
+    house.fetched("q{n=\"shop\"}", Ok(&[("", "1")]));
+    assert_eq!(foreseen(&house, "shop", "Depth", ""), "4500m by live+ns");
+    assert_eq!(foreseen(&house, "bank", "Depth", "kind=ns"), "untried by ns", "never asked");
+    house.clock.advance(Duration::from_secs(100));
+    assert_eq!(reads(), before, "nobody has read");
+    house.fetched("live", Err(down()));
+    assert_eq!(foreseen(&house, "shop", "Depth", "kind=live"), "3500m by live", "held");
+    assert_eq!(reads(), before, "nobody has read");
+
+    house.clock.advance(Duration::from_secs(30));
+    let failed = foreseen(&house, "shop", "Depth", "");
+    assert!(failed.contains("connection refused") && failed.ends_with("by live+ns"), "{failed}");
+    let none = foreseen(&house, "shop", "Depth", "kind=dead");
+    assert!(none.contains("no series matches") && none.ends_with("by live+ns"), "{none}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_first_fetch_that_hangs_is_foreseen_as_readers_hear_of_it() {
+    let house = house(vec![entry("a", Scope::All, &[], "up")]);
+    announced(&house, "shop", &Selector::default(), 1);
+    assert_eq!(foreseen(&house, "shop", "depth", ""), "untried by a");
+    drop(house.lookup.external("shop", "depth", &Selector::default()));
+    house.clock.advance(Duration::from_secs(3));
+    assert!(foreseen(&house, "shop", "depth", "").contains("has not yet answered the first"));
+}
+
+#[test]
+fn an_unknown_name_is_told_what_is_near_and_what_is_elsewhere() {
+    let named = |metric: &str, name: &str, scope: Scope| {
+        let mut entry = entry(name, scope, &[], name);
+        entry.metric = MetricName::external(metric).unwrap();
+        entry
+    };
+    let house = house(vec![
+        named("queue_depth", "a", Scope::All),
+        named("queue_depth_max", "b", Scope::Namespace("bank".into())),
+        named("queue_depths", "c", Scope::Selected(select("team", Operator::Exists, &[]))),
+        named("secret", "d", Scope::Namespace("bank".into())),
+    ]);
+    let sentence = "no external metric of this name is defined for this namespace";
+    assert_eq!(
+        foreseen(&house, "shop", "Queue-Dept", ""),
+        format!("Queue-Dept in shop: {sentence}; near [\"queue_depth\"]; elsewhere []")
+            .replace("Queue-Dept", "queue-dept")
+    );
+    assert_eq!(
+        foreseen(&house, "team-x", "queue_dept", ""),
+        format!(
+            "queue_dept in team-x: {sentence}; near [\"queue_depth\", \"queue_depths\"]; \
+             elsewhere []"
+        )
+    );
+    assert_eq!(
+        foreseen(&house, "shop", "secret", ""),
+        format!("secret in shop: {sentence}; near []; elsewhere [\"d\"]")
+    );
+    let near = |namespace: &str, metric: &str| house.lookup.near_external(namespace, metric);
+    assert_eq!(near("bank", "Queue_Depth_Mx"), ["queue_depth_max", "queue_depth"].map(Arc::from));
+    assert_eq!(near("not a namespace", "queue_dept"), Vec::<Arc<str>>::new());
+    assert_eq!(near("bank", &"x".repeat(100_000)), Vec::<Arc<str>>::new());
+    house.catalog.apply_files(Vec::<Entry>::new(), Vec::new());
+    assert_eq!(near("bank", "queue_depth_mx"), Vec::<Arc<str>>::new(), "they are gone");
 }
 
 fn announced(house: &House, namespace: &str, selector: &Selector, hpas: u32) -> Announced {

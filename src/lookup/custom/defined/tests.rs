@@ -8,9 +8,10 @@ use crate::cache::{Demand, OnDemand};
 use crate::lookup::{Cluster, Lookup};
 use crate::model::{
     Announce, AnswerShape, Cause, Clock, CustomRequest, DefinitionId, DefinitionKind, FetchError,
-    GroupResource, Labels, ManualClock, MetricName, MetricReference, MetricsProvider, ObjectChoice,
-    ObjectReference, ObjectsOf, ObjectsTemplate, Origin, Policy, PrometheusQuery, QuerySpec,
-    Reading, ReferenceKind, Resource, Scope, Series, SourceName, Tick, Transform,
+    Foresee, GroupResource, Labels, ManualClock, MetricName, MetricReference, MetricsProvider,
+    Miss, ObjectChoice, ObjectReference, ObjectsOf, ObjectsTemplate, Origin, Policy,
+    PrometheusQuery, QuerySpec, Reading, ReferenceKind, Resource, Scope, Series, SourceName, Tick,
+    Transform,
 };
 
 /// Takes whatever is wanted.
@@ -453,7 +454,7 @@ fn a_resource_that_the_cluster_does_not_have_is_named() {
     let house = house(vec![entry("typo", "pdos", shop(), "x")]);
     for path in ["shop/pods/*/Rate", "shop/pdos/*/Rate", "shop/pdos/a/Rate"] {
         let error = house.read(path).unwrap_err();
-        let ApiError::MetricNotFound(text) = error else { panic!("{error:?}") };
+        let ApiError::MetricUnknown(text) = error else { panic!("{error:?}") };
         assert!(
             text.ends_with("; CustomMetric shop/typo (metrics.yaml:1) is about pdos, a resource that the cluster does not have"),
             "{text}"
@@ -461,6 +462,53 @@ fn a_resource_that_the_cluster_does_not_have_is_named() {
     }
     assert!(!house.refused("bank/pods/*/Rate").contains("typo"), "it is not seen there");
     assert!(house.lookup.custom_names().is_empty());
+}
+
+#[test]
+fn an_onlooker_sees_definitions_and_targets_without_pods() {
+    let house = house(vec![
+        entry("a", "pods", shop(), "x"),
+        entry("b", "pods", Scope::Namespace("bank".into()), "y"),
+    ]);
+    let foresee = |namespace: &str, metric: &str, kind: ReferenceKind| {
+        let reference = MetricReference {
+            namespace: namespace.into(),
+            metric: metric.into(),
+            selector: Selector::default(),
+            kind,
+        };
+        let outlook = house.lookup.foresee(&reference);
+        let by: Vec<String> = outlook.definitions.iter().map(ToString::to_string).collect();
+        (by.join(" "), outlook.answer)
+    };
+    let reference = |kind: &str, name: &str| ObjectReference {
+        api_version: "v1".into(),
+        kind: kind.into(),
+        name: name.into(),
+    };
+    let pod = |name: &str| ReferenceKind::Object { object: reference("Pod", name) };
+    let pods = || ReferenceKind::Pods { target: reference("Deployment", "web") };
+    assert_eq!(
+        foresee("shop", "Rate", pod("web-a")),
+        ("CustomMetric shop/a".to_owned(), Err(Miss::Untried))
+    );
+    house.read("shop/pods/web-a/Rate").unwrap();
+    house.fetched("x", "pod", Ok(&[("web-a", "7")]));
+    assert_eq!(
+        foresee("shop", "Rate", pod("web-a")),
+        ("CustomMetric shop/a".to_owned(), Ok("7".to_owned()))
+    );
+    let (by, Err(Miss::NoValue { message })) = foresee("shop", "Rate", pods()) else { panic!() };
+    assert_eq!(by, "CustomMetric shop/a");
+    assert!(message.contains("the pods of Deployment web are not known"), "{message}");
+    let (_, Err(Miss::Unknown { elsewhere, near, .. })) = foresee("team", "Rate", pods()) else {
+        panic!()
+    };
+    let elsewhere: Vec<String> = elsewhere.iter().map(ToString::to_string).collect();
+    assert_eq!(elsewhere, ["CustomMetric bank/b", "CustomMetric shop/a"]);
+    assert!(near.is_empty());
+    let (_, Err(Miss::Unknown { near, .. })) = foresee("shop", "rates", pods()) else { panic!() };
+    assert_eq!(near, [Arc::from("Rate")]);
 }
 
 #[test]
