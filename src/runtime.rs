@@ -39,7 +39,7 @@ use crate::model::{
 };
 use crate::objects::{AskingSource, Namespaces, Resources, Scales, WatchLimits, Watches};
 use crate::rules::{RuleFileSettings, Rules};
-use crate::runtime::inventory::{House, HouseGauges, Ruled};
+use crate::runtime::inventory::{House, HouseGauges};
 use crate::runtime::kubernetes::warn_of_foreign_api_services;
 use crate::runtime::readiness::Health;
 use crate::server::{self, Authentication, Authorization, Server};
@@ -141,9 +141,8 @@ pub async fn start_in(
     );
 
     let rule_standing = (!config.rules.is_empty()).then(|| rule_watch::Standing::new(&telemetry));
-    let house = rule_standing.iter().fold(house, |house, standing| {
-        house.ruled_by(Ruled::new(Arc::clone(standing), Arc::clone(&rules), &config.rules))
-    });
+    let house = inventory::ruled(house, rule_standing.as_ref(), &rules, &config.rules);
+    let (house, usage) = inventory::foreseeing(house, client.is_some(), &lookup, &telemetry);
     telemetry.register(|registry| {
         registry.register_collector(Box::new(HouseGauges::new(house.clone())));
     });
@@ -187,6 +186,7 @@ pub async fn start_in(
         let grounds = hpa_watch::Grounds { changes, is_complete };
         let announce = Arc::new(lookup.clone());
         HpaWatch::new(announce, Arc::clone(&clock), grounds, standing)
+            .telling(usage)
             .start(client.clone(), &tasks);
     }
 

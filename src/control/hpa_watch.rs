@@ -32,6 +32,7 @@ use tokio::time::Instant;
 use announcer::Announcer;
 use book::{Book, MAX_REFERENCES};
 use object::Hpa;
+use standing::Counts;
 pub use standing::{Report, Standing, WatchState};
 pub use usage::{Usage, Used};
 
@@ -295,9 +296,9 @@ impl HpaWatch {
     /// Notes how things stand.
     fn tell(&mut self) {
         let (untried, done) = (self.announcer.untried(), self.announcer.is_done());
-        let (hpas, references, known) =
-            (self.book.hpas(), self.book.references(), self.announcer.known());
-        self.standing.count(hpas, references, known, untried);
+        let (hpas, references) = (self.book.hpas(), self.book.references());
+        let (known, unknown) = (self.announcer.known(), self.announcer.unknown());
+        self.standing.count(Counts { hpas, references, known, unknown }, untried);
         if self.listed && self.complete && done && untried == 0 && !self.standing.is_settled() {
             let took = self.began.elapsed();
             tracing::info!(hpas, references, known, ?took, "what HPAs refer to was fetched");

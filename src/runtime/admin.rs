@@ -1,14 +1,15 @@
 //! The admin listener: health, metrics and the status page, over plain HTTP for probes, scrapers
 //! and people.
 //!
-//! Responsible for: what `/livez`, `/readyz`, `/healthz`, `/metrics`, `/` and `/api/metrics`
-//! answer, and for never letting a slow or greedy client hurt the process.
+//! Responsible for: what `/livez`, `/readyz`, `/healthz`, `/metrics`, `/`, `/hpas`,
+//! `/api/metrics` and `/api/hpas` answer, and for never letting a slow or greedy client hurt the process.
 //! Not responsible for: deciding what is healthy ([`ServerState`]) or what a metric's state is
 //! ([`Inventory`]); both are handed in by the composition root.
 //!
 //! Invariants: read-only; every answer is bounded; nothing here waits for an upstream; everything
 //! that a user wrote is escaped, and the page runs no script and loads nothing.
 
+mod hpas;
 mod inventory;
 mod json;
 mod listener;
@@ -33,6 +34,8 @@ use crate::api::health::{self, HealthQuery, Reasons};
 use crate::model::{Probe, ServerState};
 use crate::{status, telemetry};
 
+pub use hpas::Foresight;
+use hpas::HpasView;
 pub use inventory::{Inventory, MetricRow, MetricState, SourceCost, UpstreamRow};
 pub use listener::serve;
 use view::View;
@@ -68,6 +71,8 @@ impl Admin {
         Router::new()
             .route("/", get(status_page))
             .route("/api/metrics", get(metrics_json))
+            .route("/hpas", get(hpas_page))
+            .route("/api/hpas", get(hpas_json))
             .route("/metrics", get(metrics))
             .route("/livez", get(livez))
             .route("/readyz", get(readyz))
@@ -90,6 +95,17 @@ impl Admin {
             Some(answer) => respond(status::of_health(answer.passed), TEXT, answer.text),
             None => respond(status::NOT_FOUND, TEXT, "404 page not found\n".to_owned()),
         }
+    }
+
+    /// Takes a turn at walking all HPAs. On a thread of its own: it may take some hundredths of a
+    /// second, and probes do not wait for it.
+    async fn hpas(&self, query: Option<&str>) -> Option<HpasView> {
+        let turn = tokio::time::timeout(LOOK_WAIT, self.looks.acquire()).await.ok()?;
+        let _turn = turn.expect("the semaphore is never closed");
+        let (inventory, query) =
+            (Arc::clone(&self.inventory), query.unwrap_or_default().to_owned());
+        let look = move || HpasView::of(inventory.foresight().as_ref(), inventory.hpas(), &query);
+        tokio::task::spawn_blocking(look).await.ok()
     }
 
     /// Takes a turn at walking all metrics, and looks at them through the request's filter.
@@ -136,10 +152,29 @@ async fn metrics_json(State(admin): State<Admin>, RawQuery(query): RawQuery) -> 
     }
 }
 
+async fn hpas_json(State(admin): State<Admin>, RawQuery(query): RawQuery) -> Response {
+    match admin.hpas(query.as_deref()).await {
+        Some(view) => respond(status::OK, JSON, hpas::json(&view)),
+        None => busy(),
+    }
+}
+
+async fn hpas_page(State(admin): State<Admin>, RawQuery(query): RawQuery) -> Response {
+    match admin.hpas(query.as_deref()).await {
+        Some(view) => html(hpas::page(&view)),
+        None => busy(),
+    }
+}
+
 async fn status_page(State(admin): State<Admin>, RawQuery(query): RawQuery) -> Response {
     let Some(view) = admin.view(query.as_deref()).await else { return busy() };
     let checks = admin.state.probe(Probe::Ready);
-    let mut response = respond(status::OK, HTML, page::render(&view, &checks));
+    html(page::render(&view, &checks))
+}
+
+/// A page that runs nothing and loads nothing.
+fn html(page: String) -> Response {
+    let mut response = respond(status::OK, HTML, page);
     let headers = response.headers_mut();
     headers.insert(CONTENT_SECURITY_POLICY, page::CONTENT_POLICY.clone());
     headers.insert(X_FRAME_OPTIONS, HeaderValue::from_static("DENY"));
@@ -150,7 +185,7 @@ async fn status_page(State(admin): State<Admin>, RawQuery(query): RawQuery) -> R
 async fn not_found(uri: Uri) -> Response {
     let path: String = uri.path().chars().take(200).collect();
     let text = format!(
-        "{path} is not here; this listener has / /api/metrics /metrics /livez /readyz /healthz\n"
+        "{path} is not here; this listener has / /hpas /api/metrics /api/hpas /metrics /livez /readyz /healthz\n"
     );
     respond(status::NOT_FOUND, TEXT, text)
 }

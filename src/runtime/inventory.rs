@@ -2,11 +2,12 @@
 
 mod cost;
 mod gauges;
+mod hpas;
 mod ruled;
 mod states;
 mod usage;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,12 +17,19 @@ use crate::catalog::cells::{CellOf, cells_of};
 use crate::catalog::{Catalog, Served};
 use crate::control::refresher::{Phase, Upstream};
 use crate::control::{Refresher, hpa_watch, rule_watch};
+use crate::lookup::Lookup;
 use crate::model::{
-    Aggregate, Clock, Entry, Labels, Policy, Problem, Quantity, QueryTemplate, Sample, Scope,
-    SourceDirectory, Tick,
+    Aggregate, Clock, DefinitionId, Entry, Labels, Policy, Problem, Quantity, QueryTemplate,
+    Sample, Scope, SourceDirectory, Tick,
 };
-use crate::runtime::admin::{Inventory, MetricRow, MetricState, SourceCost, UpstreamRow};
+use crate::rules::{RuleFileSettings, Rules};
+use crate::runtime::admin::{
+    Foresight, Inventory, MetricRow, MetricState, SourceCost, UpstreamRow,
+};
+use crate::telemetry::Telemetry;
 pub use gauges::HouseGauges;
+pub use hpas::UseGauges;
+use hpas::{Uses, is_unused};
 pub use ruled::Ruled;
 use usage::Reads;
 
@@ -39,6 +47,8 @@ pub struct House {
     refresher: Option<Arc<Refresher>>,
     /// None without rule files.
     ruled: Option<Ruled>,
+    /// None without a cluster.
+    uses: Option<Arc<Uses>>,
     clock: Arc<dyn Clock>,
     started: Tick,
 }
@@ -61,6 +71,7 @@ impl House {
             sources: Arc::new(sources),
             refresher: None,
             ruled: None,
+            uses: None,
             clock,
             started,
         }
@@ -76,6 +87,18 @@ impl House {
     #[must_use]
     pub fn ruled_by(self, ruled: Ruled) -> Self {
         Self { ruled: Some(ruled), ..self }
+    }
+
+    /// The same, knowing which HPAs ask for what.
+    #[must_use]
+    pub fn with_foresight(self, foresight: Foresight) -> Self {
+        Self { uses: Some(Arc::new(Uses::new(foresight))), ..self }
+    }
+
+    /// The definitions that HPAs use, if that is known.
+    fn used_by_hpas(&self) -> Option<Arc<HashSet<DefinitionId>>> {
+        let generation = self.catalog.snapshot().generation();
+        self.uses.as_ref()?.definitions(generation, self.clock.tick())
     }
 
     fn row(&self, entry: &Entry, scope: String, cell: Option<&QueryCell>) -> MetricRow {
@@ -108,6 +131,7 @@ impl House {
             wanted: false,
             last_read_age: None,
             hpas: 0,
+            unused: false,
             upstream_reads: 0,
             metrics_requested: None,
             apart: None,
@@ -137,6 +161,36 @@ impl House {
         }
         row
     }
+}
+
+/// A house with the metrics of these rule files, if there are any.
+pub(super) fn ruled(
+    house: House,
+    standing: Option<&Arc<rule_watch::Standing>>,
+    rules: &Arc<Rules>,
+    files: &[RuleFileSettings],
+) -> House {
+    let Some(standing) = standing else { return house };
+    house.ruled_by(Ruled::new(Arc::clone(standing), Arc::clone(rules), files))
+}
+
+/// A house that knows what HPAs ask for and would get, where there is a cluster, and where it is to
+/// be told who uses what.
+pub(super) fn foreseeing(
+    house: House,
+    cluster: bool,
+    lookup: &Lookup,
+    telemetry: &Telemetry,
+) -> (House, Arc<hpa_watch::Usage>) {
+    let usage = Arc::new(hpa_watch::Usage::new());
+    if !cluster {
+        return (house, usage);
+    }
+    let foresight = Foresight { usage: Arc::clone(&usage), foresee: Arc::new(lookup.clone()) };
+    let house = house.with_foresight(foresight);
+    let gauges = UseGauges::new(house.clone());
+    telemetry.register(|registry| registry.register_collector(Box::new(gauges)));
+    (house, usage)
 }
 
 /// What a row tells of its cell, whoever defines the metric.
@@ -170,16 +224,20 @@ fn cells(served: &Served, all: &[Arc<QueryCell>]) -> Vec<(String, Arc<QueryCell>
 impl Inventory for House {
     fn metrics(&self) -> Vec<MetricRow> {
         let snapshot = self.catalog.snapshot();
-        let on_demand = self.on_demand.all();
+        let (on_demand, by_hpas) = (self.on_demand.all(), self.used_by_hpas());
         let mut rows = Vec::new();
         for served in snapshot.served() {
             let cells = cells(served, &on_demand);
+            let first = rows.len();
             if cells.is_empty() {
                 rows.push(self.row(&served.entry, show_scope(&served.entry.scope), None));
             }
             for (scope, cell) in cells {
                 rows.push(self.row(&served.entry, scope, Some(&cell)));
             }
+            let read = rows[first..].iter().filter_map(|row| row.last_read_age).min();
+            let unused = is_unused(by_hpas.as_deref(), &served.entry.id, read);
+            rows[first..].iter_mut().for_each(|row| row.unused = unused);
         }
         if let Some(ruled) = &self.ruled {
             rows.extend(ruled.rows(&on_demand, self.clock.tick()));
@@ -197,6 +255,10 @@ impl Inventory for House {
 
     fn hpas(&self) -> Option<hpa_watch::Report> {
         self.hpas.as_ref().map(|standing| standing.report())
+    }
+
+    fn foresight(&self) -> Option<Foresight> {
+        self.uses.as_ref().map(|uses| uses.foresight().clone())
     }
 
     fn rules(&self) -> Option<rule_watch::Report> {

@@ -48,6 +48,8 @@ pub(super) struct Announcer {
     untried: Option<Vec<Arc<MetricReference>>>,
     /// References that a definition serves.
     known: usize,
+    /// References that nothing serves, as far as they were announced.
+    unknown: usize,
 }
 
 impl Announcer {
@@ -64,12 +66,18 @@ impl Announcer {
             queue: VecDeque::new(),
             untried: Some(Vec::new()),
             known: 0,
+            unknown: 0,
         }
     }
 
     /// References that a definition serves.
     pub(super) fn known(&self) -> usize {
         self.known
+    }
+
+    /// References that nothing serves.
+    pub(super) fn unknown(&self) -> usize {
+        self.unknown
     }
 
     /// Whether everything that is known was announced.
@@ -114,6 +122,7 @@ impl Announcer {
             }
             if let Some(entry) = book.forget_unused(&reference) {
                 self.known -= usize::from(is_known(entry.announced));
+                self.unknown -= usize::from(entry.announced == Some(Announced::Unknown));
                 if let Some(untried) = &mut self.untried {
                     untried.retain(|waiting| !Arc::ptr_eq(waiting, &reference));
                 }
@@ -170,6 +179,8 @@ impl Announcer {
             let before = entry.announced.replace(announced);
             self.known += usize::from(is_known(Some(announced)));
             self.known -= usize::from(is_known(before));
+            self.unknown += usize::from(announced == Announced::Unknown);
+            self.unknown -= usize::from(before == Some(Announced::Unknown));
             match announced {
                 Announced::Waiting => {
                     begun += 1;

@@ -30,6 +30,17 @@ pub struct Report {
     pub references: u64,
     /// Of these, those that a definition serves.
     pub known: u64,
+    /// Of these, those that nothing here serves, as far as was looked.
+    pub unknown: u64,
+}
+
+/// The numbers of a [`Report`].
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Counts {
+    pub(super) hpas: usize,
+    pub(super) references: usize,
+    pub(super) known: usize,
+    pub(super) unknown: usize,
 }
 
 /// Where the watch notes how it stands, and others look.
@@ -42,6 +53,7 @@ pub struct Standing {
     hpas: Gauge,
     references: Gauge,
     known: Gauge,
+    unknown: Gauge,
     up: Gauge,
 }
 
@@ -68,6 +80,11 @@ impl Standing {
                     &standing.known,
                 ),
                 (
+                    "hpa_watch_unknown",
+                    "References of HPAs to metrics that nothing here serves in their namespace",
+                    &standing.unknown,
+                ),
+                (
                     "hpa_watch_up",
                     "Whether the HPAs of the cluster are seen; without, first reads wait",
                     &standing.up,
@@ -88,6 +105,7 @@ impl Standing {
             hpas: count(&self.hpas),
             references: count(&self.references),
             known: count(&self.known),
+            unknown: count(&self.unknown),
         }
     }
 
@@ -122,10 +140,14 @@ impl Standing {
         self.settled.load(Ordering::SeqCst)
     }
 
-    pub(super) fn count(&self, hpas: usize, references: usize, known: usize, untried: usize) {
-        for (gauge, count) in
-            [(&self.hpas, hpas), (&self.references, references), (&self.known, known)]
-        {
+    pub(super) fn count(&self, counts: Counts, untried: usize) {
+        let Counts { hpas, references, known, unknown } = counts;
+        for (gauge, count) in [
+            (&self.hpas, hpas),
+            (&self.references, references),
+            (&self.known, known),
+            (&self.unknown, unknown),
+        ] {
             gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
         }
         self.untried.store(untried, Ordering::SeqCst);

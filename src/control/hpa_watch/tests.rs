@@ -146,7 +146,7 @@ async fn hpas_come_change_and_go() {
     house.list(&[("z", "d"), ("v", "e")]).await;
     assert_eq!(house.held(), "d e");
     let text = house.telemetry.encode();
-    for line in ["hpas 2", "references 2", "known 2", "up 1"] {
+    for line in ["hpas 2", "references 2", "known 2", "unknown 0", "up 1"] {
         assert!(text.contains(&format!("\ntidepole_hpa_watch_{line}\n")), "{line}: {text}");
     }
 }

@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use crate::control::{hpa_watch, rule_watch};
 use crate::model::{Labels, Problem};
+use crate::runtime::admin::Foresight;
 
 /// Where the value of a metric stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -89,6 +90,9 @@ pub struct MetricRow {
     pub last_read_age: Option<Duration>,
     /// HPAs that refer to it.
     pub hpas: u32,
+    /// Whether nobody uses its definition: no HPA asks for it, and nobody has read it lately. False
+    /// where the HPAs are not known.
+    pub unused: bool,
     /// How often the upstream was asked, calls that it shared with others included. Definitions
     /// with the same query share the number.
     pub upstream_reads: u64,
@@ -155,6 +159,11 @@ pub trait Inventory: Send + Sync + 'static {
 
     /// How the watch of HPAs stands; none when there is no cluster.
     fn hpas(&self) -> Option<hpa_watch::Report> {
+        None
+    }
+
+    /// Who asks for what, and what they would get; none when there is no cluster.
+    fn foresight(&self) -> Option<Foresight> {
         None
     }
 

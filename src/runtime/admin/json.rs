@@ -25,6 +25,7 @@ struct Answer<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     rules: Option<Rules<'a>>,
     apart: usize,
+    unused: usize,
     costs: &'a [SourceCost],
     upstreams: &'a [UpstreamRow],
     upstreams_total: usize,
@@ -61,6 +62,7 @@ struct HpaWatch<'a> {
     hpas: u64,
     references: u64,
     known: u64,
+    unknown: u64,
 }
 
 #[derive(Serialize)]
@@ -87,6 +89,7 @@ struct Metric<'a> {
     wanted: bool,
     last_read_age_seconds: Option<f64>,
     hpas: u32,
+    unused: bool,
     upstream_reads: u64,
     metrics_requested: Option<u64>,
     apart_seconds: Option<f64>,
@@ -105,6 +108,7 @@ pub(super) fn render(view: &View) -> String {
         hpa_watch: view.hpas.as_ref().map(hpa_watch),
         rules: view.rules.as_ref().map(rules),
         apart: view.apart,
+        unused: view.unused,
         costs: &view.costs,
         upstreams: &view.upstreams.shown,
         upstreams_total: view.upstreams.total,
@@ -142,8 +146,8 @@ fn hpa_watch(report: &Report) -> HpaWatch<'_> {
         WatchState::Up => ("up", None),
         WatchState::Down(cause) => ("down", Some(cause.as_str())),
     };
-    let Report { hpas, references, known, .. } = *report;
-    HpaWatch { state, cause, hpas, references, known }
+    let Report { hpas, references, known, unknown, .. } = *report;
+    HpaWatch { state, cause, hpas, references, known, unknown }
 }
 
 fn metric(row: &MetricRow) -> Metric<'_> {
@@ -169,6 +173,7 @@ fn metric(row: &MetricRow) -> Metric<'_> {
         wanted: row.wanted,
         last_read_age_seconds: seconds(row.last_read_age),
         hpas: row.hpas,
+        unused: row.unused,
         upstream_reads: row.upstream_reads,
         metrics_requested: row.metrics_requested,
         apart_seconds: seconds(row.apart),

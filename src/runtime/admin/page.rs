@@ -15,13 +15,13 @@ use crate::runtime::admin::view::{Bounded, View};
 use crate::runtime::admin::{MetricRow, MetricState, SourceCost};
 
 /// The page's whole style; inline, so that nothing is loaded.
-const STYLE: &str = include_str!("style.css");
+pub(super) const STYLE: &str = include_str!("style.css");
 
 /// Wave on a disc, as a data URL: the one image.
-const ICON: &str = "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 32 32'%3E%3Crect width='32' height='32' rx='7' fill='%230f766e'/%3E%3Cpath d='M5 19c4 0 4-6 7.300-6s3.700 6 7.300 6 3.700-6 7.400-6' fill='none' stroke='white' stroke-width='3' stroke-linecap='round'/%3E%3C/svg%3E";
+pub(super) const ICON: &str = "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 32 32'%3E%3Crect width='32' height='32' rx='7' fill='%230f766e'/%3E%3Cpath d='M5 19c4 0 4-6 7.300-6s3.700 6 7.300 6 3.700-6 7.400-6' fill='none' stroke='white' stroke-width='3' stroke-linecap='round'/%3E%3C/svg%3E";
 
 /// How often the page reloads itself, in seconds: the default refresh interval of a metric.
-const RELOAD_SECONDS: u32 = 15;
+pub(super) const RELOAD_SECONDS: u32 = 15;
 
 /// Longest query or error that a cell shows, in characters; the JSON has the whole.
 const MAX_CELL: usize = 400;
@@ -73,6 +73,7 @@ pub(super) fn render(view: &View, checks: &[ProbeReport]) -> String {
                     (hpas(view))
                     (rules(view))
                     (apart(view))
+                    (unused(view))
                     (filter_form(view))
                     (table(view))
                     (pager(view))
@@ -162,6 +163,21 @@ fn apart(view: &View) -> Markup {
     }
 }
 
+fn unused(view: &View) -> Markup {
+    html! {
+        @if view.unused > 0 || view.filter.unused {
+            p.facts {
+                (view.unused) " unused: no HPA asks for them, and nobody has read them within an hour "
+                @if view.filter.unused {
+                    a href=(view.link(|f| f.unused = false)) { "show all" }
+                } @else {
+                    a href=(view.link(|f| f.unused = true)) { "show them" }
+                }
+            }
+        }
+    }
+}
+
 fn meaning(state: MetricState) -> &'static str {
     match state {
         MetricState::Fresh => "The latest refresh succeeded",
@@ -181,7 +197,7 @@ fn hpas(view: &View) -> Markup {
                 @match &report.state {
                     WatchState::Starting => "The cluster's HPAs have not been listed yet.",
                     WatchState::Up => {
-                        (report.hpas) " HPAs refer to " (report.references) " metrics, "
+                        a href="/hpas" { (report.hpas) " HPAs" } " refer to " (report.references) " metrics, "
                         (report.known) " of which are served here and kept warm."
                     },
                     WatchState::Down(cause) => {
@@ -315,6 +331,7 @@ fn metric(row: &MetricRow) -> Markup {
                         None => span.sub { "never" },
                     }
                     @if row.hpas > 0 { div.sub { (row.hpas) " HPAs" } }
+                    @if row.unused { span.badge.idle { "unused" } }
                     @if !row.wanted { div.sub { "not refreshed" } }
                 }
                 td {
@@ -414,7 +431,7 @@ fn footer(view: &View) -> Markup {
     }
 }
 
-fn clip(text: &str) -> String {
+pub(super) fn clip(text: &str) -> String {
     match text.char_indices().nth(MAX_CELL) {
         Some((end, _)) => format!("{}…", &text[..end]),
         None => text.to_owned(),

@@ -59,7 +59,7 @@ impl Inventory for Rows {
             0 => WatchState::Down("hpas is <forbidden>".to_owned()),
             _ => WatchState::Up,
         };
-        Some(Report { state, hpas: 12, references: 9, known: 8 })
+        Some(Report { state, hpas: 12, references: 9, known: 8, unknown: 1 })
     }
 
     fn rules(&self) -> Option<crate::control::rule_watch::Report> {
@@ -130,6 +130,7 @@ fn row(metric: &str, namespace: &str, state: MetricState) -> MetricRow {
         wanted: true,
         last_read_age: Some(Duration::from_secs(3)),
         hpas: 7,
+        unused: metric == "orders",
         upstream_reads: 12,
         metrics_requested: Some(24),
         apart: failed.then_some(Duration::from_secs(75)),
@@ -224,11 +225,15 @@ async fn json_filters_by_text_namespace_and_state() {
     assert_eq!(names(&json("/api/metrics?q=QUEUE%3Djobs").await), ["jobs"]);
     assert_eq!(names(&json("/api/metrics?q=refused").await), ["mails"]);
     assert_eq!(names(&json("/api/metrics?namespace=team-a").await), ["jobs", "orders"]);
+    let unused = json("/api/metrics?unused=yes").await;
+    assert_eq!((names(&unused), &unused["unused"]), (vec!["orders"], &1.into()));
+    assert_eq!(unused["metrics"][0]["unused"], true);
     let failed = json("/api/metrics?state=failed").await;
     assert_eq!(names(&failed), ["mails"]);
     assert_eq!((&failed["total"], &failed["matching"]), (&3.into(), &1.into()));
     assert_eq!(failed["states"]["fresh"], 1);
-    let watch = serde_json::json!({"state": "up", "hpas": 12, "references": 9, "known": 8});
+    let watch =
+        serde_json::json!({"state": "up", "hpas": 12, "references": 9, "known": 8, "unknown": 1});
     assert_eq!(failed["hpaWatch"], watch);
     let mails = &failed["metrics"][0];
     assert_eq!(mails["hpas"], 7);
@@ -278,13 +283,15 @@ async fn the_page_shows_every_metric_and_reloads_itself() {
         "connection &lt;refused&gt;",
         "sum(mails)",
         "up 1m 30s",
-        "12 HPAs refer to 9 metrics, 8 of which are served here",
+        "<a href=\"/hpas\">12 HPAs</a> refer to 9 metrics, 8 of which are served here",
         "7 HPAs",
         "source aws, sqs eu-west-1: 1 running, 12 waiting, <strong>3 overdue</strong>, the oldest for 1m 15s; at most 4.69 calls a second; breaker <strong>half-open</strong>",
         "12 reads upstream, 24 metrics requested",
         "1 set apart",
         "source aws: about &gt;= 4380 USD a month for what is refreshed now (&gt;= 10000 CloudWatch metrics and 0.25 SQS requests a minute)",
         "asked again in 1m 15s",
+        "1 unused: no HPA asks for them",
+        "<span class=\"badge idle\">unused</span>",
     ] {
         assert!(page.contains(text), "{text} is missing: {page}");
     }
@@ -294,6 +301,15 @@ async fn the_page_shows_every_metric_and_reloads_itself() {
     let (_, empty) = get_from(admin(Vec::new(), None), "/").await;
     assert!(empty.body().contains("No metric is defined yet."), "{}", empty.body());
     assert!(empty.body().contains("upstream: hpas is &lt;forbidden&gt;"), "{}", empty.body());
+}
+
+#[tokio::test]
+async fn hpas_have_a_page_and_json() {
+    let (status, response) = get_from(admin(rows(), None), "/hpas").await;
+    assert_eq!(status, StatusCode::OK);
+    assert!(response.headers().contains_key(CONTENT_SECURITY_POLICY));
+    assert!(response.body().contains("No HPA asks for"), "{}", response.body());
+    assert_eq!(json("/api/hpas?q=x").await["known"], false);
 }
 
 #[tokio::test]

@@ -30,6 +30,8 @@ pub(super) struct Filter {
     pub(super) namespace: String,
     /// Only metrics in this state.
     pub(super) state: Option<MetricState>,
+    /// Only metrics that nobody uses.
+    pub(super) unused: bool,
     /// 1-based.
     pub(super) page: usize,
     /// Rows on a page.
@@ -51,6 +53,7 @@ impl Filter {
                 "state" => {
                     filter.state = MetricState::ALL.into_iter().find(|s| s.as_str() == value);
                 }
+                "unused" => filter.unused = value == "yes",
                 "page" => filter.page = value.parse().unwrap_or(1).max(1),
                 "limit" => {
                     filter.limit = value.parse().unwrap_or(DEFAULT_LIMIT).clamp(1, MAX_LIMIT);
@@ -73,6 +76,9 @@ impl Filter {
         }
         if let Some(state) = self.state {
             query.append_pair("state", state.as_str());
+        }
+        if self.unused {
+            query.append_pair("unused", "yes");
         }
         if self.page > 1 {
             query.append_pair("page", &self.page.to_string());
@@ -182,6 +188,8 @@ pub(super) struct View {
     pub(super) states: [(MetricState, usize); MetricState::ALL.len()],
     /// Metrics that match text and namespace and are set apart.
     pub(super) apart: usize,
+    /// Metrics that match text and namespace and that nobody uses.
+    pub(super) unused: usize,
     /// Of all metrics, whatever the filter shows.
     pub(super) costs: Vec<SourceCost>,
     /// Of all sources.
@@ -207,6 +215,8 @@ impl View {
         let states = MetricState::ALL
             .map(|state| (state, rows.iter().filter(|row| row.state == state).count()));
         let apart = rows.iter().filter(|row| row.apart.is_some()).count();
+        let unused = rows.iter().filter(|row| row.unused).count();
+        rows.retain(|row| row.unused || !filter.unused);
         if let Some(state) = filter.state {
             rows.retain(|row| row.state == state);
         }
@@ -231,6 +241,7 @@ impl View {
             pages,
             states,
             apart,
+            unused,
             costs: inventory.costs(),
             upstreams: Bounded::of(inventory.upstreams(), MAX_UPSTREAMS),
             namespaces,
@@ -292,6 +303,7 @@ mod tests {
                 text: "Jobs & more".to_owned(),
                 namespace: "team-a".to_owned(),
                 state: Some(MetricState::Failed),
+                unused: false,
                 page: 3,
                 limit: 5,
                 paused: false,

@@ -98,6 +98,7 @@ impl Ruled {
             wanted: false,
             last_read_age: None,
             hpas: 0,
+            unused: false,
             upstream_reads: 0,
             metrics_requested: None,
             apart: None,
