@@ -7,6 +7,7 @@ mod cloudwatch;
 mod cloudwatch_adapter;
 mod control_plane_alone;
 mod custom;
+mod explain;
 mod failures;
 mod hpa;
 mod install;
