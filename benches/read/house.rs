@@ -84,6 +84,7 @@ impl House {
                 timestamp: clock.now(),
                 observed: clock.tick(),
                 series: (0..series).map(one).collect(),
+                without_number: Vec::new(),
                 warnings: Vec::new(),
             };
             cell.claim_schedule(clock.tick());

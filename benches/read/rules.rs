@@ -99,6 +99,7 @@ impl Demand for House {
                 timestamp: self.clock.now(),
                 observed: self.clock.tick(),
                 series: names.into_iter().map(value).collect(),
+                without_number: Vec::new(),
                 warnings: Vec::new(),
             };
             cell.complete(Ok(sample), self.clock.tick(), self.clock.now());

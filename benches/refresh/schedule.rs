@@ -66,7 +66,13 @@ impl Source for Instant {
             let answer = |_| {
                 let series = vec![Series { labels: Labels::empty(), value: Decimal::ONE }];
                 let (timestamp, observed) = (self.clock.now(), self.clock.tick());
-                Ok(Sample { timestamp, observed, series, warnings: Vec::new() })
+                Ok(Sample {
+                    timestamp,
+                    observed,
+                    series,
+                    without_number: Vec::new(),
+                    warnings: Vec::new(),
+                })
             };
             queries.iter().map(answer).collect()
         }

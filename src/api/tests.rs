@@ -61,6 +61,7 @@ impl MetricsProvider for Provider {
             "never" => return Reading::Wait(futures::future::pending().boxed()),
             "first" => Err(ApiError::FirstReadTimeout("first in ns: no answer in 2s".into())),
             "stale" => Err(ApiError::NoValue("stale in ns: older than 2m".into())),
+            "unknown" => Err(ApiError::MetricUnknown("no metric unknown".into())),
             "broken" => Err(ApiError::Internal("a defect".into())),
             _ => Err(ApiError::MetricNotFound(format!(
                 "no metric {metric} in {namespace} with {selector}"
@@ -70,6 +71,14 @@ impl MetricsProvider for Provider {
 
     fn custom(&self, request: &CustomRequest<'_>) -> Reading<CustomReading> {
         custom::read(request)
+    }
+
+    fn near_external(&self, namespace: &str, metric: &str) -> Vec<Arc<str>> {
+        vec!["known".into(), format!("{metric}-in-{namespace}").into()]
+    }
+
+    fn near_custom(&self, request: &CustomRequest<'_>) -> Vec<Arc<str>> {
+        vec!["known".into(), format!("{}-of-{}", request.metric, request.resource).into()]
     }
 
     fn custom_names(&self) -> Arc<[CustomMetricName]> {

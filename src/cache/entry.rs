@@ -240,6 +240,7 @@ mod tests {
             timestamp: Timestamp::UNIX_EPOCH,
             observed: at,
             series: vec![Series { labels: Labels::empty(), value: Decimal::from(value) }],
+            without_number: Vec::new(),
             warnings: Vec::new(),
         }
     }

@@ -279,13 +279,7 @@ impl Inner {
                 message::no_metric_of(metric, &resource.id.to_string(), named)
             )))
         })?;
-        let now = self.cells.clock.tick();
-        let crowd = if self.cells.is_onlooker() {
-            self.crowds.wide_now(&question.query, now)
-        } else {
-            self.crowds.wide(&question.query, now)
-        };
-        let found = match crowd {
+        let found = match self.crowd(&question.query) {
             Some(wide) => self.cells.ready(&wide, &question.policy, asked),
             None => None,
         };
@@ -316,6 +310,16 @@ impl Inner {
             return Err(Stop::Error(ApiError::MetricNotFound(text)));
         }
         Ok(CustomReading { metric: metric.into(), selector: metric_selector.clone(), items })
+    }
+
+    /// The question of the crowd that a read of this one is part of.
+    fn crowd(&self, query: &Arc<Query>) -> Option<Arc<Query>> {
+        let now = self.cells.clock.tick();
+        if self.cells.is_onlooker() {
+            self.crowds.wide_now(query, now)
+        } else {
+            self.crowds.wide(query, now)
+        }
     }
 
     /// The names of the objects.

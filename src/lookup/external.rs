@@ -188,7 +188,14 @@ impl Inner {
             let state = cell.state();
             match state.view(&served.entry.policy, now) {
                 View::Fresh(sample) | View::Servable(sample) => {
-                    items::collect(&served.entry, sample, selector, &mut items, |_| {});
+                    let collected =
+                        items::collect(&served.entry, sample, selector, &mut items, |_| {});
+                    if let Err(missing) = collected {
+                        trouble.get_or_insert_with(|| {
+                            let query = cell.query();
+                            message::no_number(&served.entry, namespace, query, &missing)
+                        });
+                    }
                 }
                 View::Chosen(number, no_data) => {
                     items.push(items::chosen(&served.entry, number, no_data.timestamp));

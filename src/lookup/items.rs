@@ -23,17 +23,38 @@ pub(crate) enum Note<'a> {
     Gives(&'a MetricItem),
 }
 
+/// Series that a selector takes and that have no number. Without them the value would be another
+/// one, so there is none.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct NoNumber {
+    /// The labels of the first of them, as they are served.
+    pub(crate) labels: Labels,
+    /// How many there are.
+    pub(crate) count: usize,
+}
+
 /// Adds the items that a sample gives under a definition and a selector.
+///
+/// # Errors
+/// When the selector takes a series that has no number.
 pub(crate) fn collect(
     entry: &Entry,
     sample: &Sample,
     selector: &Selector,
     items: &mut Vec<MetricItem>,
     mut note: impl FnMut(Note<'_>),
-) {
+) -> Result<(), NoNumber> {
     let transform = &entry.transform;
     // A selector that the constant labels alone fulfil needs no look at each series' labels.
     let all = selector.requirements().iter().all(|r| entry.labels.get(&r.key).is_some());
+    let mut missing = sample
+        .without_number
+        .iter()
+        .map(|labels| labels.overlaid(&entry.labels))
+        .filter(|labels| all || selector.matches(labels));
+    if let Some(labels) = missing.next() {
+        return Err(NoNumber { labels, count: 1 + missing.count() });
+    }
     if transform.aggregate == Aggregate::None {
         if all {
             items.reserve(sample.series.len());
@@ -45,7 +66,7 @@ pub(crate) fn collect(
                 items.push(item(transform, labels, sample.timestamp, &series.value, &mut note));
             }
         }
-        return;
+        return Ok(());
     }
     let chosen = sample
         .series
@@ -56,6 +77,7 @@ pub(crate) fn collect(
         note(Note::Folds(&folded));
         items.push(item(transform, entry.labels.clone(), sample.timestamp, &folded, &mut note));
     }
+    Ok(())
 }
 
 fn item(

@@ -8,8 +8,9 @@ use crate::cache::sentence::named;
 pub(crate) use crate::cache::sentence::{no_value, show};
 use crate::cache::{EntryState, View};
 use crate::catalog::Served;
+use crate::lookup::items::NoNumber;
 use crate::model::{
-    GroupResource, Labels, ObjectNames, ObjectSet, Policy, Query, QuerySpec, Selector, Tick,
+    Entry, GroupResource, Labels, ObjectNames, ObjectSet, Policy, Query, QuerySpec, Selector, Tick,
 };
 
 /// How many label values, and how many keys, a sentence lists at most.
@@ -76,6 +77,24 @@ fn crop(text: &str, most: usize) -> String {
         Some((end, _)) => format!("{}…", &text[..end]),
         None => text.to_owned(),
     }
+}
+
+/// The selector takes a series that is no number.
+pub(crate) fn no_number(
+    entry: &Entry,
+    namespace: &str,
+    query: &Query,
+    NoNumber { labels, count }: &NoNumber,
+) -> String {
+    let series = crop(&labels.to_string(), MAX_SELECTOR_CHARS);
+    let more = if *count > 1 { format!(" and {} more", count - 1) } else { String::new() };
+    format!(
+        "{} in {namespace}: the series {series}{more} of the answer is NaN or infinite, and \
+         without it the value would be another one (source {}); leave it out by the query or the \
+         selector",
+        named(entry),
+        query.source
+    )
 }
 
 /// The very first fetch has not ended in time.

@@ -4,8 +4,7 @@ use jiff::Timestamp;
 
 use crate::model::{Decimal, Labels, Tick};
 
-/// One series of an answer. Its value is a number: a source drops NaN and infinities as "no
-/// sample" before it gets here.
+/// One series of an answer. Its value is a number: NaN and infinities do not get here.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Series {
     /// The series' own labels.
@@ -27,6 +26,10 @@ pub struct Sample {
     pub observed: Tick,
     /// The series.
     pub series: Vec<Series>,
+    /// The labels of further series, which are NaN or infinite. A value that such a series would be
+    /// part of is none: without it, it would be another one. Empty where the source says that an
+    /// answer with such a series is no sample, or where they are told one by one (objects).
+    pub without_number: Vec<Labels>,
     /// What the upstream warned about (partial answers of Thanos or Mimir), bounded.
     pub warnings: Vec<String>,
 }

@@ -370,6 +370,7 @@ mod tests {
             timestamp: jiff::Timestamp::UNIX_EPOCH,
             observed: Tick(0),
             series: vec![series("x"), series("y")],
+            without_number: Vec::new(),
             warnings: vec!["partial answer".to_owned()],
         };
         assert_eq!(

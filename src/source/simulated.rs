@@ -60,7 +60,7 @@ impl SimulatedSource {
             FetchError::NoData(Cause::new("the simulated signal has no value at this moment"))
         })?;
         let series = vec![Series { labels: Labels::empty(), value }];
-        Ok(Sample { timestamp, observed, series, warnings: Vec::new() })
+        Ok(Sample { timestamp, observed, series, without_number: Vec::new(), warnings: Vec::new() })
     }
 }
 

@@ -71,7 +71,13 @@ pub(super) async fn fetch(
     let depths = try_join_all(reads).await?;
     let value = depths.iter().fold(Decimal::ZERO, |sum, depth| sum.add(depth));
     let series = vec![Series { labels: Labels::empty(), value }];
-    Ok(Sample { timestamp: clock.now(), observed, series, warnings: Vec::new() })
+    Ok(Sample {
+        timestamp: clock.now(),
+        observed,
+        series,
+        without_number: Vec::new(),
+        warnings: Vec::new(),
+    })
 }
 
 /// Asks a query and tells how its answer came about.

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use super::*;
 use crate::model::{CustomItem, DescribedObject, GroupResource, ObjectChoice};
+use crate::status::Hinted;
 
 const C1: &str = "/apis/custom.metrics.k8s.io/v1beta1";
 const C2: &str = "/apis/custom.metrics.k8s.io/v1beta2";
@@ -65,6 +66,9 @@ pub(super) fn read(request: &CustomRequest<'_>) -> Reading<CustomReading> {
             return Reading::Wait(async { Ok(reading) }.boxed());
         }
         "never" => return Reading::Wait(futures::future::pending().boxed()),
+        "unknown" => {
+            return Reading::Ready(Err(ApiError::MetricUnknown("no metric unknown".into())));
+        }
         "failed" => {
             return Reading::Ready(Err(ApiError::RuleFailed("unable to fetch metrics".into())));
         }
@@ -179,6 +183,45 @@ async fn paths_mean_what_they_mean_to_custom_metrics_apiserver() {
 }
 
 /// Authorization decides on what the provider is asked, for every path that is read.
+#[tokio::test]
+async fn a_name_that_was_meant_is_authorized_as_its_own_read_would_be() {
+    let f = both(Vec::new());
+    for (path, second) in [
+        (format!("{C1}/namespaces/shop/pods/*/METRIC"), "unknown-of-pods"),
+        (
+            format!("{C1}/namespaces/shop/ingresses.networking.k8s.io/main/METRIC"),
+            "unknown-of-ingresses.networking.k8s.io",
+        ),
+        (format!("{C1}/namespaces/shop/metrics/METRIC"), "unknown-of-namespaces"),
+        (format!("{C1}/nodes/n1/METRIC"), "unknown-of-nodes"),
+        (
+            "/apis/external.metrics.k8s.io/v1beta1/namespaces/shop/METRIC".to_owned(),
+            "unknown-in-shop",
+        ),
+    ] {
+        let target = path.replace("METRIC", "unknown?labelSelector=app%3Dweb");
+        let request = Request::get(&target).body(()).unwrap();
+        let (parts, ()) = request.into_parts();
+        let route = f.api.route(&parts.method, &parts.uri);
+        let Either::Left(mut response) = f.api.answer(route, &parts) else { panic!("{target}") };
+        let hinted = Hinted::of(&mut response).expect("there are names");
+        let told: Vec<&str> = hinted.hints().iter().map(|hint| &*hint.name).collect();
+        assert_eq!(told, ["known", second], "{target}");
+        for hint in hinted.hints() {
+            let read = path.replace("METRIC", &hint.name);
+            assert_eq!(hint.attributes, f.attributes("GET", &read), "{target}");
+        }
+    }
+    // What is known, and what is refused for another reason, has none.
+    for metric in ["requests", "failed"] {
+        let target = format!("{C1}/namespaces/shop/pods/*/{metric}");
+        let (parts, ()) = Request::get(&target).body(()).unwrap().into_parts();
+        let route = f.api.route(&parts.method, &parts.uri);
+        let Either::Left(mut response) = f.api.answer(route, &parts) else { panic!("{target}") };
+        assert!(Hinted::of(&mut response).is_none(), "{target}");
+    }
+}
+
 #[test]
 fn what_is_authorized_is_what_is_read() {
     let f = both(Vec::new());

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use crate::cache::{EntryState, View};
-use crate::lookup::items::{self, Note};
+use crate::lookup::items::{self, NoNumber, Note};
 use crate::lookup::message;
 use crate::model::{
     Aggregate, Entry, FetchError, Labels, MetricItem, Query, Sample, Selector, Tick, TransformStep,
@@ -50,7 +50,8 @@ pub(super) fn judge(
     };
     let answer = if selector.may_match(&entry.labels) {
         match &view {
-            View::Fresh(sample) | View::Servable(sample) => Ok(made(entry, sample, selector)),
+            View::Fresh(sample) | View::Servable(sample) => made(entry, sample, selector)
+                .map_err(|missing| message::no_number(entry, namespace, query, &missing)),
             View::Chosen(number, no_data) => Ok(vec![Made {
                 item: items::chosen(entry, number, no_data.timestamp),
                 series: 0,
@@ -67,7 +68,7 @@ pub(super) fn judge(
     Judgement { state: view.state(), answer }
 }
 
-fn made(entry: &Entry, sample: &Sample, selector: &Selector) -> Vec<Made> {
+fn made(entry: &Entry, sample: &Sample, selector: &Selector) -> Result<Vec<Made>, NoNumber> {
     let (mut all, mut steps, mut series) = (Vec::new(), Vec::new(), 0);
     items::collect(entry, sample, selector, &mut Vec::new(), |note| match note {
         Note::Takes(taken) => {
@@ -84,8 +85,8 @@ fn made(entry: &Entry, sample: &Sample, selector: &Selector) -> Vec<Made> {
             let (steps, series) = (std::mem::take(&mut steps), std::mem::take(&mut series));
             all.push(Made { item: item.clone(), series, steps });
         }
-    });
-    all
+    })?;
+    Ok(all)
 }
 
 /// As definitions write it.

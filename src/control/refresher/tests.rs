@@ -49,8 +49,13 @@ impl Source for Slow {
             self.running.fetch_sub(1, Ordering::SeqCst);
             assert!(!self.panics.load(Ordering::SeqCst), "told to panic");
             let series = vec![Series { labels: Labels::empty(), value: Decimal::ONE }];
-            let sample =
-                Sample { timestamp: Timestamp::UNIX_EPOCH, observed, series, warnings: Vec::new() };
+            let sample = Sample {
+                timestamp: Timestamp::UNIX_EPOCH,
+                observed,
+                series,
+                without_number: Vec::new(),
+                warnings: Vec::new(),
+            };
             queries.iter().map(|_| Ok(sample.clone())).collect()
         }
         .boxed()

@@ -171,6 +171,7 @@ impl House {
             timestamp: self.clock.now(),
             observed: self.clock.tick(),
             series: rows.iter().map(series).collect(),
+            without_number: Vec::new(),
             warnings: Vec::new(),
         });
         cell.complete(result, self.clock.tick(), self.clock.now());

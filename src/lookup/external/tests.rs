@@ -90,6 +90,7 @@ impl House {
                     value: value.parse().unwrap(),
                 })
                 .collect(),
+            without_number: Vec::new(),
             warnings: Vec::new(),
         });
         cell.complete(result, self.clock.tick(), self.clock.now());
@@ -326,6 +327,41 @@ async fn what_can_be_no_namespace_never_reaches_a_query() {
     drop(house.lookup.external("team-1", "depth", &Selector::default()));
     house.fetched("q{namespace=`team-1`}", Ok(&[("", "1")]));
     assert_eq!(house.read("team-1", &Selector::default()).unwrap(), ["{}=1"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_series_without_a_number_fails_the_reads_that_select_it_and_no_other() {
+    for aggregate in [Aggregate::None, Aggregate::Sum] {
+        let mut folded = entry("a", Scope::All, &[], "up");
+        folded.transform = Arc::new(Transform { aggregate, ..Transform::default() });
+        let house = house(vec![folded]);
+        drop(house.lookup.external("default", "depth", &Selector::default()));
+        house.fetched("up", Ok(&[("x", "10"), ("y", "20")]));
+        let labels = |queue| Labels::new([("queue", queue)]);
+        let sample = {
+            let cells = house.wanted.cells.lock().unwrap();
+            let mut sample = cells[0].state().last_sample().unwrap().clone();
+            sample.without_number = vec![labels("nan"), labels("inf")];
+            sample
+        };
+        let cell = Arc::clone(&house.wanted.cells.lock().unwrap()[0]);
+        cell.complete(Ok(sample), house.clock.tick(), house.clock.now());
+        let of = |queue: &str| house.read("default", &select("queue", Operator::In, &[queue]));
+        assert!(of("x").unwrap()[0].ends_with("=10"));
+        let refused = |read: Result<Vec<String>, ApiError>| match read {
+            Err(ApiError::NoValue(text)) => text,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(
+            refused(house.read("default", &Selector::default())),
+            "depth in default: the series {queue=nan} and 1 more of the answer is NaN or infinite, \
+             and without it the value would be another one (source main); leave it out by the \
+             query or the selector"
+        );
+        assert!(refused(of("inf")).contains("the series {queue=inf} of the answer"));
+        let rest = house.read("default", &select("queue", Operator::NotIn, &["nan", "inf"]));
+        assert_eq!(rest.unwrap().len(), if aggregate == Aggregate::Sum { 1 } else { 2 });
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -38,6 +38,7 @@ fn sample() -> Sample {
             labels: Labels::new([("pod", "web-0")]),
             value: 7_i64.into(),
         }],
+        without_number: Vec::new(),
         warnings: Vec::new(),
     }
 }

@@ -359,7 +359,13 @@ mod tests {
     fn answer(house: &House) {
         let (now, wall) = (house.clock.tick(), house.clock.now());
         let series = vec![Series { labels: Labels::empty(), value: Decimal::ONE }];
-        let sample = Sample { timestamp: wall, observed: now, series, warnings: Vec::new() };
+        let sample = Sample {
+            timestamp: wall,
+            observed: now,
+            series,
+            without_number: Vec::new(),
+            warnings: Vec::new(),
+        };
         for (_, cell) in house.catalog.snapshot().cells() {
             cell.complete(Ok(sample.clone()), now, wall);
         }
@@ -411,6 +417,7 @@ mod tests {
                     timestamp: clock.now(),
                     observed: clock.tick(),
                     series: Vec::new(),
+                    without_number: Vec::new(),
                     warnings: Vec::new(),
                 };
                 cell.complete(Ok(sample), clock.tick(), clock.now());

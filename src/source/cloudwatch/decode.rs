@@ -145,7 +145,13 @@ impl Chosen {
         let timestamp = moment(oldest);
         // A bucket that starts in the future by the clocks' difference is new, not negative.
         let age = Duration::try_from(at.now.duration_since(timestamp)).unwrap_or_default();
-        Ok(Sample { timestamp, observed: at.tick.before(age), series, warnings: self.warnings })
+        Ok(Sample {
+            timestamp,
+            observed: at.tick.before(age),
+            series,
+            without_number: Vec::new(),
+            warnings: self.warnings,
+        })
     }
 }
 

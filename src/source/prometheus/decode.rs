@@ -208,7 +208,7 @@ pub(super) fn decode(
         return Err(malformed(head, "\"data\" is missing", body));
     };
     let mut warnings = warnings(&envelope);
-    let (timestamp, series) = match &*data.result_type {
+    let (timestamp, Numbers { series, without_number }) = match &*data.result_type {
         "vector" => vector(data.result, shape, max_series, &mut warnings)
             .map_err(|e| e.into_fetch_error(head, body))?,
         "scalar" if shape == AnswerShape::Vector => {
@@ -225,7 +225,14 @@ pub(super) fn decode(
             return Err(malformed(head, &format!("unknown resultType {other:?}"), body));
         }
     };
-    Ok(Sample { timestamp, observed, series, warnings })
+    Ok(Sample { timestamp, observed, series, without_number, warnings })
+}
+
+/// The series of a result.
+struct Numbers {
+    series: Vec<Series>,
+    /// The labels of those that are NaN or infinite.
+    without_number: Vec<Labels>,
 }
 
 /// Why a result gives no sample.
@@ -250,7 +257,7 @@ fn vector(
     shape: AnswerShape,
     max_series: MaxSeries,
     warnings: &mut Vec<String>,
-) -> Result<(Timestamp, Vec<Series>), NoSample> {
+) -> Result<(Timestamp, Numbers), NoSample> {
     let mut json = serde_json::Deserializer::from_str(result.get());
     // The answers for rules and objects are bounded by their size alone.
     let items = shape == AnswerShape::Items;
@@ -265,6 +272,7 @@ fn vector(
     };
     let total = elements.len();
     let (mut timestamp, mut series) = (None, Vec::with_capacity(total));
+    let mut without_number = Vec::new();
     for mut element in elements {
         if items {
             element.metric.0.retain(|(key, _)| key != NAME_LABEL);
@@ -279,8 +287,11 @@ fn vector(
         };
         timestamp = Some(time_of(time)?);
         // What no quantity can hold is no value of a rule's metric. (A definition's is clamped.)
-        if let Some(value) = number(&value)?.filter(|value| items || fits(value)) {
-            series.push(Series { labels: Labels::new(element.metric.0), value });
+        match number(&value)?.filter(|value| items || fits(value)) {
+            Some(value) => series.push(Series { labels: Labels::new(element.metric.0), value }),
+            // Whether it is meant, each read's selector decides.
+            None if items => without_number.push(Labels::new(element.metric.0)),
+            None => {}
         }
     }
     let Some(timestamp) = timestamp else {
@@ -299,18 +310,23 @@ fn vector(
              others would be another number"
         )))));
     }
-    if dropped > 0 {
+    if dropped > 0 && items {
+        warnings.push(format!(
+            "{dropped} of {total} series are NaN or infinite: reads that select one of them fail"
+        ));
+    } else if dropped > 0 {
         warnings.push(format!("{dropped} of {total} series are NaN or infinite and were left out"));
     }
-    Ok((timestamp, series))
+    Ok((timestamp, Numbers { series, without_number }))
 }
 
-fn scalar(result: &RawValue) -> Result<(Timestamp, Vec<Series>), NoSample> {
+fn scalar(result: &RawValue) -> Result<(Timestamp, Numbers), NoSample> {
     let Point(time, value) =
         serde_json::from_str(result.get()).map_err(|e| NoSample::Malformed(e.to_string()))?;
     let timestamp = time_of(time)?;
     if let Some(value) = number(&value)? {
-        return Ok((timestamp, vec![Series { labels: Labels::absent(), value }]));
+        let series = vec![Series { labels: Labels::absent(), value }];
+        return Ok((timestamp, Numbers { series, without_number: Vec::new() }));
     }
     let hint = if value.eq_ignore_ascii_case("nan") {
         " (scalar() of an empty vector is NaN)"

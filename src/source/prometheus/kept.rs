@@ -84,6 +84,7 @@ mod tests {
             timestamp: evaluated.parse().unwrap(),
             observed: Tick(TICK),
             series: Vec::new(),
+            without_number: Vec::new(),
             warnings: Vec::new(),
         };
         let times = Times::of(&headers.collect());

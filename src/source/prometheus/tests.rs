@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use super::decode::{Head, MaxSeries, decode};
 use super::kept::Times;
 use super::*;
-use crate::model::{AnswerShape, SystemClock, Tick};
+use crate::model::{AnswerShape, Labels, SystemClock, Tick};
 use crate::source::Settings;
 use crate::source::upstream::{Prometheus, Reply};
 use crate::telemetry::Telemetry;
@@ -73,7 +73,11 @@ fn what_is_no_number_is_no_sample() {
         "no_data: all 3 series of the answer are NaN or infinite, which is not a value"
     );
     let partial = series(&["NaN", "3"]).unwrap();
-    assert_eq!(partial.warnings, ["1 of 2 series are NaN or infinite and were left out"]);
+    assert_eq!(
+        partial.warnings,
+        ["1 of 2 series are NaN or infinite: reads that select one of them fail"]
+    );
+    assert_eq!(partial.without_number, [Labels::empty()]);
     assert_eq!(shown(Ok(partial)), "{} 3");
     assert_eq!(shown(result("scalar", r#"[1,"2.5"]"#)), "{} 2.5");
     assert_eq!(

@@ -78,6 +78,7 @@ fn sample(clock: &dyn Clock, values: &[(&str, &str)]) -> Sample {
         timestamp: clock.now(),
         observed: clock.tick().before(Duration::from_millis(20)),
         series: series.collect(),
+        without_number: Vec::new(),
         warnings: vec!["a shard is slow".to_owned()],
     }
 }

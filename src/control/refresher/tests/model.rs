@@ -105,7 +105,13 @@ impl World {
         answers.entry(index).or_default().push(Answer { number, observed });
         let Some(number) = number else { return Err(FetchError::NoData(cause())) };
         let series = vec![Series { labels: Labels::empty(), value: Decimal::from(number) }];
-        Ok(Sample { timestamp: self.clock.now(), observed, series, warnings: Vec::new() })
+        Ok(Sample {
+            timestamp: self.clock.now(),
+            observed,
+            series,
+            without_number: Vec::new(),
+            warnings: Vec::new(),
+        })
     }
 }
 

@@ -99,7 +99,13 @@ impl Cloud {
             return Err(error.clone());
         }
         let series = vec![Series { labels: Labels::empty(), value: Decimal::ONE }];
-        Ok(Sample { timestamp: self.clock.now(), observed, series, warnings: Vec::new() })
+        Ok(Sample {
+            timestamp: self.clock.now(),
+            observed,
+            series,
+            without_number: Vec::new(),
+            warnings: Vec::new(),
+        })
     }
 }
 
