@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -106,6 +106,13 @@ kind: Service
 metadata: { name: prometheus-adapter, namespace: monitoring }
 spec: { type: ExternalName, externalName: localhost }
 "#;
+
+/// For who registers versions of `custom.metrics.k8s.io`, of which there is one each in a cluster.
+/// Taken before the world.
+pub(crate) fn own_custom_metrics() -> MutexGuard<'static, ()> {
+    static OWNER: Mutex<()> = Mutex::new(());
+    OWNER.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// A running drop-in and what it was started with.
 pub(crate) struct DropIn<'a> {

@@ -3,6 +3,7 @@
 mod access;
 mod beat;
 mod capacity;
+mod certificates;
 mod cloudwatch;
 mod cloudwatch_adapter;
 mod control_plane_alone;

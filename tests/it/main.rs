@@ -4,6 +4,7 @@
 mod support;
 
 mod admin;
+mod certificates;
 mod chaos;
 mod client;
 mod cloudwatch;

@@ -1,8 +1,10 @@
 //! A fake Kubernetes API server: the trust `ConfigMap`, the HPAs and resources of any kind that is
-//! installed (list and watch), the scales of
-//! Deployments, API discovery and the metadata of any objects, token reviews and access reviews, over plain HTTP. It counts, it
+//! installed (list and watch), Secrets and `APIServices`, the scales of Deployments, API discovery
+//! and the metadata of any objects, token reviews and access reviews, over plain HTTP. It counts, it
 //! remembers what it was asked, and it answers as told.
 
+#[path = "cluster_api/certificates.rs"]
+mod certificates;
 #[path = "cluster_api/custom_resources.rs"]
 mod custom_resources;
 #[path = "cluster_api/hpas.rs"]
@@ -35,6 +37,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use certificates::Certificates;
 use custom_resources::CustomResources;
 pub(crate) use custom_resources::{
     CLUSTER_EXTERNAL_METRICS, CUSTOM_METRICS, EXTERNAL_METRICS, ORIGINAL_METRICS,
@@ -63,6 +66,7 @@ struct State {
     hpas: Hpas,
     objects: Objects,
     scales: Scales,
+    certificates: Certificates,
     custom_resources: CustomResources,
 }
 
@@ -115,6 +119,7 @@ impl ClusterApi {
             hpas: Hpas::default(),
             objects: Objects::default(),
             scales: Scales::default(),
+            certificates: Certificates::default(),
             custom_resources: CustomResources::default(),
         });
         let stop = CancellationToken::new();
@@ -211,6 +216,11 @@ impl ClusterApi {
         &self.state.custom_resources
     }
 
+    /// Secrets and `APIServices`.
+    pub(crate) fn certificates(&self) -> &Certificates {
+        &self.state.certificates
+    }
+
     fn told(&self) -> MutexGuard<'_, Told> {
         self.state.told()
     }
@@ -247,6 +257,7 @@ impl State {
 
     async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
         let path = request.uri().path().to_owned();
+        let method = request.method().clone();
         let accept = request.headers().get(http::header::ACCEPT);
         let accept = accept.and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
         let query = request.uri().query().unwrap_or_default().to_owned();
@@ -257,6 +268,9 @@ impl State {
         };
         let body = request.into_body().collect().await.map(Collected::to_bytes).unwrap_or_default();
         let body: Value = serde_json::from_slice(&body).unwrap_or_default();
+        if let Some(answer) = self.certificates.answer(&method, &path, &body, parameter) {
+            return answer;
+        }
         match path.as_str() {
             hpas::PATH => self.hpas.answer(parameter),
             "/api/v1/namespaces/kube-system/configmaps" => {

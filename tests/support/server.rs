@@ -29,6 +29,7 @@ pub(crate) struct Setup {
     sources: String,
     defaults: String,
     resources: String,
+    tls: String,
     cluster: bool,
 }
 
@@ -43,7 +44,8 @@ impl Setup {
         authority.server(&[NAME]).write(&folder.path().join("tls"), "tls");
         let (sources, defaults) = (sources.to_owned(), "{ refresh: 1s }".to_owned());
         let resources = "{}".to_owned();
-        Self { folder, authority, sources, defaults, resources, cluster: false }
+        let tls = "{ certFile: tls/tls.crt, keyFile: tls/tls.key }".to_owned();
+        Self { folder, authority, sources, defaults, resources, tls, cluster: false }
     }
 
     /// Sets `sources` of the config: a YAML list, indented.
@@ -64,6 +66,13 @@ impl Setup {
     #[must_use]
     pub(crate) fn resources(mut self, resources: &str) -> Self {
         resources.clone_into(&mut self.resources);
+        self
+    }
+
+    /// Sets `server.tls` of the config.
+    #[must_use]
+    pub(crate) fn tls(mut self, tls: &str) -> Self {
+        tls.clone_into(&mut self.tls);
         self
     }
 
@@ -117,7 +126,7 @@ impl Setup {
              kind: ServerConfig\n\
              server:\n  \
                listen: 127.0.0.1:0\n  \
-               tls: {{ certFile: tls/tls.crt, keyFile: tls/tls.key }}\n  \
+               tls: {tls}\n  \
                auth: {auth}\n\
              admin: {{ listen: \"127.0.0.1:0\" }}\n\
              kubernetes: {kubernetes}\n\
@@ -125,6 +134,7 @@ impl Setup {
              definitions: {{ paths: [metrics.d] }}\n\
              resources: {resources}\n\
              defaults: {defaults}\n",
+            tls = self.tls,
             sources = self.sources,
             resources = self.resources,
             defaults = self.defaults,

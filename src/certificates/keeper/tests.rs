@@ -288,6 +288,38 @@ fn without_permissions_nothing_changes_hands() {
     assert!(plan.bundles.is_empty() && plan.serve.is_none() && plan.unready.is_some());
 }
 
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig {
+        cases: 64, failure_persistence: None, ..proptest::prelude::ProptestConfig::default()
+    })]
+
+    /// Whatever a byte of the Secret or of a bundle becomes: no crash, and what is served is trusted.
+    #[test]
+    fn a_byte_that_changes_breaks_nothing(
+        key in proptest::sample::select(vec!["tls.crt", "tls.key", "ca.crt", "ca.key", ""]),
+        place: proptest::sample::Index,
+        byte: u8,
+    ) {
+        let mut world = Alone::new();
+        world.settle(0);
+        world.settle(20);
+        if key.is_empty() {
+            let mut bytes = world.bundles[0].clone().into_bytes();
+            let place = place.index(bytes.len());
+            bytes[place] = byte & 0x7f;
+            world.bundles[0] = String::from_utf8(bytes).unwrap();
+        } else {
+            let value = world.value(key);
+            let place = place.index(value.len());
+            value[place] = byte;
+        }
+        for seconds in [30, 40, 50] {
+            world.settle(seconds);
+            assert!(world.is_trusted(seconds), "{key}");
+        }
+    }
+}
+
 #[test]
 fn no_key_is_printed() {
     let mut world = Alone::new();

@@ -9,7 +9,7 @@ use kube::api::ListParams;
 use kube::{Api, ResourceExt};
 
 use crate::control_plane::run;
-use crate::drop_in::{DEFAULT_RULES, DropIn, hpa_paths, items, read};
+use crate::drop_in::{DEFAULT_RULES, DropIn, hpa_paths, items, own_custom_metrics, read};
 use crate::process::{always, eventually};
 use crate::upstream::Prometheus;
 use crate::workload::{A_WHILE, SOON, Workload};
@@ -126,6 +126,7 @@ const TRUCK: &str = "{ apiVersion: drop-in.tidepole.dev/v1, kind: Truck, name: b
 
 #[test]
 fn the_helm_chart_of_prometheus_adapter_works_with_another_image() {
+    let _own = own_custom_metrics();
     let world = shared();
     let (folder, logs) = folders();
     let folder = folder.join("drop-in");
