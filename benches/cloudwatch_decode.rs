@@ -28,7 +28,7 @@ use bytes::Bytes;
 use ciborium::Value;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use jiff::Timestamp;
-use tidepole::model::{CloudWatchQuery, MetricDataQuery, MetricQuestion, MetricStat, Tick};
+use tidepole::model::{CloudWatchQuery, Manner, MetricDataQuery, MetricQuestion, MetricStat, Tick};
 use tidepole::source::cloudwatch::decode::{Answer, Moment, decode};
 use tidepole::source::cloudwatch::plan::{Plan, plan};
 
@@ -64,6 +64,7 @@ fn queries() -> Vec<CloudWatchQuery> {
             period: MINUTE,
             delay: MINUTE,
             lookback: MINUTE * 6,
+            manner: Manner::Strict,
         }
     };
     (0..SERIES).map(query).collect()

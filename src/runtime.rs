@@ -161,7 +161,7 @@ pub async fn start_in(
     let parts =
         resources::Parts { catalog: &catalog, namespaces: &namespaces, health: &health, ceiling };
     let metric_resources = resources::watch(client.as_ref(), &config, parts, &tasks, &telemetry);
-    let changes =
+    let mut changes =
         vec![catalog.subscribe(), namespaces.subscribe(), rules.subscribe(), scales.subscribe()];
     let listed = rule_standing.clone();
     if let Some(standing) = rule_standing {
@@ -182,6 +182,7 @@ pub async fn start_in(
         let seen = Arc::clone(&standing);
         health.warming(move || seen.pending());
         let resources = metric_resources.map(|resources| resources.standing);
+        changes.extend(resources.iter().map(|resources| resources.subscribe()));
         let is_complete = complete(namespaces, listed, resources);
         let grounds = hpa_watch::Grounds { changes, is_complete };
         let announce = Arc::new(lookup.clone());

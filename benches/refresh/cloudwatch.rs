@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidepole::model::{
-    CloudWatchQuery, DefinitionId, DefinitionKind, Entry, Labels, MetricDataQuery, MetricName,
-    MetricQuestion, MetricStat, OnNoData, Origin, Policy, Query, QuerySpec, QueryTemplate, Scope,
-    SourceName, Transform,
+    CloudWatchQuery, DefinitionId, DefinitionKind, Entry, Labels, Manner, MetricDataQuery,
+    MetricName, MetricQuestion, MetricStat, OnNoData, Origin, Policy, Query, QuerySpec,
+    QueryTemplate, Scope, SourceName, Transform,
 };
 
 /// The period, and the refresh interval.
@@ -55,6 +55,7 @@ pub(crate) fn definitions(count: usize) -> Vec<Arc<Entry>> {
             period: MINUTE,
             delay: MINUTE,
             lookback: 6 * MINUTE,
+            manner: Manner::Strict,
         };
         Query { source: source.clone(), spec: QuerySpec::CloudWatch(Box::new(asked)) }
     };

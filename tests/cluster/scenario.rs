@@ -16,6 +16,7 @@ mod lifecycle;
 mod outages;
 mod recorded;
 mod registration;
+mod resources;
 mod second_opinion;
 mod storm;
 mod warmth;

@@ -1,7 +1,6 @@
 //! How the watches of metric resources stand, for readiness and the metrics.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -10,6 +9,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use tokio::sync::watch;
 
 use crate::control::declared::{Resources, Verdict};
 use crate::model::DefinitionKind;
@@ -48,7 +48,7 @@ const VERDICTS: [&str; 3] = ["accepted", "held", "refused"];
 pub struct Standing {
     kinds: Mutex<BTreeMap<DefinitionKind, KindState>>,
     /// Whether what there was at the start has been put into use.
-    settled: AtomicBool,
+    settled: watch::Sender<u64>,
     up: Family<OfKind, Gauge>,
     resources: Family<OfVerdict, Gauge>,
     failures: Family<OfKind, Counter>,
@@ -63,7 +63,7 @@ impl Standing {
     pub fn new(telemetry: &Telemetry) -> Arc<Self> {
         let standing = Self {
             kinds: Mutex::default(),
-            settled: AtomicBool::new(false),
+            settled: watch::Sender::new(0),
             up: Family::default(),
             resources: Family::default(),
             failures: Family::default(),
@@ -135,12 +135,18 @@ impl Standing {
         })
     }
 
+    /// Changes once, when the start is over.
+    #[must_use]
+    pub fn subscribe(&self) -> watch::Receiver<u64> {
+        self.settled.subscribe()
+    }
+
     pub(super) fn is_settled(&self) -> bool {
-        self.settled.load(Ordering::SeqCst)
+        *self.settled.borrow() > 0
     }
 
     pub(super) fn settle(&self) {
-        self.settled.store(true, Ordering::SeqCst);
+        self.settled.send_replace(1);
     }
 
     /// Whether every kind has been listed, or has failed once.

@@ -104,7 +104,8 @@ struct History {
 
 impl History {
     fn add(&mut self, kind: &str, mut object: Value) {
-        self.version += 1;
+        // A list of nothing has a version, too.
+        self.version = self.version.max(1) + 1;
         object["metadata"]["resourceVersion"] = self.version.to_string().into();
         self.events.push((self.version, json!({"type": kind, "object": object}).to_string()));
     }

@@ -266,7 +266,7 @@ impl Running {
     }
 }
 
-/// The server's own pair is in the Secret that the chart names, and the APIServices have its authority.
+/// The server has put its pair into the Secret that the chart names, and told its authority to all.
 fn a_pair_is_kept(plane: &ControlPlane) {
     get(plane, &["secret", "tidepole-serving"]).expect("the pair is kept");
     let services = get(plane, &["apiservices"]).expect("they are listed");
