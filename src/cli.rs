@@ -3,6 +3,7 @@
 //! Exit codes: 0 fine, 1 the input is wrong, 2 usage (clap), 70 internal.
 
 pub mod check;
+pub mod crds;
 pub mod prometheus_adapter;
 pub mod query;
 mod rule_files;
@@ -78,6 +79,15 @@ Exit code: 0 all is well; 1 there are mistakes, or what --explain had to ask did
     /// Show how the value of one metric comes about: the request, the answer, what would be served
     #[command(after_help = query::AFTER_HELP, after_long_help = query::AFTER_LONG_HELP)]
     Query(query::QueryArgs),
+    /// Print the custom resource definitions of the metric kinds, for `kubectl apply`
+    #[command(after_help = "Examples:
+  tidepole crds | kubectl apply -f -         teach a cluster the kinds of metrics
+  tidepole crds --output deploy/crds         one file for each kind")]
+    Crds {
+        /// Write one file for each kind into this folder instead
+        #[arg(long, value_name = "FOLDER")]
+        output: Option<PathBuf>,
+    },
     /// Serve prometheus-adapter's rules file, with its command line; also when called as `adapter`
     #[command(
         after_help = "Flags of prometheus-adapter that have no effect here (caches, audit, tuning) are taken, and told in
@@ -133,6 +143,13 @@ impl Cli {
                 if is_fine && is_told { ExitCode::SUCCESS } else { ExitCode::from(EXIT_INPUT) }
             }
             Command::Query(args) => query::run(&args),
+            Command::Crds { output } => match crds::run(output.as_deref()) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => {
+                    eprintln!("{error}");
+                    ExitCode::from(EXIT_INTERNAL)
+                }
+            },
             Command::PrometheusAdapter(args) => prometheus_adapter::run(&args),
             Command::Completions { shell } => {
                 let mut command = Self::command();

@@ -22,8 +22,10 @@ use crate::model::{
 };
 
 pub mod aws;
+pub mod bounds;
 mod cloudwatch;
 mod compat;
+pub mod crd;
 pub mod decode;
 pub mod document;
 pub mod field;
@@ -148,6 +150,7 @@ fn read_one(mut report: report::Report<'_>, context: &Context<'_>, origin: Origi
         let question = question::place(&report);
         let entry =
             if kind_is_known { translate::translate(&mut report, context, origin) } else { None };
+        bounds::check(&mut report);
         return match entry {
             Some(entry) if report.is_clean() => Definition { id, question, outcome: Ok(entry) },
             entry => {

@@ -15,7 +15,7 @@ mod definitions;
 mod judgement;
 mod rule;
 mod table;
-mod yaml;
+pub(super) mod yaml;
 
 use std::io::{ErrorKind, Write};
 use std::path::PathBuf;

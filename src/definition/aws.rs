@@ -70,6 +70,10 @@ fn queue_arn(text: &str) -> Option<NamedQueue> {
 /// The last two elements of the path are account and name; the region is in the host, or before
 /// these two in an emulator's path, or nowhere.
 fn queue_url(text: &str) -> Option<NamedQueue> {
+    // The parser would drop these, or read them as something else.
+    if text.contains(|c: char| c.is_whitespace() || c.is_control() || c == '\\') {
+        return None;
+    }
     let url = Url::parse(text).ok()?;
     if !matches!(url.scheme(), "http" | "https")
         || url.query().is_some()

@@ -35,11 +35,13 @@ use crate::model::{
 };
 use expression::Expression;
 pub(super) use expression::read as read_expression;
+pub(super) use metric::{MAX_DIMENSIONS, MAX_NAME, MAX_VALUE, UNITS};
+pub(super) use statistic::MAX_LENGTH as MAX_STATISTIC;
 pub(super) use window::{check_delay, check_period};
 
 /// Longest label. The API reference names no limit; this is that of a dimension's value, and every
 /// series of an answer carries it.
-const MAX_LABEL: usize = 1024;
+pub(super) const MAX_LABEL: usize = 1024;
 
 /// One query, as far as it can be read by itself.
 struct Draft<'a> {

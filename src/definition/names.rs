@@ -9,20 +9,20 @@
 pub struct InvalidName(String);
 
 /// Longest label value, DNS label, and name part of a label key.
-const MAX_LABEL: usize = 63;
+pub const MAX_LABEL_NAME: usize = 63;
 /// Longest DNS name, and prefix of a label key.
-const MAX_SUBDOMAIN: usize = 253;
+pub const MAX_SUBDOMAIN: usize = 253;
 
 /// Checks a namespace or another RFC 1123 label.
 ///
 /// # Errors
 /// When it is not one.
 pub fn dns_label(text: &str) -> Result<(), InvalidName> {
-    if text.len() <= MAX_LABEL && is_dns_label(text) {
+    if text.len() <= MAX_LABEL_NAME && is_dns_label(text) {
         return Ok(());
     }
     Err(InvalidName(format!(
-        "{text:?} is not a valid name here: at most {MAX_LABEL} lower-case letters, digits and \"-\", beginning and ending with a letter or digit"
+        "{text:?} is not a valid name here: at most {MAX_LABEL_NAME} lower-case letters, digits and \"-\", beginning and ending with a letter or digit"
     )))
 }
 
@@ -52,7 +52,7 @@ pub fn label_key(key: &str) -> Result<(), InvalidName> {
         return Ok(());
     }
     Err(InvalidName(format!(
-        "{key:?} is not a valid label key, so no selector could name it: letters, digits, \"-\", \"_\" and \".\", at most {MAX_LABEL}, beginning and ending with a letter or digit, after an optional DNS prefix and \"/\""
+        "{key:?} is not a valid label key, so no selector could name it: letters, digits, \"-\", \"_\" and \".\", at most {MAX_LABEL_NAME}, beginning and ending with a letter or digit, after an optional DNS prefix and \"/\""
     )))
 }
 
@@ -65,13 +65,13 @@ pub fn label_value(value: &str) -> Result<(), InvalidName> {
         return Ok(());
     }
     Err(InvalidName(format!(
-        "{value:?} is not a valid label value, so no selector could match it: at most {MAX_LABEL} letters, digits, \"-\", \"_\" and \".\", beginning and ending with a letter or digit"
+        "{value:?} is not a valid label value, so no selector could match it: at most {MAX_LABEL_NAME} letters, digits, \"-\", \"_\" and \".\", beginning and ending with a letter or digit"
     )))
 }
 
 fn is_qualified(text: &str) -> bool {
     let inner = |b: u8| b.is_ascii_alphanumeric() || b"-_.".contains(&b);
-    text.len() <= MAX_LABEL
+    text.len() <= MAX_LABEL_NAME
         && text.bytes().all(inner)
         && ends_are(text, |b| b.is_ascii_alphanumeric())
 }

@@ -17,7 +17,7 @@ use crate::model::{
 };
 
 /// Keys of a spec that only external metrics have, and why.
-const EXTERNAL_ONLY: [(&str, &str); 5] = [
+pub(super) const EXTERNAL_ONLY: [(&str, &str); 5] = [
     ("labels", "a metric of objects has no labels: HPAs choose the objects by theirs"),
     (
         "aggregate",

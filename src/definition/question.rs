@@ -21,7 +21,7 @@ use crate::model::{
 };
 
 /// The keys under which a spec holds its question, and the kind of source that answers each.
-const KINDS: [(&str, SourceKind); 4] = [
+pub(super) const KINDS: [(&str, SourceKind); 4] = [
     ("prometheus", SourceKind::Prometheus),
     ("sqs", SourceKind::Aws),
     ("cloudwatch", SourceKind::Aws),

@@ -8,8 +8,9 @@ use serde_json::Value as Json;
 
 use crate::definition::compat;
 use crate::definition::document::API_VERSION;
+use crate::definition::field::Field;
 use crate::definition::report::Report;
-use crate::definition::yaml::{self, Document, Key, MAX_DEPTH, Node, Place};
+use crate::definition::yaml::{self, Document, Key, MAX_DEPTH, Mistake, Node, Place};
 use crate::definition::{Context, Definition, read_one};
 use crate::model::{DefinitionId, DefinitionKind, Origin, Problem};
 
@@ -37,7 +38,8 @@ pub fn read(resource: &Resource<'_>, context: &Context<'_>) -> Definition {
         let document = Document { root: root(resource.id, spec), mistakes: Vec::new() };
         return compat::metrics_aws::read(resource, Report::new(&path, &document), context, origin);
     }
-    let Some(spec) = node(resource.spec, MAX_DEPTH) else {
+    let mut mistakes = Vec::new();
+    let Some(spec) = node(resource.spec, &Field::of("spec"), MAX_DEPTH, &mut mistakes) else {
         let problem = Problem {
             path,
             line: 0,
@@ -48,7 +50,7 @@ pub fn read(resource: &Resource<'_>, context: &Context<'_>) -> Definition {
         let (id, question) = (Some(resource.id.clone()), Place::default());
         return Definition { id, question, outcome: Err(vec![problem]) };
     };
-    let document = Document { root: root(resource.id, spec), mistakes: Vec::new() };
+    let document = Document { root: root(resource.id, spec), mistakes };
     read_one(Report::new(&path, &document), context, origin)
 }
 
@@ -64,22 +66,35 @@ fn root(id: &DefinitionId, spec: Node) -> Node {
     ]))
 }
 
-/// The same value in the form that documents of files have; none when it is nested too deep.
-fn node(value: &Json, depth: usize) -> Option<Node> {
+/// The same value in the form that documents of files have; none when it is nested too deep. A
+/// number that is not a whole one is a mistake: the API server takes none of these kinds with one,
+/// and what it takes is not to depend on whether it was asked.
+fn node(value: &Json, at: &Field, depth: usize, mistakes: &mut Vec<Mistake>) -> Option<Node> {
     let scalar = |text: String, plain| yaml::Value::Scalar { text, plain };
     Some(at_no_place(match value {
         Json::Null => scalar("null".to_owned(), true),
         Json::Bool(value) => scalar(value.to_string(), true),
-        Json::Number(number) => scalar(number.to_string(), true),
+        Json::Number(number) => {
+            if number.as_i64().is_none() {
+                let message = format!(
+                    "{number} is not a whole number of 64 bits, and other numbers are text in a resource; write it as \"{number}\""
+                );
+                mistakes.push(Mistake { place: Place::default(), field: at.clone(), message });
+            }
+            scalar(number.to_string(), true)
+        }
         Json::String(text) => scalar(text.clone(), false),
         Json::Array(items) => {
             let depth = depth.checked_sub(1)?;
-            let items = items.iter().map(|item| node(item, depth)).collect::<Option<_>>()?;
-            yaml::Value::List(items)
+            let items = items.iter().enumerate();
+            let items = items.map(|(index, item)| node(item, &at.index(index), depth, mistakes));
+            yaml::Value::List(items.collect::<Option<_>>()?)
         }
         Json::Object(pairs) => {
             let depth = depth.checked_sub(1)?;
-            let pairs = pairs.iter().map(|(name, value)| Some((key(name), node(value, depth)?)));
+            let pairs = pairs.iter().map(|(name, value)| {
+                Some((key(name), node(value, &at.key(name), depth, mistakes)?))
+            });
             yaml::Value::Map(pairs.collect::<Option<_>>()?)
         }
     }))
@@ -147,6 +162,21 @@ mod tests {
             ]
         );
         assert!(read_spec(DefinitionKind::ExternalMetric, &Json::Null).is_err());
+    }
+
+    #[test]
+    fn numbers_are_whole_or_text() {
+        let spec = json!({ "prometheus": { "query": "up" }, "scale": "0.5", "max": -1, "min": -2, "allowNegative": true });
+        assert!(read_spec(DefinitionKind::ExternalMetric, &spec).is_ok());
+        let spec =
+            json!({ "simulated": { "steps": [{ "value": 0.5, "for": "1s" }] }, "max": u64::MAX });
+        assert_eq!(
+            read_spec(DefinitionKind::ExternalMetric, &spec).unwrap_err(),
+            [
+                "externalmetrics.tidepole.dev/shop/jobs: spec.max: 18446744073709551615 is not a whole number of 64 bits, and other numbers are text in a resource; write it as \"18446744073709551615\"",
+                "externalmetrics.tidepole.dev/shop/jobs: spec.simulated.steps[0].value: 0.5 is not a whole number of 64 bits, and other numbers are text in a resource; write it as \"0.5\"",
+            ]
+        );
     }
 
     #[test]

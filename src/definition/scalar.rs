@@ -29,6 +29,10 @@ pub enum InvalidDuration {
     Malformed(String),
 }
 
+/// Most characters of a duration or a quantity: none that people write needs more, and the API
+/// server wants a bound.
+pub const MAX_CHARACTERS: usize = 64;
+
 /// Longest duration: a century, far from every overflow in millisecond arithmetic.
 const LONGEST: Duration = Duration::from_hours(100 * 366 * 24);
 
@@ -50,6 +54,9 @@ impl FromStr for GoDuration {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let shown = || text.chars().take(40).collect::<String>();
         let malformed = || InvalidDuration::Malformed(shown());
+        if text.chars().count() > MAX_CHARACTERS {
+            return Err(malformed());
+        }
         let body = match text.strip_prefix('-') {
             Some("0") => "0",
             Some(rest) => {
@@ -155,7 +162,8 @@ impl<'de> Deserialize<'de> for GoDuration {
             }
 
             fn visit_f64<E: Error>(self, value: f64) -> Result<GoDuration, E> {
-                self.visit_str(&value.to_string())
+                // Also of 0.0, which prints as 0.
+                Err(E::custom(InvalidDuration::NoUnit(value.to_string())))
             }
         }
         deserializer.deserialize_any(Reader)
@@ -176,6 +184,10 @@ impl Visitor<'_> for NumberReader {
     }
 
     fn visit_str<E: Error>(self, text: &str) -> Result<Number, E> {
+        if text.chars().count() > MAX_CHARACTERS {
+            let message = format_args!("a number has at most {MAX_CHARACTERS} characters");
+            return Err(E::custom(message));
+        }
         Decimal::parse_quantity(text).map(Number).map_err(E::custom)
     }
 

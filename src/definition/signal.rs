@@ -14,7 +14,7 @@ use crate::model::{Decimal, SimulatedQuery};
 const KEYS: [&str; 6] = ["constant", "ramp", "steps", "wave", "noise", "csv"];
 
 /// Most steps of one signal.
-const MAX_STEPS: usize = 1000;
+pub(super) const MAX_STEPS: usize = 1000;
 
 /// The signal of a spec.
 pub(super) fn query(

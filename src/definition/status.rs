@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Most series whose values a status lists.
@@ -15,7 +16,7 @@ pub const MAX_VALUES: usize = 5;
 pub const MAX_HPAS: usize = 10;
 
 /// What became of a metric resource, and what it gives.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Status {
     /// The `metadata.generation` that this is about.
@@ -52,7 +53,7 @@ pub struct Status {
 }
 
 /// One condition, as `metav1.Condition`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Condition {
     /// `Accepted`, `Ready` or `Fresh`.
@@ -70,7 +71,7 @@ pub struct Condition {
 }
 
 /// The value of one series.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct CurrentValue {
     /// The series' labels.
@@ -81,7 +82,7 @@ pub struct CurrentValue {
 }
 
 /// The newest trouble.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct LastError {
     /// One word for programs: that of the condition.
@@ -93,7 +94,7 @@ pub struct LastError {
 }
 
 /// Who reads a metric.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct UsedBy {
     /// How many HPAs.
@@ -104,7 +105,7 @@ pub struct UsedBy {
 }
 
 /// An HPA.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct HpaReference {
     /// Its namespace.

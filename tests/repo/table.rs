@@ -67,6 +67,7 @@ pub(crate) const HOMES: &[Home] = &[
         modules: &["control", "objects", "certificates", "server::authn", "server::authz", "runtime"],
     },
     Home { crates: &["clap", "clap_complete"], modules: &["cli"] },
+    Home { crates: &["schemars"], modules: &["definition"] },
     Home { crates: &["serde_saphyr"], modules: &["api", "config", "control", "definition", "rules"] },
 ];
 

@@ -21,7 +21,7 @@ enum Node {
 ///
 /// # Errors
 /// When it cannot be said in JSON.
-pub(super) fn render(data: &impl Serialize) -> Result<String, serde_json::Error> {
+pub(in crate::cli) fn render(data: &impl Serialize) -> Result<String, serde_json::Error> {
     let json = serde_json::to_string(data)?;
     let mut text = String::new();
     match serde_json::from_str(&json)? {

@@ -10,16 +10,16 @@ use crate::definition::report::Report;
 use crate::model::MetricStat;
 
 /// Most dimensions of a metric.
-const MAX_DIMENSIONS: usize = 30;
+pub(in crate::definition) const MAX_DIMENSIONS: usize = 30;
 
 /// Longest namespace, metric name and dimension name.
-const MAX_NAME: usize = 255;
+pub(in crate::definition) const MAX_NAME: usize = 255;
 
 /// Longest value of a dimension.
-const MAX_VALUE: usize = 1024;
+pub(in crate::definition) const MAX_VALUE: usize = 1024;
 
 /// `StandardUnit`.
-const UNITS: [&str; 27] = [
+pub(in crate::definition) const UNITS: [&str; 27] = [
     "Seconds",
     "Microseconds",
     "Milliseconds",

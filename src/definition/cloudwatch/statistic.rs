@@ -43,7 +43,7 @@ const RANK: &str = "PR";
 const MAX_DECIMALS: usize = 10;
 
 /// Most characters of a statistic: no valid one is longer than two bounds of 20 digits.
-const MAX_LENGTH: usize = 64;
+pub(in crate::definition) const MAX_LENGTH: usize = 64;
 
 /// Why a text is no statistic.
 #[derive(Clone, Debug, PartialEq, Eq)]
