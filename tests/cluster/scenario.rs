@@ -7,6 +7,7 @@ mod certificates;
 mod cloudwatch;
 mod cloudwatch_adapter;
 mod control_plane_alone;
+mod crds;
 mod custom;
 mod explain;
 mod failures;
