@@ -151,16 +151,14 @@ pub async fn start_in(
         admin::Admin::new(Arc::clone(&health) as _, Arc::new(house.refreshed_by(refresher)));
     let admin_address = serve_admin(&config, shown, &tasks).await?;
 
-    let definitions = Definitions {
+    let definitions = Arc::new(Definitions {
         catalog: Arc::clone(&catalog),
         namespaces: Arc::clone(&namespaces),
         health: Arc::clone(&health),
-    };
-    let ceiling = Arc::new(Ceiling::new(Some(&config.source_directory())));
-    watch_definitions(&config, definitions, Arc::clone(&ceiling), &tasks, &telemetry).await?;
-    let parts =
-        resources::Parts { catalog: &catalog, namespaces: &namespaces, health: &health, ceiling };
-    let metric_resources = resources::watch(client.as_ref(), &config, parts, &tasks, &telemetry);
+    });
+    let ceiling = watch_definitions(&config, Arc::clone(&definitions), &tasks, &telemetry).await?;
+    let metric_resources =
+        resources::watch(client.as_ref(), &config, &definitions, ceiling, &tasks, &telemetry);
     let mut changes =
         vec![catalog.subscribe(), namespaces.subscribe(), rules.subscribe(), scales.subscribe()];
     let listed = rule_standing.clone();
@@ -309,21 +307,22 @@ async fn bind_admin(
     }
 }
 
-/// Reads the definition files once and follows them from then on.
+/// Reads the definition files once and follows them from then on. Gives the ceilings of the sources,
+/// with what the files leave of them.
 async fn watch_definitions(
     config: &Config,
-    definitions: Definitions,
-    ceiling: Arc<Ceiling>,
+    definitions: Arc<Definitions>,
     tasks: &TaskSet,
     telemetry: &Telemetry,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<Arc<Ceiling>> {
+    let ceiling = Arc::new(Ceiling::new(Some(&config.source_directory())));
     let settings = file_watch::Settings {
         paths: config.definition_paths.clone(),
         sources: config.source_directory(),
         defaults: config.defaults.clone(),
         cluster: config.kubernetes.enabled,
     };
-    let mut watch = FileWatch::new(settings, Arc::new(definitions), telemetry).under(ceiling);
+    let mut watch = FileWatch::new(settings, definitions, telemetry).under(Arc::clone(&ceiling));
     let watch = tokio::task::spawn_blocking(move || {
         watch.load();
         watch
@@ -331,7 +330,7 @@ async fn watch_definitions(
     .await
     .context("reading the definition files failed")?;
     tasks.service("definition files", watch.run(tasks.shutdown_token().clone()));
-    Ok(())
+    Ok(ceiling)
 }
 
 /// Reads the rule files once and follows them, and the series that their rules find, from then on.

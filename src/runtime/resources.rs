@@ -10,7 +10,7 @@ use crate::control::declared::Board;
 use crate::control::resource_watch::{self, ResourceWatch, Standing};
 use crate::model::{Entry, Problem, Scope};
 use crate::objects::Namespaces;
-use crate::runtime::readiness::Health;
+use crate::runtime::Definitions;
 use crate::task::TaskSet;
 use crate::telemetry::Telemetry;
 
@@ -23,24 +23,17 @@ pub struct MetricResources {
     pub standing: Arc<Standing>,
 }
 
-/// What the watch of resources is connected to.
-pub(super) struct Parts<'a> {
-    pub(super) catalog: &'a Arc<Catalog>,
-    pub(super) namespaces: &'a Arc<Namespaces>,
-    pub(super) health: &'a Health,
-    pub(super) ceiling: Arc<Ceiling>,
-}
-
 /// Starts the watch of metric resources; none without a cluster, or when the config says so.
 pub(super) fn watch(
     client: Option<&kube::Client>,
     config: &Config,
-    parts: Parts<'_>,
+    definitions: &Definitions,
+    ceiling: Arc<Ceiling>,
     tasks: &TaskSet,
     telemetry: &Telemetry,
 ) -> Option<MetricResources> {
     let client = client.filter(|_| config.resources.enabled)?;
-    let Parts { catalog, namespaces, health, ceiling } = parts;
+    let Definitions { catalog, namespaces, health } = definitions;
     let settings = resource_watch::Settings {
         sources: config.source_directory(),
         defaults: config.defaults.clone(),

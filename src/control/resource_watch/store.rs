@@ -114,6 +114,9 @@ impl Read {
     }
 }
 
+/// Whom a ceiling refuses: why, and whether an earlier version is served.
+type Refusals = HashMap<DefinitionId, (String, bool)>;
+
 /// The resources at a moment.
 #[derive(Debug, Default)]
 pub(super) struct Collected {
@@ -247,7 +250,7 @@ impl Store {
         let out = self.too_many(&order);
         for (id, object) in arrived {
             if !out.contains_key(&id) {
-                self.read(&id, *object);
+                self.read(&id, &object);
             }
         }
         self.unread.clear();
@@ -360,8 +363,8 @@ impl Store {
     }
 
     /// Reads a resource that was noted.
-    fn read(&mut self, id: &DefinitionId, object: Object) {
-        let outcome = translate(&self.against, &self.tenant_defaults, id, &object);
+    fn read(&mut self, id: &DefinitionId, object: &Object) {
+        let outcome = translate(&self.against, &self.tenant_defaults, id, object);
         let Some(known) = self.known.get_mut(id) else { return };
         known.read = match outcome {
             Ok(mut entry) => {
@@ -375,12 +378,8 @@ impl Store {
         };
     }
 
-    /// What is served under the ceilings, and whom they refuse: why, and whether an earlier version
-    /// is served.
-    fn admit(
-        &self,
-        order: &[DefinitionId],
-    ) -> (Vec<Arc<Entry>>, HashMap<DefinitionId, (String, bool)>) {
+    /// What is served under the ceilings, and whom they refuse.
+    fn admit(&self, order: &[DefinitionId]) -> (Vec<Arc<Entry>>, Refusals) {
         let entries = order.iter().filter_map(|id| self.known.get(id)?.read.entry());
         let entries: Vec<Arc<Entry>> = entries.cloned().collect();
         let verdicts = self.against.ceiling.admit(Kin::Resources, &entries);

@@ -122,7 +122,7 @@ impl Watching {
                 },
                 () = at(self.page_until) => {
                     let cause = format!("no answer within {PAGE_TIMEOUT:?}");
-                    (self.fall(cause, LONGEST_PAUSE), After::ListAgain)
+                    (self.fall(&cause, LONGEST_PAUSE), After::ListAgain)
                 }
                 () = list_again.notified() => return Ok(()),
             };
@@ -187,10 +187,10 @@ impl Watching {
     /// Takes in a failure: how long to leave the API server alone, and how to go on.
     async fn fail(&mut self, error: &watcher::Error) -> Result<(Duration, After), Over> {
         self.page_until = None;
-        self.standing.failed(self.kind);
         let status = status_of(error);
         if is_ordinary(error, status) {
             tracing::debug!(resource = self.name(), %error, "the watch of metric resources restarts");
+            self.standing.failed(self.kind);
             self.stumbles += 1;
             // What it breaks off at may be told again and again.
             let again = self.stumbles >= MOST_STUMBLES;
@@ -199,17 +199,17 @@ impl Watching {
         }
         let pause = match status {
             Some(status) if status.code == 404 => self.miss().await?,
-            Some(status) if matches!(status.code, 401 | 403) => {
+            Some(status) if status.code == 403 => {
                 let cause = format!(
                     "{}; grant get, list and watch on {} to Tidepole (see ClusterRole tidepole in \
                      the manifests)",
                     status.message,
                     self.name()
                 );
-                self.fall(cause, LONGEST_REFUSED_PAUSE)
+                self.fall(&cause, LONGEST_REFUSED_PAUSE)
             }
-            Some(status) => self.fall(status.message.clone(), LONGEST_PAUSE),
-            None => self.fall(error.to_string(), LONGEST_PAUSE),
+            Some(status) => self.fall(&status.message, LONGEST_PAUSE),
+            None => self.fall(&error.to_string(), LONGEST_PAUSE),
         };
         // A watch that begins again where it was says nothing as long as nothing changes; only a
         // listing tells that all is well.
@@ -234,15 +234,17 @@ impl Watching {
         let since = *self.absent_since.get_or_insert_with(Instant::now);
         if self.known && since.elapsed() >= GONE_AFTER {
             self.known = false;
+            tracing::warn!(resource = self.name(), "metric resources of this kind are forgotten");
             self.send(Change::Gone(self.kind)).await?;
         }
         Ok(jittered(LONGEST_PAUSE))
     }
 
     /// Takes in that the resources cannot be seen; what is known of them stays.
-    fn fall(&mut self, cause: String, longest: Duration) -> Duration {
+    fn fall(&mut self, cause: &str, longest: Duration) -> Duration {
         (self.page_until, self.absent_since) = (None, None);
-        let before = self.standing.enter(self.kind, KindState::Down(cause.clone()));
+        self.standing.failed(self.kind);
+        let before = self.standing.enter(self.kind, KindState::Down(cause.to_owned()));
         let resource = self.name();
         if matches!(before, KindState::Down(_)) {
             tracing::debug!(resource, cause, "metric resources still cannot be watched");

@@ -233,8 +233,8 @@ impl Drop for Crowd<'_> {
     fn drop(&mut self) {
         for namespace in CROWDED {
             let api = resources(self.0, "ExternalMetric", Some(namespace));
-            let all = api.delete_collection(&DeleteParams::default(), &ListParams::default());
-            if let Err(error) = self.0.wait(all) {
+            let (delete, all) = (DeleteParams::default(), ListParams::default());
+            if let Err(error) = self.0.wait(api.delete_collection(&delete, &all)) {
                 eprintln!("{namespace}: {error}");
             }
         }
@@ -257,8 +257,9 @@ fn among_thousands(world: &World) {
                 api.create(&PostParams::default(), &object).await.map(drop)
             }
         };
-        let made = futures::stream::iter(0..IN_EACH).map(make).buffer_unordered(16);
-        let failed = made.filter_map(async |made: kube::Result<()>| made.err()).collect::<Vec<_>>();
+        let outcomes = futures::stream::iter(0..IN_EACH).map(make).buffer_unordered(16);
+        let failed =
+            outcomes.filter_map(async |made: kube::Result<()>| made.err()).collect::<Vec<_>>();
         let failed = world.wait(failed);
         assert!(failed.is_empty(), "{namespace}: {:?}", failed.first());
     }

@@ -40,14 +40,12 @@ fn object(name: &str, second: u8, spec: Value) -> Box<Object> {
 }
 
 fn object_in(namespace: &str, name: &str, second: u8, spec: Value, status: Value) -> Box<Object> {
-    Box::new(Object::from(json!({
-        "metadata": {
-            "name": name, "namespace": namespace, "uid": format!("{name}-{second}"),
-            "generation": 1, "creationTimestamp": format!("2026-11-21T12:00:{second:02}Z"),
-        },
-        "spec": spec,
-        "status": status,
-    })))
+    let mut object = json!({"metadata": {
+        "name": name, "namespace": namespace, "uid": format!("{name}-{second}"),
+        "generation": 1, "creationTimestamp": format!("2026-11-21T12:00:{second:02}Z"),
+    }});
+    (object["spec"], object["status"]) = (spec, status);
+    Box::new(Object::from(object))
 }
 
 fn query(query: &str) -> Value {

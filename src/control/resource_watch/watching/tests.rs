@@ -1,7 +1,8 @@
-use kube::core::ErrorResponse;
 use serde_json::json;
+use tokio::runtime::Handle;
 
 use super::*;
+use crate::task::TaskSet;
 use crate::telemetry::Telemetry;
 
 type Told = watcher::Result<Event<Object>>;
@@ -34,8 +35,8 @@ async fn house() -> House {
             }
         }
     };
-    // A test's own task ends with the test.
-    drop(tokio::task::spawn(watching));
+    let (tasks, _died) = TaskSet::new(Handle::current());
+    tasks.job("watch", watching);
     let mut house = House { events, changes, listings, standing, list_again };
     house.listed().await;
     house
@@ -46,7 +47,7 @@ fn object(name: &str) -> Object {
 }
 
 fn refusal(code: u16) -> watcher::Error {
-    let status = ErrorResponse {
+    let status = Status {
         status: None,
         message: format!("refused with {code}"),
         metadata: None,
