@@ -20,7 +20,7 @@
 //! | L1 | [`rules`] | the rule grammar of prometheus-adapter: series to metrics, metrics to queries |
 //! | L1 | [`api`] | routes, negotiation, discovery, `OpenAPI`, wire types |
 //! | L1 | [`server`] | TLS, connections, authentication, authorization |
-//! | L1 | [`certificates`] | certificates that look after themselves, in a Secret and our APIServices |
+//! | L1 | [`certificates`] | certificates that look after themselves, in a Secret and our `APIServices` |
 //! | L2 | [`lookup`] | the request flow: name and selector to cached values |
 //! | L2 | [`control`] | the control flow: file watch, HPA watch and refresher |
 //! | L3 | [`config`] | the server config file |

@@ -351,7 +351,8 @@ impl Keeper {
         let age = BACKDATED + self.spans.tolerance + self.spans.pause;
         let is_old = plus(serving.pair.leaf.not_before, age) <= seen.now;
         let is_first = !self.has_looked && matches!(seen.secret, Secret::There(_));
-        if !(is_first && is_old) && !self.is_settled(&serving.pair, bundles, seen) {
+        let is_known = is_first && is_old || self.is_settled(&serving.pair, bundles, seen);
+        if !is_known {
             return Some(format!(
                 "the APIServices trust the serving certificate since less than {:?}",
                 self.spans.pause

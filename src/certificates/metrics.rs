@@ -43,7 +43,7 @@ impl Metrics {
         telemetry.register(|registry| {
             registry.register(
                 "certificates_rotations",
-                "Managed certificates that this replica has renewed",
+                "Managed certificates that this replica has made, the first ones included",
                 metrics.rotations.clone(),
             );
             registry.register(

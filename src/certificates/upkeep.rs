@@ -76,11 +76,11 @@ pub fn start(
     let standing = Arc::new(Standing::new());
     let changed = Arc::new(Notify::new());
     let shutdown = tasks.shutdown_token().clone();
-    let (changes, tell) = (cluster.changes(), Arc::clone(&changed));
+    let (watched, tell) = (cluster.changes(), Arc::clone(&changed));
     tasks.service("certificates' watches", async move {
         tokio::select! {
             () = shutdown.cancelled() => {}
-            () = follow(changes, &tell) => {}
+            () = follow(watched, &tell) => {}
         }
     });
     let mut upkeep = Upkeep {
@@ -121,7 +121,7 @@ async fn follow(mut changes: BoxStream<'static, Result<(), watcher::Error>>, tel
         }
     }
     // A watcher does not end; without it there is still the timer.
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 struct Upkeep {
@@ -241,12 +241,11 @@ impl Upkeep {
     }
 
     fn rotated(&self, rotation: Option<Rotation>) {
-        match rotation {
-            Some(rotation) => {
-                self.metrics.rotated(rotation);
-                tracing::info!(?rotation, "certificates were renewed in the Secret");
-            }
-            None => tracing::info!("the Secret of managed certificates was brought up to date"),
+        if let Some(rotation) = rotation {
+            self.metrics.rotated(rotation);
+            tracing::info!(?rotation, "new certificates are in the Secret");
+        } else {
+            tracing::info!("the Secret of managed certificates was brought up to date");
         }
     }
 

@@ -54,7 +54,7 @@ impl Certificate {
         };
         let is_authority = parsed.is_ca();
         let public_key = parsed.public_key().subject_public_key.data.to_vec();
-        Some(Self { not_before, not_after, is_authority, names, public_key, der })
+        Some(Self { der, not_before, not_after, is_authority, names, public_key })
     }
 
     /// In PEM.

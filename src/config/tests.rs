@@ -237,27 +237,6 @@ fn every_mistake_is_named_with_its_place() {
             ],
         ),
         (
-            "server: {tls: {certFile: a, keyFile: b, managed: {}}}",
-            &[
-                "3:50: server.tls.managed: certificates are either managed or from certFile and keyFile",
-            ],
-        ),
-        (
-            "server: {auth: none, listen: '127.0.0.1:1', tls: {managed: {}}}\nkubernetes: {enabled: false}",
-            &[
-                "3:60: server.tls.managed: managed certificates are kept in a cluster, and kubernetes.enabled is false",
-            ],
-        ),
-        (
-            "server: {tls: {managed: {secret: A, certLifetime: 1s, renewBefore: 1, caLife: 1h}}}",
-            &[
-                "3:34: server.tls.managed.secret: expected a name of lower-case letters, digits, \"-\" and \".\"",
-                "3:51: server.tls.managed.certLifetime: expected a duration from 10s to 87600h",
-                "3:68: server.tls.managed.renewBefore: the duration 1 has no unit; write it like 1s, 2m or 1h30m",
-                "3:71: server.tls.managed.caLife: unknown field; the fields here are secret, service, namespace, caLifetime, certLifetime, renewBefore",
-            ],
-        ),
-        (
             "server: {tls: {certFile: '', keyFile: b}}",
             &["3:26: server.tls.certFile: the file's name is empty"],
         ),
@@ -507,6 +486,36 @@ fn every_mistake_is_named_with_its_place() {
             "defaults: {refresh: 3m}",
             &[
                 "3:21: defaults.refresh: maxAge 2m is below refresh 3m: every sample would be too old before the next is read",
+            ],
+        ),
+    ];
+    for (body, expected) in cases {
+        assert_eq!(parse(body, &Overrides::default()).unwrap_err(), *expected, "{body}");
+    }
+}
+
+#[test]
+fn mistakes_about_managed_certificates_are_named_with_their_place() {
+    let cases: &[(&str, &[&str])] = &[
+        (
+            "server: {tls: {certFile: a, keyFile: b, managed: {}}}",
+            &[
+                "3:50: server.tls.managed: certificates are either managed or from certFile and keyFile",
+            ],
+        ),
+        (
+            "server: {auth: none, listen: '127.0.0.1:1', tls: {managed: {}}}\nkubernetes: {enabled: false}",
+            &[
+                "3:60: server.tls.managed: managed certificates are kept in a cluster, and kubernetes.enabled is false",
+            ],
+        ),
+        (
+            "server: {tls: {managed: {secret: A, certLifetime: 1s, renewBefore: 1, caLife: 1h}}}",
+            &[
+                "3:34: server.tls.managed.secret: expected a name of lower-case letters, digits, \"-\" and \".\"",
+                "3:51: server.tls.managed.certLifetime: expected a duration from 10s to 87600h",
+                "3:68: server.tls.managed.renewBefore: the duration 1 has no unit; write it like 1s, 2m or 1h30m",
+                "3:71: server.tls.managed.caLife: unknown field; the fields here are secret, service, namespace, caLifetime, certLifetime, renewBefore",
             ],
         ),
     ];

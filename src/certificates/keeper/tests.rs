@@ -4,13 +4,13 @@ use super::*;
 use crate::certificates::settings::Settings;
 
 const SPANS: Spans = Spans {
-    authority: Duration::from_secs(3000),
-    pair: Duration::from_secs(900),
+    authority: Duration::from_mins(50),
+    pair: Duration::from_mins(15),
     authority_renewal: Duration::from_secs(1000),
-    pair_renewal: Duration::from_secs(300),
+    pair_renewal: Duration::from_mins(5),
     pause: Duration::from_secs(10),
-    grace: Duration::from_secs(300),
-    tolerance: Duration::from_secs(300),
+    grace: Duration::from_mins(5),
+    tolerance: Duration::from_mins(5),
 };
 
 /// 2027-01-15, whatever the machine says.
