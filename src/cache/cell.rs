@@ -239,6 +239,12 @@ impl QueryCell {
         self.definition.store(Some(Arc::clone(entry)));
     }
 
+    /// The first definition that asks the query, if one was noted.
+    #[must_use]
+    pub fn asked_by(&self) -> Option<Arc<Entry>> {
+        self.definition.load_full()
+    }
+
     /// Who asks the query, for the log: `ExternalMetric shop/orders and 2 others`. Empty where no
     /// definition was noted.
     #[must_use]

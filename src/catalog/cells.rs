@@ -25,22 +25,38 @@ pub fn cells_of(served: &Served, on_demand: &[Arc<QueryCell>]) -> Vec<CellOf> {
         return vec![CellOf { namespace: None, cell: Arc::clone(cell) }];
     }
     let mine = |cell: &Arc<QueryCell>| {
-        let namespace = place_of(served, cell.query())?;
+        let namespace = match place_of(served, cell.query()) {
+            Place::None => return None,
+            Place::All => None,
+            Place::Namespace(namespace) => Some(namespace),
+        };
         Some(CellOf { namespace, cell: Arc::clone(cell) })
     };
     on_demand.iter().filter_map(mine).collect()
 }
 
-/// Where a query belongs that completes the definition's; none when it does not.
-fn place_of(served: &Served, query: &Query) -> Option<Option<Arc<str>>> {
+/// Where a query belongs.
+enum Place {
+    /// It does not complete the definition's.
+    None,
+    /// It does, for all namespaces.
+    All,
+    /// It does, for this one.
+    Namespace(Arc<str>),
+}
+
+fn place_of(served: &Served, query: &Query) -> Place {
     match (&served.entry.query, &served.entry.objects) {
-        (QueryTemplate::Fixed(_), _) | (QueryTemplate::PerObjects(_), None) => None,
+        (QueryTemplate::Fixed(_), _) | (QueryTemplate::PerObjects(_), None) => Place::None,
         (template @ QueryTemplate::PerNamespace { .. }, _) => {
-            namespace_of(template, query).map(|namespace| Some(namespace.into()))
+            let namespace = namespace_of(template, query);
+            namespace.map_or(Place::None, |namespace| Place::Namespace(namespace.into()))
         }
-        (QueryTemplate::PerObjects(template), Some(of)) => template
-            .namespace_of(of, query)
-            .map(|namespace| (!namespace.is_empty()).then_some(namespace)),
+        (QueryTemplate::PerObjects(template), Some(of)) => match template.namespace_of(of, query) {
+            None => Place::None,
+            Some(namespace) if namespace.is_empty() => Place::All,
+            Some(namespace) => Place::Namespace(namespace),
+        },
     }
 }
 

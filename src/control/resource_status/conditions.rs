@@ -1,5 +1,7 @@
 //! What a resource's status says: a pure function of what is known.
 
+use std::fmt::Write as _;
+
 use jiff::Timestamp;
 
 use crate::catalog::cells::CellOf;
@@ -7,9 +9,7 @@ use crate::catalog::{Conflict, Served};
 use crate::control::declared::{Declared, Verdict};
 use crate::control::resource_status::readers::{MAX_PROBLEM_CHARS, Reader, Readers, cut};
 use crate::control::resource_status::view::{self, Moment, Picture, Stand, is_about};
-use crate::definition::status::{
-    Condition, HpaReference, LastError, MAX_HPAS, Status, UsedBy,
-};
+use crate::definition::status::{Condition, HpaReference, LastError, MAX_HPAS, Status, UsedBy};
 use crate::model::{FetchError, Problem};
 
 /// The conditions' types, in the order in which they are written.
@@ -55,19 +55,18 @@ pub(super) fn status(facts: &Facts<'_>, previous: Option<&Status>) -> Status {
         Some(picture) => (ready(picture), fresh(picture)),
         None => not_accepted(),
     };
-    let ready_message = ready.message.clone();
-    let mut writer = Writer { facts, previous };
+    let writer = Writer { facts, previous };
     let conditions = vec![
-        writer.condition(ACCEPTED, accepted),
-        writer.condition(READY, ready),
-        writer.condition(FRESH, fresh),
+        writer.condition(ACCEPTED, &accepted),
+        writer.condition(READY, &ready),
+        writer.condition(FRESH, &fresh),
     ];
     let mut status = Status {
         observed_generation: facts.declared.generation,
         conditions,
         metric: entry.map(|entry| entry.metric.to_string()),
         source: entry.map(view::source),
-        used_by: Some(used_by(&facts.readers.used_by, &ready_message)),
+        used_by: Some(used_by(&facts.readers.used_by, &ready.message)),
         missed_by: facts.readers.missed_by.iter().take(MAX_HPAS).map(Reader::told).collect(),
         ..Status::default()
     };
@@ -97,7 +96,7 @@ fn accepted(facts: &Facts<'_>) -> Said {
             });
             let mut message = shown.collect::<Vec<_>>().join("; ");
             if problems.len() > MAX_PROBLEMS {
-                message.push_str(&format!("; and {} more", problems.len() - MAX_PROBLEMS));
+                let _ = write!(message, "; and {} more", problems.len() - MAX_PROBLEMS);
             }
             if *last_good_stays {
                 message.push_str("; the version before it stays in force");
@@ -135,9 +134,10 @@ fn reason_of(problems: &[Problem]) -> &'static str {
     let says = |words: &[&str]| {
         problems.iter().all(|problem| words.iter().any(|word| problem.message.contains(word)))
     };
-    if says(&["there is no source", "no source of kind"]) {
+    if says(&["there is no source", " exists; the server config names its sources"]) {
         "SourceNotFound"
-    } else if says(&["(allowedRegions)", "(allowedRoles)", "allowedNamespaces"]) {
+    } else if says(&["(allowedRegions)", "(allowedRoles)", "allowedNamespaces", "may be used here"])
+    {
         "NotAllowed"
     } else if says(&["maxMetricsPerMinute"]) {
         "TooExpensive"
@@ -228,10 +228,12 @@ struct Writer<'a> {
 }
 
 impl Writer<'_> {
-    fn condition(&mut self, r#type: &str, said: Said) -> Condition {
+    fn condition(&self, r#type: &str, said: &Said) -> Condition {
         let before = self.previous.and_then(|previous| condition_of(previous, r#type));
         let since = before
-            .filter(|before| before.status == said.status && !before.last_transition_time.is_empty())
+            .filter(|before| {
+                before.status == said.status && !before.last_transition_time.is_empty()
+            })
             .map(|before| before.last_transition_time.clone());
         Condition {
             r#type: r#type.to_owned(),
@@ -269,9 +271,8 @@ pub(super) fn gist(status: &Status) -> Gist {
         (r#type.clone(), status.clone(), reason.clone(), message)
     };
     let readers = |readers: &[HpaReference]| {
-        let told = |hpa: &HpaReference| {
-            (hpa.namespace.clone(), hpa.name.clone(), hpa.problem.is_some())
-        };
+        let told =
+            |hpa: &HpaReference| (hpa.namespace.clone(), hpa.name.clone(), hpa.problem.is_some());
         readers.iter().map(told).collect()
     };
     let used_by = status.used_by.as_ref();

@@ -1,8 +1,9 @@
 //! Which HPAs read a definition, which ask for it in vain, and what each would get.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use crate::control::events::Hpa;
 use crate::control::hpa_watch::Used;
 use crate::definition::status::HpaReference;
 use crate::model::{DefinitionId, Foresee, MetricReference, Miss};
@@ -57,21 +58,22 @@ pub(super) struct Readers {
 /// The HPAs of all definitions.
 #[derive(Debug, Default)]
 pub(super) struct Register {
-    by_definition: HashMap<DefinitionId, Readers>,
+    by_definition: HashMap<DefinitionId, Arc<Readers>>,
+    /// What each HPA gets of each metric that it asks for.
+    outcomes: BTreeMap<(Hpa, Arc<str>), Option<Trouble>>,
     /// Whether some reference has not been tried yet: its outlook changes soon.
     untried: bool,
 }
 
-static NOBODY: Readers = Readers { used_by: Vec::new(), missed_by: Vec::new() };
-
 impl Register {
-    /// Asks what each reference would get.
-    pub(super) fn of(used: &[Used], foresee: &dyn Foresee) -> Self {
-        let mut register = Self::default();
+    /// Asks what each reference would get. Readers that are as they were `before` stay where they are.
+    pub(super) fn of(used: &[Used], foresee: &dyn Foresee, before: &Self) -> Self {
+        let mut making = Making::default();
         for Used { reference, hpas } in used {
-            register.add(reference, hpas, foresee);
+            making.add(reference, hpas, foresee);
         }
-        for readers in register.by_definition.values_mut() {
+        let Making { by_definition, outcomes, untried } = making;
+        let shared = |(id, mut readers): (DefinitionId, Readers)| {
             for list in [&mut readers.used_by, &mut readers.missed_by] {
                 // One HPA may refer to it more than once; what is wrong with one reference is told.
                 list.sort_by(|a, b| {
@@ -80,16 +82,41 @@ impl Register {
                 });
                 list.dedup_by(|a, b| a.namespace == b.namespace && a.name == b.name);
             }
-        }
-        register
+            let same = before.by_definition.get(&id).filter(|before| ***before == readers);
+            let readers = same.map_or_else(|| Arc::new(readers), Arc::clone);
+            (id, readers)
+        };
+        Self { by_definition: by_definition.into_iter().map(shared).collect(), outcomes, untried }
     }
 
+    /// The HPAs of a definition, if there are any.
+    pub(super) fn of_definition(&self, id: &DefinitionId) -> Option<&Arc<Readers>> {
+        self.by_definition.get(id)
+    }
+
+    /// What each HPA gets of each metric that it asks for.
+    pub(super) fn outcomes(&self) -> &BTreeMap<(Hpa, Arc<str>), Option<Trouble>> {
+        &self.outcomes
+    }
+
+    /// Whether some reference has not been tried yet: its outlook changes soon.
+    pub(super) fn is_untried(&self) -> bool {
+        self.untried
+    }
+}
+
+#[derive(Default)]
+struct Making {
+    by_definition: HashMap<DefinitionId, Readers>,
+    outcomes: BTreeMap<(Hpa, Arc<str>), Option<Trouble>>,
+    untried: bool,
+}
+
+impl Making {
     fn add(&mut self, reference: &MetricReference, hpas: &[Arc<str>], foresee: &dyn Foresee) {
-        let outlook = foresee.foresee(reference);
-        let trouble = |kind, message: &str| Trouble {
-            kind,
-            message: cut(message, MAX_PROBLEM_CHARS).into(),
-        };
+        let outlook = foresee.glance(reference);
+        let trouble =
+            |kind, message: &str| Trouble { kind, message: cut(message, MAX_PROBLEM_CHARS).into() };
         let (problem, elsewhere) = match outlook.answer {
             Ok(_) => (None, Vec::new()),
             Err(Miss::Untried) => {
@@ -112,21 +139,19 @@ impl Register {
             problem: problem.clone(),
         });
         let readers: Vec<Reader> = readers.collect();
+        for reader in &readers {
+            let (namespace, name) = (Arc::clone(&reader.namespace), Arc::clone(&reader.name));
+            let key = (Hpa { namespace, name }, Arc::clone(&reference.metric));
+            let outcome = self.outcomes.entry(key).or_default();
+            // Of several references to one metric the one with a mistake counts.
+            *outcome = outcome.take().or_else(|| problem.clone());
+        }
         for id in outlook.definitions {
             self.by_definition.entry(id).or_default().used_by.extend(readers.iter().cloned());
         }
         for id in elsewhere {
             self.by_definition.entry(id).or_default().missed_by.extend(readers.iter().cloned());
         }
-    }
-
-    /// The HPAs of a definition.
-    pub(super) fn of_definition(&self, id: &DefinitionId) -> &Readers {
-        self.by_definition.get(id).unwrap_or(&NOBODY)
-    }
-
-    pub(super) fn is_untried(&self) -> bool {
-        self.untried
     }
 }
 
@@ -188,15 +213,18 @@ mod tests {
             used("shop", "jobs", "queue=x", &["a", "b"]),
             used("mail", "jobs", "", &["m"]),
         ];
-        let register = Register::of(&all, &Fixed);
+        let register = Register::of(&all, &Fixed, &Register::default());
         assert!(!register.is_untried());
-        let readers = register.of_definition(&id("jobs"));
+        let readers = register.of_definition(&id("jobs")).unwrap();
         let told: Vec<_> = readers.used_by.iter().map(Reader::told).collect();
         let told: Vec<_> = told.iter().map(|r| (&*r.name, r.problem.as_deref())).collect();
         assert_eq!(told, [("a", Some("no series")), ("b", Some("no series")), ("c", None)]);
         assert_eq!(readers.missed_by.len(), 1);
         assert_eq!(readers.missed_by[0].told().problem.as_deref(), Some("not defined here"));
-        assert_eq!(register.of_definition(&id("other")), &Readers::default());
-        assert!(Register::of(&[used("shop", "new", "", &["n"])], &Fixed).is_untried());
+        assert_eq!(register.of_definition(&id("other")), None);
+        let again = Register::of(&all, &Fixed, &register);
+        assert!(Arc::ptr_eq(again.of_definition(&id("jobs")).unwrap(), readers));
+        let untried = Register::of(&[used("shop", "new", "", &["n"])], &Fixed, &register);
+        assert!(untried.is_untried());
     }
 }

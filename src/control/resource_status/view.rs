@@ -7,7 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::cache::sentence::{named, no_value, show};
-use crate::cache::{EntryState, View};
+use crate::cache::{EntryState, QueryCell, View};
 use crate::catalog::cells::CellOf;
 use crate::definition::status::{CurrentValue, MAX_VALUES};
 use crate::model::{
@@ -71,11 +71,11 @@ pub(super) enum Stand {
 const STALE: &str = crate::cache::STALE;
 
 /// How one cell stands.
-pub(super) fn stand(cell: &CellOf, entry: &Entry, now: Tick) -> Stand {
-    let state = cell.cell.state();
+pub(super) fn stand(cell: &QueryCell, entry: &Entry, now: Tick) -> Stand {
+    let state = cell.state();
     let failed = || state.trouble_kind(&entry.policy, now).unwrap_or(STALE);
     match state.view(&entry.policy, now) {
-        View::Waiting if cell.cell.is_scheduled() => Stand::Pending,
+        View::Waiting if cell.is_scheduled() => Stand::Pending,
         View::Waiting => Stand::Idle,
         View::Fresh(_) => Stand::Serving,
         View::Servable(_) => Stand::Held { trouble: failed() },
@@ -92,7 +92,7 @@ pub(super) fn stand(cell: &CellOf, entry: &Entry, now: Tick) -> Stand {
 
 /// The worst of all cells, and how many are as bad in kind.
 pub(super) fn worst(cells: &[CellOf], entry: &Entry, now: Tick) -> Stand {
-    cells.iter().map(|cell| stand(cell, entry, now)).max().unwrap_or(Stand::Idle)
+    cells.iter().map(|cell| stand(&cell.cell, entry, now)).max().unwrap_or(Stand::Idle)
 }
 
 /// What a definition gives.
@@ -123,7 +123,7 @@ pub(super) fn look(entry: &Entry, cells: &[CellOf], reader: Option<&str>, now: M
     let mut worst: Option<(Stand, &CellOf)> = None;
     let mut shown = Shown::default();
     for cell in cells {
-        let stand = stand(cell, entry, now.tick);
+        let stand = stand(&cell.cell, entry, now.tick);
         // Of equals the first: its words stay while others come and go.
         if worst.is_none_or(|(before, _)| stand > before) {
             worst = Some((stand, cell));
@@ -138,7 +138,8 @@ pub(super) fn look(entry: &Entry, cells: &[CellOf], reader: Option<&str>, now: M
     picture.stand = stand;
     picture.message = sentence(entry, cell, stand, reader, now);
     if cells.len() > 1 && stand > Stand::Serving {
-        let bad = cells.iter().filter(|cell| self::stand(cell, entry, now.tick) > Stand::Serving);
+        let bad =
+            cells.iter().filter(|cell| self::stand(&cell.cell, entry, now.tick) > Stand::Serving);
         let counted = format!("{} of {} namespaces; ", bad.count(), cells.len());
         picture.message.insert_str(0, &counted);
     }
