@@ -70,6 +70,9 @@ pub struct ResourcesSection {
     pub enabled: bool,
     /// What tenants may have; the defaults are told there.
     pub tenancy: Tenancy,
+    /// Whether HPAs get Events about their metrics, too. Default false: the HPA controller says most
+    /// of it itself.
+    pub hpa_events: bool,
 }
 
 /// The cluster.

@@ -6,12 +6,14 @@
 
 pub mod ceiling;
 pub mod declared;
+pub mod events;
 pub mod file_watch;
 pub mod hpa_watch;
 pub mod lease;
 mod phase;
 mod protection;
 pub mod refresher;
+pub mod resource_status;
 pub mod resource_watch;
 pub mod rule_watch;
 pub mod schedule;

@@ -12,6 +12,7 @@ pub mod inventory;
 pub mod kubernetes;
 pub mod lifecycle;
 pub mod readiness;
+mod resource_status;
 pub mod resources;
 
 use std::collections::BTreeMap;
@@ -129,7 +130,7 @@ pub async fn start_in(
     let lookup = Lookup::new(
         Arc::clone(&catalog),
         Arc::clone(&rules),
-        on_demand,
+        Arc::clone(&on_demand),
         Arc::clone(&refresher) as _,
         Arc::clone(&namespaces) as _,
         client.is_some().then(|| Cluster {
@@ -159,6 +160,9 @@ pub async fn start_in(
     let ceiling = watch_definitions(&config, Arc::clone(&definitions), &tasks, &telemetry).await?;
     let metric_resources =
         resources::watch(client.as_ref(), &config, &definitions, ceiling, &tasks, &telemetry);
+    let parts = resource_status::Parts::new(&catalog, on_demand, &usage, &lookup, &clock);
+    let cluster = client.as_ref().zip(metric_resources.as_ref());
+    resource_status::start(cluster, &config, parts, &tasks, &telemetry);
     let mut changes =
         vec![catalog.subscribe(), namespaces.subscribe(), rules.subscribe(), scales.subscribe()];
     let listed = rule_standing.clone();

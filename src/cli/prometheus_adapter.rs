@@ -162,7 +162,11 @@ fn config(args: &AdapterArgs) -> Result<Config, Vec<String>> {
         definition_paths: Vec::new(),
         rules: vec![rules],
         // Nor did the original have such.
-        resources: ResourcesSection { enabled: false, tenancy: Tenancy::default() },
+        resources: ResourcesSection {
+            enabled: false,
+            tenancy: Tenancy::default(),
+            hpa_events: false,
+        },
         defaults: Defaults { first_read_timeout: FIRST_READ_TIMEOUT, ..Defaults::default() },
     })
 }

@@ -225,6 +225,13 @@ pub(super) struct Resources {
     pub(super) max_total: Option<Number>,
     pub(super) min_refresh: Option<GoDuration>,
     pub(super) max_series: Option<Number>,
+    pub(super) events: Events,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default, expecting = "a mapping")]
+pub(super) struct Events {
+    pub(super) hpas: bool,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -403,7 +403,7 @@ fn every_mistake_is_named_with_its_place() {
                 "3:43: resources.maxTotal: expected a whole number from 1 to 100000",
                 "3:60: resources.minRefresh: expected a duration from 1s to 1h",
                 "3:78: resources.maxSeries: expected a whole number from 1 to 1000000",
-                "3:83: resources.max: unknown field; the fields here are enabled, maxPerNamespace, maxTotal, minRefresh, maxSeries",
+                "3:83: resources.max: unknown field; the fields here are enabled, maxPerNamespace, maxTotal, minRefresh, maxSeries, events",
             ],
         ),
         // AWS

@@ -93,7 +93,7 @@ fn resources(report: &mut Report<'_>, document: &Document, cluster: bool) -> Res
     for (key, message) in tenancy.problems() {
         report.add(&field.key(key), message);
     }
-    ResourcesSection { enabled, tenancy }
+    ResourcesSection { enabled, tenancy, hpa_events: spec.events.hpas }
 }
 
 fn header(report: &mut Report<'_>, document: &Document) {

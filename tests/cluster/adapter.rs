@@ -151,6 +151,8 @@ impl Installation {
             .env("AWS_ACCESS_KEY_ID", ACCESS_KEY)
             .env("AWS_SECRET_ACCESS_KEY", ACCESS_KEY)
             .env("AWS_EC2_METADATA_DISABLED", "true")
+            .env("POD_NAME", self.name)
+            .env("POD_NAMESPACE", "tidepole")
             .env("NO_PROXY", "127.0.0.1,localhost")
             .env_remove("KUBECONFIG");
         let mut process = Process::start(self.name, &self.logs, &command);

@@ -19,5 +19,6 @@ mod recorded;
 mod registration;
 mod resources;
 mod second_opinion;
+mod status;
 mod storm;
 mod warmth;
