@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::definition::scalar::GoDuration;
 use crate::definition::{Defaults, REFRESH_FLOOR};
-use crate::model::{Entry, Problem};
+use crate::model::{DefinitionKind, Entry, Problem};
 
 /// Most resources that a server can be told to take: five times what it is measured with.
 const MOST_RESOURCES: usize = 100_000;
@@ -86,7 +86,11 @@ impl Tenancy {
             path: entry.id.resource_path().into(),
             line: 0,
             column: 0,
-            field: "spec.refresh".to_owned(),
+            field: match entry.id.kind {
+                DefinitionKind::AwsExternalMetric => "metadata.annotations[\"tidepole.dev/refresh\"]",
+                _ => "spec.refresh",
+            }
+            .to_owned(),
             message: format!(
                 "refresh {} is below {}, the least that the operator allows in namespaces (resources.minRefresh)",
                 GoDuration(refresh),

@@ -24,6 +24,7 @@ pub(super) const PARTS: &[Part] = &[
             "tidepole_definition_state",
             "tidepole_definition_sample",
             "tidepole_definition_max",
+            "tidepole_definition_uses",
         ],
         when: "with definitions",
     },
@@ -41,6 +42,11 @@ pub(super) const PARTS: &[Part] = &[
         title: "Definition files and the catalog",
         prefixes: &["tidepole_definition", "tidepole_on_demand"],
         when: "",
+    },
+    Part {
+        title: "Metric resources",
+        prefixes: &["tidepole_metric_resources", "tidepole_resource"],
+        when: "with a cluster",
     },
     Part { title: "Rules", prefixes: &["tidepole_rule"], when: "with rule files" },
     Part {
