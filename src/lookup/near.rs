@@ -204,7 +204,6 @@ pub(super) fn outward<T>(sorted: &[T], before: impl Fn(&T) -> bool) -> impl Iter
 #[cfg(test)]
 mod tests {
     use std::cell::Cell;
-    use std::time::Instant;
 
     use super::*;
     use crate::model::ManualClock;
@@ -276,23 +275,6 @@ mod tests {
         for metric in ["ab", &long] {
             let question = Question { of: "", namespace: "shop", metric };
             near.find(question, 1, |_| true, |_| panic!("too short or too long"));
-        }
-    }
-
-    /// Prints what a search costs; `cargo test --release near -- --ignored --nocapture`.
-    #[test]
-    #[ignore = "a measurement"]
-    fn measured_a_search_among_a_hundred_thousand_names() {
-        let names: Vec<String> =
-            (0..100_000).map(|i| format!("tenant_{i:06}_queue_depth_of_orders")).collect();
-        for asked in ["tenant_050000_queue_depht_of_order", &"a".repeat(MAX_METRIC_NAME_BYTES)] {
-            let started = Instant::now();
-            let mut search = Search::new(asked);
-            search
-                .look_at(outward(&names, |name| name.as_str() < asked).map(String::as_str), |_| {
-                    true
-                });
-            println!("measured: {:?}, {:?}", started.elapsed(), search.found);
         }
     }
 

@@ -163,10 +163,10 @@ async fn who_may_not_is_told_so_and_costs_the_upstream_nothing() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn names_that_may_have_been_meant_are_told_to_whom_may_read_them() {
     let mut world = world().await;
-    world.server.setup.define("n.yaml", &metric("depths", "simulated: { constant: 5 }"));
+    world.server.setup.define("n.yaml", &metric("depths", "prometheus: { query: depth }"));
     world.server.setup.define(
         "other.yaml",
-        &metric("depthx", "simulated: { constant: 5 }")
+        &metric("depthx", "prometheus: { query: depth }")
             .replace("namespace: default", "namespace: other"),
     );
     let mut proxy = world.proxy().await;

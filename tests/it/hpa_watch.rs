@@ -130,10 +130,11 @@ async fn what_an_hpa_refers_to_is_there_before_its_first_read() {
 
     let all = server.admin("/api/metrics").await.json();
     // The one in `jobs` that another adapter serves is not known.
-    assert_eq!(all["hpaWatch"], json!({"state": "up", "hpas": 5, "references": 5, "known": 4}));
+    let watch = json!({"state": "up", "hpas": 5, "references": 5, "known": 4, "unknown": 1});
+    assert_eq!(all["hpaWatch"], watch);
     let text = server.admin("/metrics").await;
     openmetrics::parse(text.text()).expect("valid OpenMetrics");
-    for line in ["hpas 5", "references 5", "known 4", "up 1"] {
+    for line in ["hpas 5", "references 5", "known 4", "unknown 1", "up 1"] {
         let line = format!("\ntidepole_hpa_watch_{line}\n");
         assert!(text.text().contains(&line), "{line}: {}", text.text());
     }

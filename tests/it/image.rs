@@ -82,9 +82,9 @@ fn said(output: &Output) -> String {
 fn below(folder: &Path) -> Vec<PathBuf> {
     let (mut open, mut found) = (vec![folder.to_owned()], Vec::new());
     while let Some(folder) = open.pop() {
-        for entry in fs::read_dir(&folder).unwrap() {
-            let entry = entry.unwrap();
-            if entry.file_type().unwrap().is_dir() {
+        for entry in fs::read_dir(&folder).expect("the folder is ours") {
+            let entry = entry.expect("the folder is ours");
+            if entry.file_type().expect("it is there").is_dir() {
                 open.push(entry.path());
             }
             found.push(entry.path());

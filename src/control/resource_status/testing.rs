@@ -77,6 +77,7 @@ pub(in crate::control) fn end(
     let sample = result.map(|series| Sample {
         timestamp: clock.now(),
         observed: clock.tick(),
+        without_number: Vec::new(),
         series: series
             .iter()
             .map(|(queue, value)| Series {

@@ -9,8 +9,7 @@ use crate::process::eventually;
 use crate::workload::SOON;
 use crate::world::{World, exclusive, shared};
 
-/// Installs the kind, if nobody has yet, and lets the adapter write. With the CRDs and the roles of
-/// `deploy/` applied to the world this changes nothing that matters here.
+/// Installs the kind, if nobody has yet: here only that it has a status matters.
 fn install(world: &World) {
     let known = run(world.plane.kubectl().args(["get", "crd", "externalmetrics.tidepole.dev"]));
     if known.is_err() {
@@ -37,24 +36,6 @@ spec:
 ",
         );
     }
-    world.plane.apply(
-        "
-apiVersion: rbac.authorization.k8s.io/v1
-kind: ClusterRole
-metadata: { name: tests-status }
-rules:
-  - { apiGroups: [tidepole.dev], resources: ['*'], verbs: [get, list, watch] }
-  - { apiGroups: [tidepole.dev], resources: ['*/status'], verbs: [patch] }
-  - { apiGroups: [events.k8s.io], resources: [events], verbs: [create, patch] }
-  - { apiGroups: [coordination.k8s.io], resources: [leases], verbs: [get, create, update] }
----
-apiVersion: rbac.authorization.k8s.io/v1
-kind: ClusterRoleBinding
-metadata: { name: tests-status }
-roleRef: { apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: tests-status }
-subjects: [{ kind: ServiceAccount, name: tidepole, namespace: tidepole }]
-",
-    );
     run(world.plane.kubectl().args([
         "wait",
         "crd/externalmetrics.tidepole.dev",
@@ -210,7 +191,6 @@ fn another_replica_writes_when_the_first_is_killed() {
         killed.elapsed()
     );
     assert!(took < Duration::from_secs(15), "{took:?}");
-    // What it says is so already: only the one that is used now is written.
     let mut other = other;
     assert_eq!(other.process.stop(Duration::from_secs(45)), 0);
     assert_eq!(holder(&world).as_deref(), Ok(""), "given back");

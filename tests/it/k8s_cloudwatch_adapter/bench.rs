@@ -216,7 +216,7 @@ impl Bench {
             all.filter(|call| call["action"] == action).collect()
         };
         let metric_data: Vec<Value> =
-            was("GetMetricData").into_iter().map(|call| plain(call)).collect();
+            was("GetMetricData").into_iter().map(plain).collect();
         // A read that fails in both: whether it is refused before or by the service is no matter.
         let both_fail = found.is_err() && recorded.value().is_none() && made.is_empty();
         if made != metric_data && !both_fail {
