@@ -20,10 +20,12 @@ use crate::definition::{Defaults, read_bounded, report};
 use crate::model::{Problem, SourceDirectory};
 use crate::rules::RuleFileSettings;
 use crate::server;
+use crate::telemetry;
 
 mod certificates;
 mod document;
 mod source;
+mod traces;
 mod validate;
 
 pub use source::SourceConfig;
@@ -61,6 +63,8 @@ pub struct Config {
     pub resources: ResourcesSection,
     /// What definitions say nothing about; their own defaults are told there.
     pub defaults: Defaults,
+    /// Where traces go. Default: none are made.
+    pub traces: Option<telemetry::traces::Settings>,
 }
 
 /// Metric resources.

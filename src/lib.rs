@@ -11,7 +11,7 @@
 //! | L0 | [`model`] | the domain's words and pure rules |
 //! | L0 | [`status`] | the only place that chooses an HTTP status |
 //! | L0 | [`task`] | tracked background tasks |
-//! | L0 | [`telemetry`] | the registry of our own metrics, logging |
+//! | L0 | [`telemetry`] | the registry of our own metrics, logging, traces |
 //! | L1 | [`definition`] | the documents users write, and their translation into catalog entries |
 //! | L1 | [`source`] | reading upstreams: Prometheus, `CloudWatch`, SQS, simulated |
 //! | L1 | [`cache`] | the state of every query, as a pure state machine and its stores |

@@ -46,7 +46,7 @@ use crate::runtime::readiness::Health;
 use crate::server::{self, Authentication, Authorization, Server};
 use crate::source;
 use crate::task::{TaskDied, TaskSet};
-use crate::telemetry::Telemetry;
+use crate::telemetry::{Telemetry, traces};
 
 /// A running server.
 pub struct Running {
@@ -94,6 +94,9 @@ pub async fn start_in(
     refresh: Handle,
 ) -> anyhow::Result<Running> {
     let Surroundings { clock, telemetry } = surroundings;
+    if let Some(settings) = &config.traces {
+        traces::start(settings, &telemetry)?;
+    }
     let (tasks, died) = TaskSet::new(refresh);
     let client = cluster_client(&config).await?;
     let catalog = Arc::new(Catalog::new().bounding(config.resources.tenancy.max_series));
@@ -436,6 +439,8 @@ impl Running {
         if tokio::time::timeout(background, self.tasks.stop()).await.is_err() {
             tracing::warn!(tasks = self.tasks.len(), "background tasks did not end in time");
         }
+        // The last spans are sent by a thread of their own, for which this one waits.
+        let _ = tokio::task::spawn_blocking(traces::stop).await;
         tracing::info!("stopped");
     }
 }

@@ -1,4 +1,4 @@
-//! Our own metrics, and logging.
+//! Our own metrics, logging, and traces.
 //!
 //! Every module that has something to count owns its metric types and registers them here under
 //! the prefix `tidepole_`; labels come from enums or configured names, never from free text.
@@ -7,6 +7,7 @@
 pub mod build;
 pub mod logging;
 pub mod process;
+pub mod traces;
 
 use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};

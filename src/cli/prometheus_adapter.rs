@@ -168,6 +168,7 @@ fn config(args: &AdapterArgs) -> Result<Config, Vec<String>> {
             hpa_events: false,
         },
         defaults: Defaults { first_read_timeout: FIRST_READ_TIMEOUT, ..Defaults::default() },
+        traces: None,
     })
 }
 

@@ -25,6 +25,7 @@ pub(super) struct Document {
     pub(super) rules: Vec<Rules>,
     pub(super) resources: Resources,
     pub(super) defaults: DefaultsSpec,
+    pub(super) telemetry: Telemetry,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -241,6 +242,20 @@ pub(super) struct DefaultsSpec {
     pub(super) max_age: Option<GoDuration>,
     pub(super) on_no_data: Option<NoData>,
     pub(super) first_read_timeout: Option<GoDuration>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default, expecting = "a mapping")]
+pub(super) struct Telemetry {
+    pub(super) traces: Option<Traces>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default, expecting = "a mapping")]
+pub(super) struct Traces {
+    pub(super) endpoint: Option<String>,
+    pub(super) sample_ratio: Option<Number>,
+    pub(super) headers: BTreeMap<String, Header>,
 }
 
 /// A header: a value, a list of values, or `{ file: PATH }`. Values may be secret, so they are in

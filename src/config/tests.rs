@@ -11,6 +11,7 @@ use crate::source::Settings;
 use crate::source::prometheus::{
     Authentication, HeaderValues, Method, SigV4Service, SigV4Settings,
 };
+use crate::telemetry::traces;
 
 const HEAD: &str = "apiVersion: tidepole.dev/v1alpha1\nkind: ServerConfig\n";
 
@@ -547,9 +548,33 @@ fn what_is_no_server_config_is_said_so() {
 }
 
 #[test]
+fn traces_are_off_unless_they_are_asked_for() {
+    assert_eq!(config("").traces, None);
+    let traces = "telemetry: {traces: {endpoint: 'http://otel:4318', headers: {a: {file: key}}}}";
+    let traces = config(traces).traces.expect("they are asked for");
+    assert!((traces.sample_ratio - 0.01).abs() < f64::EPSILON);
+    let file = traces::Header::File("etc/key".into());
+    assert_eq!(traces.headers, [("a".to_owned(), file)]);
+    let body = "telemetry:\n  traces:\n    endpoint: http://me:hunter2@otel\n    sampleRatio: 2\n    \
+                headers:\n      Host: x\n      a: [b, c]\n";
+    assert_eq!(
+        parse(body, &Overrides::default()).unwrap_err(),
+        [
+            "8:15: telemetry.traces.endpoint: credentials belong into headers, from a file",
+            "9:18: telemetry.traces.sampleRatio: expected a number from 0 to 1",
+            "11:13: telemetry.traces.headers.Host: this header is set by the client itself",
+            "12:10: telemetry.traces.headers.a: expected one value",
+        ]
+    );
+    let missing = parse("telemetry: {traces: {}}", &Overrides::default()).unwrap_err();
+    assert!(missing[0].contains("telemetry.traces.endpoint"), "{missing:?}");
+}
+
+#[test]
 fn secrets_are_in_no_debug_form() {
     let config = config(
-        "sources:\n- {name: p, prometheus: {url: 'http://p', headers: {X-Api-Key: hunter2}}}\n",
+        "sources:\n- {name: p, prometheus: {url: 'http://p', headers: {X-Api-Key: hunter2}}}\n\
+         telemetry: {traces: {endpoint: 'http://otel', headers: {X-Api-Key: hunter2}}}\n",
     );
     assert!(!format!("{config:?}").contains("hunter2"));
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::config::document::{AuthName, DefaultsSpec, Document, KeyPair};
 use crate::config::{
     Config, DEFAULT_ADMIN_LISTEN, DEFAULT_LISTEN, DEFAULT_SHUTDOWN_GRACE, KIND, KubernetesSection,
-    Overrides, ResourcesSection, ServedApis, SourceConfig, certificates, source,
+    Overrides, ResourcesSection, ServedApis, SourceConfig, certificates, source, traces,
 };
 use crate::definition::Defaults;
 use crate::definition::decode::decode;
@@ -54,6 +54,7 @@ pub(super) fn config(report: &mut Report<'_>, overrides: &Overrides) -> Option<C
     let definition_paths = definition_paths(report, &document, &base);
     let defaults = defaults(report, &document.defaults);
     let rules = rules(report, &document, &base, &sources, &defaults);
+    let traces = traces::traces(report, document.telemetry.traces.as_ref(), &base);
     Some(Config {
         server: server?,
         certificates,
@@ -70,6 +71,7 @@ pub(super) fn config(report: &mut Report<'_>, overrides: &Overrides) -> Option<C
         rules,
         resources: resources(report, &document, enabled),
         defaults,
+        traces,
     })
 }
 

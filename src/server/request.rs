@@ -29,6 +29,7 @@ use super::journal::Journal;
 use super::metrics::ConnectionMetrics;
 use crate::model::{ApiError, Attributes, Clock, Tick};
 use crate::status::{self, Failed, Hinted, Status};
+use crate::telemetry::traces::{self, Span, TRACEPARENT, TRACESTATE};
 
 /// A refusal waits so long for the cluster to say which names may be told in it: the API server
 /// answers a review within a millisecond or two.
@@ -112,7 +113,10 @@ impl<S: Service, B> hyper::service::Service<Request<B>> for Requests<S> {
             conversation: Arc::clone(&self.conversation),
             clock: Arc::clone(&self.front.clock),
         };
-        let finish = Finish::new(&mut parts);
+        let mut finish = Finish::new(&mut parts);
+        if traces::are_on() {
+            finish.span = self.span(&parts);
+        }
         let step = std::panic::catch_unwind(AssertUnwindSafe(|| self.front.begin(&active, parts)));
         match step {
             Ok(Either::Left(reply)) => Either::Left(ready(Ok(finish.apply(&active, reply)))),
@@ -139,6 +143,22 @@ impl<S: Service, B> hyper::service::Service<Request<B>> for Requests<S> {
                 )
             }
         }
+    }
+}
+
+impl<S: Service> Requests<S> {
+    /// The span of a read, in the trace that the aggregator names; strangers name none.
+    fn span(&self, parts: &Parts) -> Span {
+        // `/apis/GROUP/VERSION/` and more: not discovery, not health.
+        if !parts.uri.path().starts_with("/apis/") || parts.uri.path().split('/').count() < 5 {
+            return Span::default();
+        }
+        let standing = self.front.authn.standing(&self.conversation.peer);
+        let is_known = self.front.authn.is_none() || standing == Standing::FrontProxy;
+        let text = |name: &str| parts.headers.get(name)?.to_str().ok();
+        let told = |name: &str| text(name).filter(|_| is_known);
+        let id = parts.headers.get(AUDIT_ID).and_then(|id| id.to_str().ok()).unwrap_or_default();
+        Span::read(parts.uri.path(), id, told(TRACEPARENT), told(TRACESTATE))
     }
 }
 
@@ -326,6 +346,8 @@ struct Finish {
     audit_id: HeaderValue,
     version: Version,
     head: bool,
+    /// Nothing unless traces are on.
+    span: Span,
 }
 
 impl Finish {
@@ -341,10 +363,13 @@ impl Finish {
             parts.headers.insert(AUDIT_ID, id.clone());
             id
         });
-        Self { audit_id, version: parts.version, head: parts.method == Method::HEAD }
+        let (version, head) = (parts.version, parts.method == Method::HEAD);
+        Self { audit_id, version, head, span: Span::default() }
     }
 
     fn apply(self, active: &Active, mut reply: Reply) -> Reply {
+        let failed = reply.extensions().get::<Failed>();
+        self.span.answered(reply.status().as_u16(), failed.map(|failed| &*failed.message));
         // The service knows about HEAD; our own errors do not.
         if self.head && !reply.body().is_end_stream() {
             reply = status::without_body(reply);

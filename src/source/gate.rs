@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use crate::model::{Cause, FetchError};
 use crate::source::metrics::CallMetrics;
+use crate::telemetry::traces::Span;
 
 /// An error that the gate can count, and make of its own errors.
 pub(super) trait Outcome: From<FetchError> {
@@ -91,11 +92,14 @@ impl Gate {
         };
         let guard = self.metrics.start();
         let started = Instant::now();
+        let span = Span::call(self.metrics.source(), self.metrics.kind());
         let result = match tokio::time::timeout_at(deadline, call).await {
             Ok(result) => result,
             Err(_) => Err(timeout(format!("no answer within {:?}", self.timeout))),
         };
-        guard.end(result.as_ref().map_or_else(E::outcome, |_| "ok"), started.elapsed());
+        let outcome = result.as_ref().map_or_else(E::outcome, |_| "ok");
+        span.end(outcome, result.is_err().then_some(outcome));
+        guard.end(outcome, started.elapsed());
         result
     }
 }

@@ -154,6 +154,16 @@ pub(super) struct CallMetrics {
 }
 
 impl CallMetrics {
+    /// Whose calls these are.
+    pub(super) fn source(&self) -> &str {
+        &self.labels.source
+    }
+
+    /// What kind of calls.
+    pub(super) fn kind(&self) -> &'static str {
+        self.labels.kind
+    }
+
     /// Counts a call that never got a slot.
     pub(super) fn saturated(&self) {
         self.count(SATURATED);

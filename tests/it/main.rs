@@ -32,3 +32,4 @@ mod rules;
 mod semantics;
 mod shutdown;
 mod sqs;
+mod traces;

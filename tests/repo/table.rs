@@ -52,6 +52,7 @@ pub(crate) const HOMES: &[Home] = &[
         modules: &["api", "server", "status", "runtime"],
     },
     Home { crates: &["maud"], modules: &["runtime"] },
+    Home { crates: &["opentelemetry*"], modules: &["telemetry"] },
     Home {
         crates: &["rustls", "tokio_rustls", "rustls_pki_types", "x509_parser", "rcgen"],
         modules: &["server", "certificates", "source"],

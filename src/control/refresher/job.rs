@@ -13,6 +13,7 @@ use crate::cache::QueryCell;
 use crate::control::protection::Health;
 use crate::control::schedule::Id;
 use crate::model::{Cause, Clock, FetchError, Query, Sample, Tick};
+use crate::telemetry::traces::Span;
 
 /// What an answer says about its query.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,7 +85,8 @@ pub(super) fn run(
     async move {
         let queries: Vec<Arc<Query>> = cells.iter().map(|cell| Arc::clone(cell.query())).collect();
         // Inside of the block, because a source may panic before it gives a future, too.
-        let asked = AssertUnwindSafe(async { source.fetch(&queries).await });
+        let span = Span::batch(metrics.source(), queries.len());
+        let asked = AssertUnwindSafe(span.around(async { source.fetch(&queries).await }));
         let mut answers = if let Ok(answers) = asked.catch_unwind().await {
             answers
         } else {
@@ -92,6 +94,8 @@ pub(super) fn run(
                 Cause::new("reading the source failed with a defect of Tidepole; see its log");
             vec![Err(FetchError::Unavailable(cause)); cells.len()]
         };
+        let failed = answers.iter().find_map(|answer| answer.as_ref().err()).map(FetchError::kind);
+        span.end(if failed.is_some() { "failed" } else { "ok" }, failed);
         let health = Health::of(&answers);
         let mut answers = answers.drain(..);
         let ended = report.ended.as_mut().expect("it is sent when the report goes");

@@ -143,6 +143,11 @@ impl RefreshMetrics {
 }
 
 impl SourceMetrics {
+    /// Whose they are.
+    pub(super) fn source(&self) -> &str {
+        &self.name
+    }
+
     pub(super) fn queued(&self, length: usize) {
         self.queued.set(length.try_into().unwrap_or(i64::MAX));
     }

@@ -10,7 +10,7 @@ use crate::support::openmetrics::{Family, parse};
 use crate::support::process::Process;
 use crate::support::server::{AdminDoor, Setup, metric, path_of};
 use crate::support::tls::Authority;
-use crate::support::upstream::{CloudWatch, Prometheus, Queue, Reply, Sqs};
+use crate::support::upstream::{CloudWatch, Prometheus, Queue, Reply, Request, Sqs, Upstream};
 use crate::support::wait::until;
 
 /// Families by name.
@@ -54,14 +54,18 @@ pub(super) async fn everything() -> Families {
     let sqs = Sqs::start();
     sqs.queue("jobs", Queue { visible: 100, in_flight: 20, delayed: 3 });
 
+    let collector = Upstream::start(|_: &Request| Reply::text(200, "application/x-protobuf", ""));
+
     let sources = format!(
         "  - {{ name: main, prometheus: {{ url: \"{}\" }} }}\n  \
            - {{ name: aws, aws: {{ region: eu-west-1, sqsEndpointUrl: \"{}\", cloudwatchEndpointUrl: \"{}\" }} }}\n  \
            - {{ name: sim, simulated: {{}} }}\n\
-         rules: [{{ path: rules.yaml, source: main }}]",
+         rules: [{{ path: rules.yaml, source: main }}]\n\
+         telemetry: {{ traces: {{ endpoint: \"{}\" }} }}",
         upstream.server().url(),
         sqs.server().url(),
         cloudwatch.url(),
+        collector.url(),
     );
     let load = "cloudwatch: { metric: { namespace: App, name: Load, statistic: Sum, period: 1m } }";
     let setup = Setup::new(&sources)

@@ -65,6 +65,7 @@ pub(super) const PARTS: &[Part] = &[
         prefixes: &["tidepole_server"],
         when: "with a cluster that decides who may read",
     },
+    Part { title: "Traces", prefixes: &["tidepole_trace"], when: "with `telemetry.traces`" },
     Part { title: "The process", prefixes: &["process_", "tidepole_build"], when: "on Linux" },
 ];
 
