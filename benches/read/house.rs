@@ -60,6 +60,11 @@ impl ServerState for Nobody {
 impl House {
     /// [`METRICS`] metrics `metric_00000`... of one series each and one, `wide`, of [`SERIES`].
     pub(crate) fn new() -> Self {
+        Self::with(&Settings::default())
+    }
+
+    /// The same with other settings of the API.
+    pub(crate) fn with(settings: &Settings) -> Self {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
         let catalog = Arc::new(Catalog::new());
         let mut entries: Vec<Entry> =
@@ -100,7 +105,7 @@ impl House {
             Arc::clone(&clock),
         );
         let api = Api::new(
-            &Settings::default(),
+            settings,
             Arc::new(lookup.clone()),
             Arc::new(Nobody),
             clock,

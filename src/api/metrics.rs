@@ -99,6 +99,9 @@ pub(super) struct ReadMetrics {
     groups: Vec<GroupReads>,
 }
 
+/// When a read began.
+pub(super) type Begun = Option<Instant>;
+
 #[derive(Debug)]
 struct GroupReads {
     group: &'static str,
@@ -148,11 +151,16 @@ impl ReadMetrics {
         Self { groups }
     }
 
+    /// A read begins. Nothing is timed where nothing is counted.
+    pub(super) fn begin(&self) -> Begun {
+        (!self.groups.is_empty()).then(Instant::now)
+    }
+
     /// Counts a read that has ended.
     pub(super) fn count<T: List>(
         &self,
         group: &str,
-        started: Instant,
+        started: Begun,
         now: Timestamp,
         result: Result<&T, &ApiError>,
     ) {
@@ -177,6 +185,8 @@ impl ReadMetrics {
         if let Some((_, counter)) = reads.outcomes.iter().find(|(o, _)| *o == outcome) {
             counter.inc();
         }
-        reads.duration.observe(started.elapsed().as_secs_f64());
+        if let Some(started) = started {
+            reads.duration.observe(started.elapsed().as_secs_f64());
+        }
     }
 }

@@ -4,7 +4,7 @@
 //! hold, and nothing else here.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::FutureExt;
@@ -18,7 +18,7 @@ use crate::api::Answer;
 use crate::api::accept::{Chosen, Format, Offer, negotiate};
 use crate::api::body;
 use crate::api::group::GroupVersion;
-use crate::api::metrics::ReadMetrics;
+use crate::api::metrics::{Begun, ReadMetrics};
 use crate::api::params::Params;
 use crate::model::{ApiError, Attributes, Clock, Reading, ResourceAttributes};
 use crate::status::{Hint, Hinted, Status};
@@ -56,7 +56,7 @@ pub(super) fn answer<T: List>(
     ask: impl FnOnce() -> Result<Reading<T>, ApiError>,
     hints: impl FnOnce() -> Vec<Hint>,
 ) -> Answer {
-    let started = Instant::now();
+    let started = reads.metrics.begin();
     let headers = &request.parts.headers;
     let asked = check(request).and_then(|chosen| Ok((chosen, ask()?)));
     match asked {
@@ -122,7 +122,7 @@ fn check(request: &Request<'_>) -> Result<Chosen, ApiError> {
 impl Reads {
     fn finish<T: List>(
         &self,
-        started: Instant,
+        started: Begun,
         gv: &GroupVersion,
         result: &Result<T, ApiError>,
         chosen: Chosen,

@@ -560,10 +560,10 @@ fn traces_are_off_unless_they_are_asked_for() {
     assert_eq!(
         parse(body, &Overrides::default()).unwrap_err(),
         [
-            "8:15: telemetry.traces.endpoint: credentials belong into headers, from a file",
-            "9:18: telemetry.traces.sampleRatio: expected a number from 0 to 1",
-            "11:13: telemetry.traces.headers.Host: this header is set by the client itself",
-            "12:10: telemetry.traces.headers.a: expected one value",
+            "5:15: telemetry.traces.endpoint: credentials belong into headers, from a file",
+            "6:18: telemetry.traces.sampleRatio: expected a number from 0 to 1",
+            "8:13: telemetry.traces.headers.Host: this header is set by the client itself",
+            "9:10: telemetry.traces.headers.a: expected one value",
         ]
     );
     let missing = parse("telemetry: {traces: {}}", &Overrides::default()).unwrap_err();

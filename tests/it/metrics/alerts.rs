@@ -68,8 +68,8 @@ fn every_alert_fires_and_stays_silent() {
         let fired = fired.unwrap_or_else(|| panic!("{name} is never seen firing"));
         // What the texts name must be a label of the alert, or they have a hole there.
         let labels = fired["labels"].as_str().expect("labels");
-        let texts = alert["annotations"].to_string();
-        for named in texts.split("$labels.").skip(1) {
+        let said = alert["annotations"].to_string();
+        for named in said.split("$labels.").skip(1) {
             let end = named.find(|c: char| !c.is_ascii_alphanumeric() && c != '_');
             let label = &named[..end.unwrap_or(named.len())];
             let has =
