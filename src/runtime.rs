@@ -94,9 +94,7 @@ pub async fn start_in(
     refresh: Handle,
 ) -> anyhow::Result<Running> {
     let Surroundings { clock, telemetry } = surroundings;
-    if let Some(settings) = &config.traces {
-        traces::start(settings, &telemetry)?;
-    }
+    config.traces.as_ref().map_or(Ok(()), |settings| traces::start(settings, &telemetry))?;
     let (tasks, died) = TaskSet::new(refresh);
     let client = cluster_client(&config).await?;
     let catalog = Arc::new(Catalog::new().bounding(config.resources.tenancy.max_series));
@@ -147,9 +145,7 @@ pub async fn start_in(
     let rule_standing = (!config.rules.is_empty()).then(|| rule_watch::Standing::new(&telemetry));
     let house = inventory::ruled(house, rule_standing.as_ref(), &rules, &config.rules);
     let (house, usage) = inventory::foreseeing(house, client.is_some(), &lookup, &telemetry);
-    telemetry.register(|registry| {
-        registry.register_collector(Box::new(HouseGauges::new(house.clone())));
-    });
+    HouseGauges::register(house.clone(), &telemetry);
     // The admin listener first: whatever happens next can be watched there.
     let shown =
         admin::Admin::new(Arc::clone(&health) as _, Arc::new(house.refreshed_by(refresher)));

@@ -32,13 +32,13 @@ pub(super) fn traces(
     for (name, header) in &spec.headers {
         let field = field.key("headers").key(name);
         let header = match header {
-            Header::Values(values) => match &values[..] {
-                [value] => traces::Header::Fixed(value.clone()),
-                _ => {
+            Header::Values(values) => {
+                let [value] = &values[..] else {
                     report.add(&field, "expected one value");
                     continue;
-                }
-            },
+                };
+                traces::Header::Fixed(value.clone())
+            }
             Header::File(path) => {
                 let path = file(report, &field.key("file"), Some(path), base);
                 traces::Header::File(path.unwrap_or_default())

@@ -101,8 +101,8 @@ pub fn start(settings: &Settings, telemetry: &Telemetry) -> Result<(), TracesErr
         .with_resource(resource)
         .build();
     let tracer = provider.tracer("tidepole");
-    let traces = Traces { provider, tracer, propagator: TraceContextPropagator::new() };
-    TRACES.set(traces).map_err(|_| TracesError::AlreadyOn)
+    let propagator = TraceContextPropagator::new();
+    TRACES.set(Traces { provider, tracer, propagator }).map_err(|_| TracesError::AlreadyOn)
 }
 
 /// Sends what is left and turns traces off. Blocks for two seconds at most.

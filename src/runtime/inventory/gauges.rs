@@ -15,6 +15,7 @@ use super::{House, cost};
 use crate::catalog::Snapshot;
 use crate::model::DefinitionId;
 use crate::runtime::admin::SourceCost;
+use crate::telemetry::Telemetry;
 
 /// Definitions that have a series of their own in a family; the others share one. Each is a line
 /// in every scrape.
@@ -54,6 +55,12 @@ impl Rising {
 }
 
 impl HouseGauges {
+    /// Counts over this house from now on.
+    pub fn register(house: House, telemetry: &Telemetry) {
+        let gauges = Box::new(Self::new(house));
+        telemetry.register(|registry| registry.register_collector(gauges));
+    }
+
     /// Counts over this house.
     #[must_use]
     pub fn new(house: House) -> Self {
@@ -199,7 +206,6 @@ mod tests {
         Scope, Series, SourceDirectory, SourceKind, SourceName, SourceProfile, SqsQuery,
     };
     use crate::runtime::admin::Inventory;
-    use crate::telemetry::Telemetry;
 
     const MINUTE: Duration = Duration::from_mins(1);
 

@@ -215,8 +215,7 @@ impl Bench {
             let all = recorded.aws_calls.iter();
             all.filter(|call| call["action"] == action).collect()
         };
-        let metric_data: Vec<Value> =
-            was("GetMetricData").into_iter().map(plain).collect();
+        let metric_data: Vec<Value> = was("GetMetricData").into_iter().map(plain).collect();
         // A read that fails in both: whether it is refused before or by the service is no matter.
         let both_fail = found.is_err() && recorded.value().is_none() && made.is_empty();
         if made != metric_data && !both_fail {
