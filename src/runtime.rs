@@ -14,6 +14,7 @@ pub mod lifecycle;
 pub mod readiness;
 mod resource_status;
 pub mod resources;
+mod rule_files;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -32,14 +33,14 @@ use crate::catalog::Catalog;
 use crate::config::{Config, SourceConfig};
 use crate::control::ceiling::Ceiling;
 use crate::control::file_watch::{self, FileWatch};
-use crate::control::{HpaWatch, Refresher, RuleWatch, hpa_watch, resource_watch, rule_watch};
+use crate::control::{HpaWatch, Refresher, hpa_watch, resource_watch, rule_watch};
 use crate::lookup::{Cluster, Lookup};
 use crate::model::{
     Attributes, Clock, Entry, ObjectDirectory, Problem, Scope, SeriesLister, Source, SourceName,
     SystemClock,
 };
 use crate::objects::{AskingSource, Namespaces, Resources, Scales, WatchLimits, Watches};
-use crate::rules::{RuleFileSettings, Rules};
+use crate::rules::Rules;
 use crate::runtime::inventory::{House, HouseGauges};
 use crate::runtime::kubernetes::warn_of_foreign_api_services;
 use crate::runtime::readiness::Health;
@@ -165,19 +166,8 @@ pub async fn start_in(
     let mut changes =
         vec![catalog.subscribe(), namespaces.subscribe(), rules.subscribe(), scales.subscribe()];
     let listed = rule_standing.clone();
-    if let Some(standing) = rule_standing {
-        let seen = Arc::clone(&standing);
-        health.listing(move || seen.pending());
-        let parts = rule_watch::Parts {
-            listers,
-            resources: Arc::clone(&resources) as _,
-            catalog: Arc::clone(&catalog),
-            rules,
-            standing,
-            clock: Arc::clone(&clock),
-        };
-        watch_rules(config.rules.clone(), parts, resources, &tasks).await?;
-    }
+    let parts = rule_files::Cluster { listers, resources, catalog, rules, clock: &clock };
+    rule_files::watch(rule_standing, &config, parts, &health, &tasks).await?;
     // After the definitions, so that what HPAs refer to is found at once.
     if let (Some(client), Some(standing)) = (&client, hpas) {
         let seen = Arc::clone(&standing);
@@ -334,39 +324,6 @@ async fn watch_definitions(
     .context("reading the definition files failed")?;
     tasks.service("definition files", watch.run(tasks.shutdown_token().clone()));
     Ok(ceiling)
-}
-
-/// Reads the rule files once and follows them, and the series that their rules find, from then on.
-///
-/// # Errors
-/// With everything that is wrong with the files: the original does not start with such a file.
-async fn watch_rules(
-    settings: Vec<RuleFileSettings>,
-    parts: rule_watch::Parts,
-    resources: Arc<Resources>,
-    tasks: &TaskSet,
-) -> anyhow::Result<()> {
-    let mut watch = RuleWatch::new(settings, parts);
-    let (watch, loaded) = tokio::task::spawn_blocking(move || {
-        let loaded = watch.load();
-        (watch, loaded)
-    })
-    .await
-    .context("reading the rule files failed")?;
-    if let Err(problems) = loaded {
-        let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
-        anyhow::bail!("{}", lines.join("\n"));
-    }
-    let shutdown = tasks.shutdown_token().clone();
-    tasks.service("rules", async move {
-        // Without the cluster's resources, rules would seem to give no metrics of objects.
-        tokio::select! {
-            () = shutdown.cancelled() => return,
-            () = resources.settled() => {}
-        }
-        watch.run(shutdown).await;
-    });
-    Ok(())
 }
 
 /// What the config's sources can do.

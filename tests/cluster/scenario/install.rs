@@ -37,9 +37,9 @@ impl Deref for Plane {
 
 fn plane() -> Plane {
     static TURN: Mutex<()> = Mutex::new(());
+    static PLANE: OnceLock<Option<ControlPlane>> = OnceLock::new();
     // A test that failed has said so itself.
     let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-    static PLANE: OnceLock<Option<ControlPlane>> = OnceLock::new();
     let start = || {
         let logs = world::folders().1.join("install");
         std::fs::create_dir_all(&logs).expect("target/ is writable");

@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use crate::aws_fakes::Queue;
 use crate::aws_fakes::Sqs;
-use crate::aws_fakes::sqs::Queue;
 use crate::control_plane::run;
 use crate::process::eventually;
 use crate::workload::SOON;
@@ -174,7 +174,8 @@ fn another_replica_writes_when_the_first_is_killed() {
         if text.contains(words) { Ok(()) } else { Err(text) }
     };
     eventually("the first one writes", SOON, || told("NotUsed"));
-    assert_eq!(twin.counted("tidepole_resource_status_writes_total", &["written"]), 0.0);
+    let written = twin.counted("tidepole_resource_status_writes_total", &["written"]);
+    assert!(written.abs() < 0.5, "{written} writes of the one that waits");
     let mut first = world.take_adapter();
     first.process.signal("KILL");
     drop(first);
@@ -191,7 +192,6 @@ fn another_replica_writes_when_the_first_is_killed() {
         killed.elapsed()
     );
     assert!(took < Duration::from_secs(15), "{took:?}");
-    let mut other = other;
     assert_eq!(other.process.stop(Duration::from_secs(45)), 0);
     assert_eq!(holder(&world).as_deref(), Ok(""), "given back");
     let delete = ["delete", "namespace", "status-lease", "--wait=false"];

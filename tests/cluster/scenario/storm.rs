@@ -165,6 +165,15 @@ fn calls(world: &Exclusive) -> u64 {
     world.faulty_queues.server().hits()
 }
 
+/// Of the queues one is without answers: its last value is held for `maxAge`, then the reads say why.
+fn held_then_told(world: &Exclusive, window: &Window, begin: jiff::Timestamp) {
+    assert_eq!(window.failed.keys().collect::<Vec<_>>(), [&metric(0)]);
+    let reads = world.hpa_reads("storm").remove(&metric(0)).expect("it was read");
+    let reads: Vec<&AuditedRead> = reads.iter().filter(|read| read.received >= begin).collect();
+    let held = reads.iter().take_while(|read| read.code == 200).count();
+    assert!(held >= 1 && reads[held..].iter().all(|read| read.code == 503), "{reads:?}");
+}
+
 /// All queues hang from the beginning; then none does; then one. In between the endpoint is as it
 /// should be. One HPA beside them reads a healthy Prometheus metric.
 #[test]
@@ -273,12 +282,7 @@ fn two_hundred_queues_that_hang_keep_no_hpa_waiting() {
     assert!((with / without - 1.0).abs() <= 0.05, "{with} reads a minute, {without} without it");
     // And in that very minute, edges or not.
     assert!(one_hangs.reads >= 4 * (QUEUES + 1) * 95 / 100, "{} reads", one_hangs.reads);
-    // The last value is held for maxAge, then the reads say why.
-    assert_eq!(one_hangs.failed.keys().collect::<Vec<_>>(), [&metric(0)]);
-    let reads = world.hpa_reads("storm").remove(&metric(0)).expect("it was read");
-    let reads: Vec<&AuditedRead> = reads.iter().filter(|read| read.received >= begin).collect();
-    let held = reads.iter().take_while(|read| read.code == 200).count();
-    assert!(held >= 1 && reads[held..].iter().all(|read| read.code == 503), "{reads:?}");
+    held_then_told(&world, &one_hangs, begin);
     assert!((1..=6).contains(&of_it), "{of_it} calls in a minute of a queue that hangs");
     crowd.expect_all("replicas are where they were", Duration::from_secs(1), |hpa| {
         hpa.status.as_ref().is_some_and(|status| status.desired_replicas == 1)
