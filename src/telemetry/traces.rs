@@ -5,7 +5,7 @@
 //! Spans are made by hand at three places and not from `tracing`'s, so what a library does inside
 //! of a request is never exported, and a log line costs no more than before.
 //!
-//! Invariants: a span has no query, no selector, no header and no user; at most [`QUEUE`] spans wait
+//! Invariants: a span has no query, no selector, no header and no user; at most 2,048 spans wait
 //! for the collector, and what does not fit is dropped.
 
 mod export;
