@@ -414,7 +414,7 @@ async fn ten_thousand_cancelled_reads_do_not_end_the_aggregators_connection() {
     let url = upstream.server().url();
     let source = format!("  - {{ name: main, prometheus: {{ url: \"{url}\", timeout: 1m }} }}");
     let mut server = Setup::new(&source)
-        .defaults("{ refresh: 10s, firstReadTimeout: 30s }")
+        .defaults("{ refresh: 1m, firstReadTimeout: 30s }")
         .cluster(&cluster)
         .with("hang.yaml", &metric("hang", "prometheus: { query: hang }"))
         .with("good.yaml", &metric("good", "prometheus: { query: good }"))
