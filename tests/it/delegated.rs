@@ -265,6 +265,7 @@ async fn certificates_tokens_and_open_paths() {
     status(&answer, 401, "Unauthorized");
     let metrics = world.server.admin("/metrics").await;
     assert!(!metrics.text().contains("good-token"));
+    world.server.ready().await;
     // Health is open to all, metrics are not.
     for (path, code) in [
         ("/livez", 200),

@@ -45,7 +45,12 @@ pub(super) const PARTS: &[Part] = &[
     },
     Part {
         title: "Metric resources",
-        prefixes: &["tidepole_metric_resources", "tidepole_resource"],
+        prefixes: &[
+            "tidepole_metric_resources",
+            "tidepole_resource",
+            "tidepole_lease",
+            "tidepole_events",
+        ],
         when: "with a cluster",
     },
     Part { title: "Rules", prefixes: &["tidepole_rule"], when: "with rule files" },
