@@ -30,45 +30,24 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// A kind that is installed while the adapter runs is found within 10 s.
 const FOUND: Duration = Duration::from_secs(30);
 
-const KINDS: [(&str, &str, &str, &str); 5] = [
-    ("tidepole.dev", "externalmetrics", "ExternalMetric", "Namespaced"),
-    ("tidepole.dev", "clusterexternalmetrics", "ClusterExternalMetric", "Cluster"),
-    ("tidepole.dev", "custommetrics", "CustomMetric", "Namespaced"),
-    ("tidepole.dev", "clustercustommetrics", "ClusterCustomMetric", "Cluster"),
-    ("metrics.aws", "externalmetrics", "ExternalMetric", "Namespaced"),
+const KINDS: [(&str, &str, &str); 5] = [
+    ("tidepole.dev", "externalmetrics", "ExternalMetric"),
+    ("tidepole.dev", "clusterexternalmetrics", "ClusterExternalMetric"),
+    ("tidepole.dev", "custommetrics", "CustomMetric"),
+    ("tidepole.dev", "clustercustommetrics", "ClusterCustomMetric"),
+    ("metrics.aws", "externalmetrics", "ExternalMetric"),
 ];
 
-/// Installs the kinds of metric resources: those that are delivered, or without any schema.
+/// Installs the kinds of metric resources.
 fn install_kinds(world: &World) {
     let delivered = crate::root().join("deploy/crds");
-    if delivered.is_dir() {
+    let original = delivered.join("metrics.aws_externalmetrics.yaml");
+    for (how, path) in [("--kustomize", &delivered), ("--filename", &original)] {
         let mut apply = world.plane.kubectl();
-        apply.args(["apply", "--server-side", "--force-conflicts", "--filename"]).arg(delivered);
+        apply.args(["apply", "--server-side", "--force-conflicts", how]).arg(path);
         run(&mut apply).expect("the kinds are accepted");
-    } else {
-        for (group, plural, kind, scope) in KINDS {
-            let singular = kind.to_lowercase();
-            let subresources = if group == "tidepole.dev" { "{ status: {} }" } else { "{}" };
-            world.plane.apply(&format!(
-                "
-apiVersion: apiextensions.k8s.io/v1
-kind: CustomResourceDefinition
-metadata: {{ name: {plural}.{group} }}
-spec:
-  group: {group}
-  scope: {scope}
-  names: {{ plural: {plural}, singular: {singular}, kind: {kind}, listKind: {kind}List }}
-  versions:
-    - name: v1alpha1
-      served: true
-      storage: true
-      subresources: {subresources}
-      schema: {{ openAPIV3Schema: {{ type: object, x-kubernetes-preserve-unknown-fields: true }} }}
-"
-            ));
-        }
     }
-    for (group, plural, ..) in KINDS {
+    for (group, plural, _) in KINDS {
         eventually(&format!("{plural}.{group} are served"), SOON, || {
             world.get_raw(&format!("/apis/{group}/v1alpha1/{plural}")).map(drop)
         });
@@ -82,15 +61,15 @@ spec:
 
 /// How metrics name a kind.
 fn label_of(group: &str, plural: &str) -> String {
-    let known = KINDS.iter().find(|(g, p, ..)| (*g, *p) == (group, plural));
+    let known = KINDS.iter().find(|(g, p, _)| (*g, *p) == (group, plural));
     let kind = known.expect("one of ours").2;
     if group == "tidepole.dev" { kind.to_owned() } else { format!("{kind}.{group}") }
 }
 
 /// The resources of a kind in a namespace, or cluster-wide ones.
 fn resources(world: &World, kind: &str, namespace: Option<&str>) -> Api<DynamicObject> {
-    let known = KINDS.iter().find(|(group, _, k, _)| *group == "tidepole.dev" && *k == kind);
-    let (group, plural, ..) = known.expect("one of ours");
+    let known = KINDS.iter().find(|(group, _, k)| *group == "tidepole.dev" && *k == kind);
+    let (group, plural, _) = known.expect("one of ours");
     let kind = GroupVersionKind::gvk(group, "v1alpha1", kind);
     let resource = ApiResource::from_gvk_with_plural(&kind, plural);
     match namespace {
