@@ -75,7 +75,8 @@ fn run(size: usize) {
         "{size} definitions, one changed: read {reading:?}, snapshot {snapshot:?}, board {telling:?}"
     );
     assert_eq!(catalog.snapshot().served().count(), size);
-    assert!(size > 5_000 || reading + snapshot + telling < BOUND, "a change takes too long");
+    let all = reading + snapshot + telling;
+    assert!(cfg!(debug_assertions) || size > 5_000 || all < BOUND, "a change takes {all:?}");
 }
 
 /// The definition of a resource that was changed so many times.

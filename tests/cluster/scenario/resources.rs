@@ -248,7 +248,8 @@ fn among_thousands(world: &World) {
     let api = resources(world, "ExternalMetric", Some(CROWDED[4]));
     let mut times: Vec<Duration> = (0..10)
         .map(|round| {
-            let value = 1000 + round;
+            // Not 1000, which a quantity writes as 1k.
+            let value = 1001 + round;
             write(world, &api, "ExternalMetric", "m-77", &constant(value));
             until(world, CROWDED[4], "m-77", Some(&value.to_string()))
         })
