@@ -165,6 +165,14 @@ fn calls(world: &Exclusive) -> u64 {
     world.faulty_queues.server().hits()
 }
 
+/// The HPA on the metric that is well is read, and never in vain.
+fn healthy_beside_them(world: &Exclusive, begin: jiff::Timestamp, end: jiff::Timestamp) {
+    let healthy = &world.hpa_reads("storm")["storm_healthy"];
+    let (gap, count) = cadence_until(healthy, begin, end);
+    println!("measured: a healthy HPA beside them: {count} reads, {gap:.1?} apart at most");
+    assert!(healthy.iter().all(|read| read.code == 200), "{healthy:?}");
+}
+
 /// Of the queues one is without answers: its last value is held for `maxAge`, then the reads say why.
 fn held_then_told(world: &Exclusive, window: &Window, begin: jiff::Timestamp) {
     assert_eq!(window.failed.keys().collect::<Vec<_>>(), [&metric(0)]);
@@ -220,11 +228,8 @@ fn two_hundred_queues_that_hang_keep_no_hpa_waiting() {
         all_hang.cadence(),
         since.as_secs_f64()
     );
-    let healthy = &world.hpa_reads("storm")["storm_healthy"];
-    let (gap, count) = cadence_until(healthy, begin, end);
-    println!("measured: a healthy HPA beside them: {count} reads, {gap:.1?} apart at most");
     assert!(all_hang.failed.len() == QUEUES && !all_hang.failed.contains_key("storm_healthy"));
-    assert!(healthy.iter().all(|read| read.code == 200), "{healthy:?}");
+    healthy_beside_them(&world, begin, end);
     assert_eq!(web.current()["storm_healthy"], "10500m", "the healthy HPA follows");
     crowd.expect_all("every HPA says why", Duration::from_secs(1), |hpa| {
         let (reason, message) = scaling_active(hpa);
