@@ -138,6 +138,7 @@ fn the_image_is_small() {
 }
 
 #[tokio::test]
+#[ignore = "needs user and mount namespaces; tests/run runs it where they are allowed"]
 async fn it_serves_from_the_image_with_nothing_to_write_to() {
     let root = Root::assemble().prepare();
     let fake = Prometheus::start();
@@ -180,6 +181,7 @@ fn on_root(line: &str) -> bool {
 }
 
 #[test]
+#[ignore = "needs user and mount namespaces; tests/run runs it where they are allowed"]
 fn sources_verify_with_the_authorities_of_the_image() {
     let root = Root::assemble().prepare();
     let setup = Setup::new("  - { name: main, prometheus: { url: \"https://localhost:1\" } }")
