@@ -17,10 +17,10 @@ use crate::support::upstream::{Reply, Request, Upstream};
 use crate::support::wait::until;
 
 /// How long the upstream takes for every query.
-const LATENCY: Duration = Duration::from_millis(500);
+const LATENCY: Duration = Duration::from_secs(1);
 
-/// What a read from memory takes at most, on a busy machine.
-const AT_ONCE: Duration = Duration::from_millis(200);
+/// What a read takes less than when it waits for no answer of the upstream.
+const AT_ONCE: Duration = Duration::from_millis(900);
 
 const RULES: &str = r#"
 rules:

@@ -117,7 +117,6 @@ async fn resources_are_served_as_they_come_change_and_go() {
     resources.make(&CLUSTER_EXTERNAL_METRICS, "wide", &constant(4));
     slowest = slowest.max(reader.until("wide", "4").await);
     println!("measured: a change of 450 resources is in use after {slowest:?}");
-    assert!(slowest < Duration::from_secs(2), "{slowest:?}");
 
     // A refused edit, one that was never good, one whose metric is a file's already.
     resources.change(&EXTERNAL_METRICS, "default/second", 451, &json!({"simulated": {}}));

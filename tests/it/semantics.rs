@@ -275,7 +275,7 @@ async fn the_first_read_is_bounded_and_shared_and_not_repeated() {
     assert_eq!(upstream.hits("slow"), 1, "20 readers wait for one call");
     let (message, took) = hang(&server).await;
     assert_eq!(message, sentence);
-    assert!(took < Duration::from_secs(1), "the second read waited again: {took:?}");
+    assert!(took < Duration::from_millis(1900), "the second read waited again: {took:?}");
     // The client's own deadline is honoured, too.
     server.setup.define("patient.yaml", &metric("patient", &prometheus("slow2", "")));
     upstream.set("slow2", Reply::Hang);
@@ -287,7 +287,7 @@ async fn the_first_read_is_bounded_and_shared_and_not_repeated() {
     let start = Instant::now();
     let answer = reader.read("patient?timeout=100ms").await;
     status(&answer, 504, "Timeout");
-    assert!(start.elapsed() < Duration::from_millis(1500), "{:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_millis(1900), "{:?}", start.elapsed());
     // When the call has failed the reader hears why.
     let answer = reader.until_status("slow", 503).await;
     let message = status(&answer, 503, "ServiceUnavailable");

@@ -356,9 +356,10 @@ fn thousands_of_resources_are_read_in_no_time() {
     put(&mut store, object("metric-77", 1, query("changed")));
     let begin = std::time::Instant::now();
     assert_eq!(served(&store.collect())[0], "metric-0=depth_0");
-    println!("5,000 resources read in {first:?}, one change of them in {:?}", begin.elapsed());
-    // Without optimisation, on a busy machine: a tenth of what a change may take would do.
-    assert!(begin.elapsed().as_millis() < 400);
+    let change = begin.elapsed();
+    println!("5,000 resources read in {first:?}, one change of them in {change:?}");
+    // On whatever machine: what has not changed is not read again.
+    assert!(change * 3 < first, "{change:?} of {first:?}");
 }
 
 /// Something that may be a namespace, or wants to be more than that.
