@@ -125,15 +125,7 @@ impl Config {
     /// # Errors
     /// With everything that is wrong with it.
     pub fn load(path: &Path, overrides: &Overrides) -> Result<Self, Vec<Problem>> {
-        let whole_file = |message: String| {
-            vec![Problem {
-                path: path.to_owned(),
-                line: 0,
-                column: 0,
-                field: String::new(),
-                message,
-            }]
-        };
+        let whole_file = |message: String| vec![Problem::new(path, message)];
         let bytes = read_bounded(path, MAX_FILE_BYTES)
             .map_err(|error| whole_file(format!("cannot be read: {error}")))?;
         let text = String::from_utf8(bytes).map_err(|_| whole_file("not UTF-8 text".to_owned()))?;
@@ -145,12 +137,8 @@ impl Config {
     /// # Errors
     /// With everything that is wrong with it.
     pub fn parse(path: &Path, text: &str, overrides: &Overrides) -> Result<Self, Vec<Problem>> {
-        let problem = |place: yaml::Place, message: String| Problem {
-            path: path.to_owned(),
-            line: place.line,
-            column: place.column,
-            field: String::new(),
-            message,
+        let problem = |place: yaml::Place, message: String| {
+            Problem::new(path, message).at(place.line, place.column)
         };
         let documents =
             yaml::parse(text).map_err(|mistake| vec![problem(mistake.place, mistake.message)])?;

@@ -126,13 +126,7 @@ pub struct Definition {
 /// # Errors
 /// When the text is no YAML at all: then nothing is known of its documents.
 pub fn read(path: &Path, text: &str, context: &Context<'_>) -> Result<Vec<Definition>, Problem> {
-    let documents = yaml::parse(text).map_err(|mistake| Problem {
-        path: path.to_owned(),
-        line: mistake.place.line,
-        column: mistake.place.column,
-        field: mistake.field.to_string(),
-        message: mistake.message,
-    })?;
+    let documents = yaml::parse(text).map_err(|mistake| report::problem(path, mistake))?;
     Ok(documents.iter().map(|document| read_document(path, document, context)).collect())
 }
 

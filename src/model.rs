@@ -57,7 +57,7 @@ pub use object::{
 pub use outlook::{Foresee, Miss, Outlook};
 pub use pattern::Pattern;
 pub use policy::{Aggregate, OnNoData, Policy, Transform, TransformStep};
-pub use problem::Problem;
+pub use problem::{Problem, ProblemKind};
 pub use protection::ProtectionSettings;
 pub use provider::{
     CustomItem, CustomMetricName, CustomReading, CustomRequest, DescribedObject, ExternalReading,

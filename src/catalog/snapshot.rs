@@ -5,7 +5,9 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::cache::QueryCell;
-use crate::model::{DefinitionId, Entry, MetricName, Origin, Problem, Query, QueryTemplate, Scope};
+use crate::model::{
+    DefinitionId, Entry, MetricName, Origin, Problem, ProblemKind, Query, QueryTemplate, Scope,
+};
 
 /// A definition as it is served.
 #[derive(Debug)]
@@ -94,13 +96,8 @@ impl Conflict {
             Origin::File { path, line } => (path.clone(), *line),
             Origin::Resource { .. } => (self.loser.resource_path().into(), 0),
         };
-        self.total.then(|| Problem {
-            path,
-            line,
-            column: 0,
-            field: String::new(),
-            message: self.sentence(),
-        })
+        let problem = Problem::new(path, self.sentence()).at(line, 0);
+        self.total.then(|| problem.of_kind(ProblemKind::Conflict))
     }
 
     fn sentence(&self) -> String {

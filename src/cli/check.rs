@@ -121,12 +121,8 @@ fn empty_folders(paths: &[PathBuf], found: &Scan) -> Vec<Problem> {
             && !found.files.iter().any(|file| file.starts_with(path))
             && !filled.iter().any(|folder| folder.starts_with(real(path)))
     };
-    let problem = |path: &PathBuf| Problem {
-        path: path.clone(),
-        line: 0,
-        column: 0,
-        field: String::new(),
-        message: "nothing to check in this folder: no *.yaml, *.yml or *.json".to_owned(),
+    let problem = |path: &PathBuf| {
+        Problem::new(path, "nothing to check in this folder: no *.yaml, *.yml or *.json")
     };
     paths.iter().filter(is_empty).map(problem).collect()
 }

@@ -173,15 +173,8 @@ fn config(args: &AdapterArgs) -> Result<Config, Vec<String>> {
 }
 
 fn read_rules(path: &Path) -> Result<RuleFile, Vec<Problem>> {
-    let text = std::fs::read_to_string(path).map_err(|error| {
-        vec![Problem {
-            path: path.to_owned(),
-            line: 0,
-            column: 0,
-            field: String::new(),
-            message: format!("cannot be read: {error}"),
-        }]
-    })?;
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| vec![Problem::new(path, format!("cannot be read: {error}"))])?;
     RuleFile::parse(path, &text)
 }
 

@@ -54,10 +54,7 @@ fn looks_like_rules(text: &str) -> bool {
 /// # Errors
 /// Everything that is wrong with it.
 pub(super) fn parse(path: &Path) -> Result<RuleFile, Vec<Problem>> {
-    let problem = |message: String| {
-        let (path, field) = (path.to_owned(), String::new());
-        vec![Problem { path, line: 0, column: 0, field, message }]
-    };
+    let problem = |message: String| vec![Problem::new(path, message)];
     match read(path) {
         Content::Text(text) => RuleFile::parse(path, &text),
         Content::Unreadable(why) => Err(problem(format!("cannot be read: {why}"))),

@@ -16,8 +16,8 @@ use crate::definition::signal;
 use crate::definition::yaml::Place;
 use crate::model::query::{NAMESPACE_PLACEHOLDER, in_namespace};
 use crate::model::{
-    AnswerShape, PrometheusQuery, Query, QuerySpec, QueryTemplate, QueueCount, QueueRef,
-    SourceDirectory, SourceKind, SourceName, SourceProfile, SqsQuery,
+    AnswerShape, ProblemKind, PrometheusQuery, Query, QuerySpec, QueryTemplate, QueueCount,
+    QueueRef, SourceDirectory, SourceKind, SourceName, SourceProfile, SqsQuery,
 };
 
 /// The keys under which a spec holds its question, and the kind of source that answers each.
@@ -127,12 +127,16 @@ pub(super) fn choose_named<'a>(
         return match candidates[..] {
             [only] => Some(Chosen { name: only.name.clone(), profile: Some(only) }),
             [] => {
-                let what = if of_kind().next().is_some() { "may be used here" } else { "exists" };
+                let (why, what) = if of_kind().next().is_some() {
+                    (ProblemKind::NotAllowed, "may be used here")
+                } else {
+                    (ProblemKind::SourceNotFound, "exists")
+                };
                 let message = format!(
                     "no source of kind {} {what}; the server config names its sources",
                     kind.as_str()
                 );
-                report.add_key(parent, key, message);
+                report.add_key_of(why, parent, key, message);
                 None
             }
             _ => {
@@ -145,8 +149,8 @@ pub(super) fn choose_named<'a>(
             }
         };
     };
-    let message = match directory.get(name) {
-        None => unknown_source(name, directory),
+    let (why, message) = match directory.get(name) {
+        None => (ProblemKind::SourceNotFound, unknown_source(name, directory)),
         Some(source) if source.kind != kind => {
             let others = names(of_kind());
             let hint = if others.is_empty() {
@@ -154,21 +158,25 @@ pub(super) fn choose_named<'a>(
             } else {
                 format!("there is {others}")
             };
-            format!(
+            let message = format!(
                 "source {name} is of kind {}, but {key} needs one of kind {}; {hint}",
                 source.kind.as_str(),
                 kind.as_str()
-            )
+            );
+            (ProblemKind::Invalid, message)
         }
-        Some(source) if !context.may_use(source, namespace) => format!(
-            "definitions in namespace {} may not use source {name}",
-            namespace.unwrap_or_default()
-        ),
+        Some(source) if !context.may_use(source, namespace) => {
+            let message = format!(
+                "definitions in namespace {} may not use source {name} (allowedNamespaces)",
+                namespace.unwrap_or_default()
+            );
+            (ProblemKind::NotAllowed, message)
+        }
         Some(source) => {
             return Some(Chosen { name: source.name.clone(), profile: Some(source) });
         }
     };
-    report.add(field, message);
+    report.add_of(why, field, message);
     None
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::definition::field::Field;
 use crate::definition::report::Report;
-use crate::model::{SourceProfile, arn, region};
+use crate::model::{ProblemKind, SourceProfile, arn, region};
 
 /// Stands for what only the source could tell, when a definition is checked without sources.
 pub(super) const UNKNOWN: &str = "unknown";
@@ -38,7 +38,7 @@ pub(super) fn is_allowed(
         profile.name,
         profile.allowed_regions.join(", ")
     );
-    report.add(field, message);
+    report.add_of(ProblemKind::NotAllowed, field, message);
     false
 }
 
@@ -65,6 +65,6 @@ pub(super) fn role(
         "source {} does not allow the role {role}; it allows {allowed} (allowedRoles)",
         profile.name
     );
-    report.add(field, message);
+    report.add_of(ProblemKind::NotAllowed, field, message);
     None
 }

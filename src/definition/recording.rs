@@ -25,13 +25,7 @@ pub type Row = (Duration, Option<Decimal>);
 pub fn parse(path: &Path, bytes: &[u8]) -> Result<Vec<Row>, Vec<Problem>> {
     let mut problems = Vec::new();
     let mut complain = |line: u64, message: String| {
-        problems.push(Problem {
-            path: path.to_owned(),
-            line: usize::try_from(line).unwrap_or(0),
-            column: 0,
-            field: String::new(),
-            message,
-        });
+        problems.push(Problem::new(path, message).at(usize::try_from(line).unwrap_or(0), 0));
         problems.len() >= MAX_PROBLEMS
     };
     let mut rows: Vec<Row> = Vec::new();
@@ -74,13 +68,8 @@ pub fn parse(path: &Path, bytes: &[u8]) -> Result<Vec<Row>, Vec<Problem>> {
         }
     }
     if problems.is_empty() && last.is_none_or(|last| last.is_zero()) {
-        problems.push(Problem {
-            path: path.to_owned(),
-            line: 0,
-            column: 0,
-            field: String::new(),
-            message: "the recording is empty: its last row must be later than 0".to_owned(),
-        });
+        let message = "the recording is empty: its last row must be later than 0";
+        problems.push(Problem::new(path, message));
     }
     if problems.is_empty() { Ok(rows) } else { Err(problems) }
 }

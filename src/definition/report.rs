@@ -7,17 +7,23 @@ use std::path::Path;
 
 use crate::definition::field::Field;
 use crate::definition::yaml::{Document, Mistake, Node, Place, Value};
-use crate::model::Problem;
+use crate::model::{Problem, ProblemKind};
 
 /// Most problems reported about one document; more help nobody.
 pub const MAX_PROBLEMS: usize = 100;
+
+/// A mistake with the file, or the resource, that it is in.
+pub(super) fn problem(path: &Path, mistake: Mistake) -> Problem {
+    let Mistake { place, field, message } = mistake;
+    Problem::new(path, message).at(place.line, place.column).with_field(field.to_string())
+}
 
 /// The problems of one document.
 #[derive(Debug)]
 pub struct Report<'a> {
     path: &'a Path,
     root: &'a Node,
-    found: Vec<Mistake>,
+    found: Vec<(Mistake, ProblemKind)>,
     elsewhere: Vec<Problem>,
 }
 
@@ -26,7 +32,8 @@ impl<'a> Report<'a> {
     /// document's form.
     #[must_use]
     pub fn new(path: &'a Path, document: &'a Document) -> Self {
-        Self { path, root: &document.root, found: document.mistakes.clone(), elsewhere: Vec::new() }
+        let found = document.mistakes.iter().map(|mistake| (mistake.clone(), ProblemKind::Invalid));
+        Self { path, root: &document.root, found: found.collect(), elsewhere: Vec::new() }
     }
 
     /// The document.
@@ -44,15 +51,31 @@ impl<'a> Report<'a> {
     /// Adds a problem with the value of a field, or with its absence: the place is the value's,
     /// or that of the nearest part of the document around it.
     pub fn add(&mut self, field: &Field, message: impl Into<String>) {
+        self.add_of(ProblemKind::Invalid, field, message);
+    }
+
+    /// The same of a kind.
+    pub fn add_of(&mut self, kind: ProblemKind, field: &Field, message: impl Into<String>) {
         if self.is_full() {
             return;
         }
-        let place = self.place_of(field);
-        self.add_at(place, field.clone(), message.into());
+        let (place, field, message) = (self.place_of(field), field.clone(), message.into());
+        self.add_mistake(kind, Mistake { place, field, message });
     }
 
     /// Adds a problem with a key rather than with its value.
     pub fn add_key(&mut self, parent: &Field, key: &str, message: impl Into<String>) {
+        self.add_key_of(ProblemKind::Invalid, parent, key, message);
+    }
+
+    /// The same of a kind.
+    pub fn add_key_of(
+        &mut self,
+        kind: ProblemKind,
+        parent: &Field,
+        key: &str,
+        message: impl Into<String>,
+    ) {
         if self.is_full() {
             return;
         }
@@ -63,13 +86,13 @@ impl<'a> Report<'a> {
             _ => None,
         };
         let place = place.unwrap_or_else(|| self.place_of(parent));
-        self.add_at(place, parent.key(key), message.into());
+        self.add_mistake(kind, Mistake { place, field: parent.key(key), message: message.into() });
     }
 
     /// Whether something is already known to be wrong with the field, or inside it.
     #[must_use]
     pub fn has_problem(&self, field: &Field) -> bool {
-        self.found.iter().any(|known| known.field.is_within(field))
+        self.found.iter().any(|(known, _)| known.field.is_within(field))
     }
 
     /// Whether nothing was found.
@@ -89,7 +112,7 @@ impl<'a> Report<'a> {
     /// around it, was already refused.
     pub fn require<T>(&mut self, field: &Field, value: Option<T>) -> Option<T> {
         let known =
-            self.found.iter().any(|m| m.field.is_within(field) || field.is_within(&m.field));
+            self.found.iter().any(|(m, _)| m.field.is_within(field) || field.is_within(&m.field));
         if value.is_none() && !known {
             self.add(field, "this field is missing");
         }
@@ -133,17 +156,11 @@ impl<'a> Report<'a> {
     /// The problems in the order of their places.
     #[must_use]
     pub fn into_problems(mut self) -> Vec<Problem> {
-        self.found.sort_by(|a, b| (a.place, &a.field).cmp(&(b.place, &b.field)));
+        self.found.sort_by(|(a, _), (b, _)| (a.place, &a.field).cmp(&(b.place, &b.field)));
         let path = self.path;
         self.found
             .into_iter()
-            .map(|mistake| Problem {
-                path: path.to_owned(),
-                line: mistake.place.line,
-                column: mistake.place.column,
-                field: mistake.field.to_string(),
-                message: mistake.message,
-            })
+            .map(|(mistake, kind)| problem(path, mistake).of_kind(kind))
             .chain(self.elsewhere)
             .collect()
     }
@@ -154,9 +171,9 @@ impl<'a> Report<'a> {
         self.found.len() >= MAX_PROBLEMS
     }
 
-    fn add_at(&mut self, place: Place, field: Field, message: String) {
-        if !self.is_full() && !self.has_problem(&field) {
-            self.found.push(Mistake { place, field, message });
+    fn add_mistake(&mut self, kind: ProblemKind, mistake: Mistake) {
+        if !self.is_full() && !self.has_problem(&mistake.field) {
+            self.found.push((mistake, kind));
         }
     }
 

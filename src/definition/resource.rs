@@ -40,13 +40,8 @@ pub fn read(resource: &Resource<'_>, context: &Context<'_>) -> Definition {
     }
     let mut mistakes = Vec::new();
     let Some(spec) = node(resource.spec, &Field::of("spec"), MAX_DEPTH, &mut mistakes) else {
-        let problem = Problem {
-            path,
-            line: 0,
-            column: 0,
-            field: "spec".to_owned(),
-            message: format!("nested more than {MAX_DEPTH} levels deep"),
-        };
+        let message = format!("nested more than {MAX_DEPTH} levels deep");
+        let problem = Problem::new(path, message).with_field("spec");
         let (id, question) = (Some(resource.id.clone()), Place::default());
         return Definition { id, question, outcome: Err(vec![problem]) };
     };

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::definition::scalar::GoDuration;
 use crate::definition::{Defaults, REFRESH_FLOOR};
-use crate::model::{DefinitionKind, Entry, Problem};
+use crate::model::{DefinitionKind, Entry, Problem, ProblemKind};
 
 /// Most resources that a server can be told to take: five times what it is measured with.
 const MOST_RESOURCES: usize = 100_000;
@@ -82,20 +82,18 @@ impl Tenancy {
     #[must_use]
     pub fn refusal(&self, entry: &Entry) -> Option<Problem> {
         let refresh = entry.policy.refresh;
-        (entry.id.kind.is_namespaced() && refresh < self.min_refresh).then(|| Problem {
-            path: entry.id.resource_path().into(),
-            line: 0,
-            column: 0,
-            field: match entry.id.kind {
+        (entry.id.kind.is_namespaced() && refresh < self.min_refresh).then(|| {
+            let field = match entry.id.kind {
                 DefinitionKind::AwsExternalMetric => "metadata.annotations[\"tidepole.dev/refresh\"]",
                 _ => "spec.refresh",
-            }
-            .to_owned(),
-            message: format!(
+            };
+            let message = format!(
                 "refresh {} is below {}, the least that the operator allows in namespaces (resources.minRefresh)",
                 GoDuration(refresh),
                 GoDuration(self.min_refresh)
-            ),
+            );
+            let problem = Problem::new(entry.id.resource_path(), message).with_field(field);
+            problem.of_kind(ProblemKind::LimitExceeded)
         })
     }
 }

@@ -634,7 +634,7 @@ fn allow_lists_bind_tenants_and_not_files() {
     assert!(outcome(Author::Operator).is_ok());
     assert_eq!(
         outcome(Author::Tenant).unwrap_err()[0].message,
-        "definitions in namespace other may not use source main"
+        "definitions in namespace other may not use source main (allowedNamespaces)"
     );
     let csv = namespaced("simulated: {csv: good.csv}");
     assert_eq!(

@@ -34,12 +34,8 @@ impl RuleFile {
     /// # Errors
     /// Everything that is wrong, each with its place.
     pub fn parse(path: &Path, text: &str) -> Result<Self, Vec<Problem>> {
-        let problem = |Mistake { at, field, message }| Problem {
-            path: path.to_owned(),
-            line: at.line,
-            column: at.column,
-            field,
-            message,
+        let problem = |Mistake { at, field, message }| {
+            Problem::new(path, message).at(at.line, at.column).with_field(field)
         };
         let root = yaml::parse(text).map_err(|broken| {
             let yaml::Broken { at, message } = broken;

@@ -322,13 +322,7 @@ fn lines(problems: &[Problem]) -> Refusal {
 }
 
 fn problem(path: &Path, place: Place, message: String) -> Problem {
-    Problem {
-        path: path.to_owned(),
-        line: place.line,
-        column: place.column,
-        field: String::new(),
-        message,
-    }
+    Problem::new(path, message).at(place.line, place.column)
 }
 
 /// A document around a bare spec; other documents as they are. A mapping with `spec` alone is one

@@ -17,7 +17,9 @@ use sha2::{Digest, Sha256};
 use crate::control::ceiling::{Ceiling, Kin};
 use crate::definition::yaml::Place;
 use crate::definition::{self, Author, Context, Defaults, Definition, ReadFile};
-use crate::model::{DefinitionId, Entry, Origin, Policy, Problem, SourceDirectory, Transform};
+use crate::model::{
+    DefinitionId, Entry, Origin, Policy, Problem, ProblemKind, SourceDirectory, Transform,
+};
 
 /// What was found at a path.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,14 +84,7 @@ impl FileSet {
         let text = match content {
             Content::Missing => return self.files.remove(path).is_some(),
             Content::Unreadable(message) => {
-                let message = format!("cannot be read: {message}");
-                let problem = Problem {
-                    path: path.to_owned(),
-                    line: 0,
-                    column: 0,
-                    field: String::new(),
-                    message,
-                };
+                let problem = Problem::new(path, format!("cannot be read: {message}"));
                 let file = self.files.entry(path.to_owned()).or_default();
                 file.seen = None;
                 let changed = file.problems != [problem.clone()];
@@ -146,16 +141,13 @@ impl FileSet {
                 let Some(entry) = &document.good else { continue };
                 if let Some(origin) = first.get(&entry.id) {
                     let (path, line) = place(&entry.origin);
-                    problems.push(Problem {
-                        path,
-                        line,
-                        column: 0,
-                        field: "metadata.name".to_owned(),
-                        message: format!(
-                            "{} is already defined at {origin}; this one is left out",
-                            entry.id
-                        ),
-                    });
+                    let message = format!(
+                        "{} is already defined at {origin}; this one is left out",
+                        entry.id
+                    );
+                    let problem = Problem::new(path, message).at(line, 0);
+                    problems
+                        .push(problem.with_field("metadata.name").of_kind(ProblemKind::Conflict));
                     continue;
                 }
                 first.insert(&entry.id, &entry.origin);
@@ -167,13 +159,8 @@ impl FileSet {
         let refusals = verdicts.iter().zip(&entries).zip(&questions);
         problems.extend(refusals.filter_map(|((verdict, entry), place)| {
             let (path, _) = self::place(&entry.origin);
-            Some(Problem {
-                path,
-                line: place.line,
-                column: place.column,
-                field: "spec.cloudwatch".to_owned(),
-                message: verdict.refusal.clone()?,
-            })
+            let problem = Problem::new(path, verdict.refusal.clone()?).at(place.line, place.column);
+            Some(problem.with_field("spec.cloudwatch").of_kind(ProblemKind::TooExpensive))
         }));
         (verdicts.into_iter().filter_map(|verdict| verdict.entry).collect(), problems)
     }

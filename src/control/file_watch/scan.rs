@@ -118,13 +118,7 @@ impl Scan {
     }
 
     fn problem(&mut self, path: &Path, message: String) {
-        self.problems.push(Problem {
-            path: path.to_owned(),
-            line: 0,
-            column: 0,
-            field: String::new(),
-            message,
-        });
+        self.problems.push(Problem::new(path, message));
     }
 }
 

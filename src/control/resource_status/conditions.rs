@@ -10,7 +10,7 @@ use crate::control::declared::{Declared, Verdict};
 use crate::control::resource_status::readers::{MAX_PROBLEM_CHARS, Reader, Readers, cut};
 use crate::control::resource_status::view::{self, Moment, Picture, Stand, is_about};
 use crate::definition::status::{Condition, HpaReference, LastError, MAX_HPAS, Status, UsedBy};
-use crate::model::{FetchError, Problem};
+use crate::model::{FetchError, Problem, ProblemKind};
 
 /// The conditions' types, in the order in which they are written.
 pub(super) const ACCEPTED: &str = "Accepted";
@@ -101,10 +101,10 @@ fn accepted(facts: &Facts<'_>) -> Said {
             if *last_good_stays {
                 message.push_str("; the version before it stays in force");
             }
-            Said { status: FALSE, reason: reason_of(problems), message }
+            Said { status: FALSE, reason: ProblemKind::of_all(problems).as_str(), message }
         }
         (Verdict::Accepted, Some(conflict)) if conflict.total => {
-            Said { status: FALSE, reason: "Conflict", message: told(conflict) }
+            Said { status: FALSE, reason: ProblemKind::Conflict.as_str(), message: told(conflict) }
         }
         (Verdict::Accepted, conflict) => Said {
             status: TRUE,
@@ -125,27 +125,6 @@ fn told(conflict: &Conflict) -> String {
         "goes before this one where both are seen"
     };
     format!("{} ({}) defines {what}, and {extent}", conflict.winner, conflict.winner_origin)
-}
-
-/// The word for what is wrong. What a person has to look at differs: the definition, the sources, what
-/// the operator allows, what it costs, how many there are. Problems have no kinds, so their words tell;
-/// a test reads real definitions to see that they do.
-fn reason_of(problems: &[Problem]) -> &'static str {
-    let says = |words: &[&str]| {
-        problems.iter().all(|problem| words.iter().any(|word| problem.message.contains(word)))
-    };
-    if says(&["there is no source", " exists; the server config names its sources"]) {
-        "SourceNotFound"
-    } else if says(&["(allowedRegions)", "(allowedRoles)", "allowedNamespaces", "may be used here"])
-    {
-        "NotAllowed"
-    } else if says(&["maxMetricsPerMinute"]) {
-        "TooExpensive"
-    } else if says(&["resources.max", "resources.minRefresh"]) {
-        "LimitExceeded"
-    } else {
-        "Invalid"
-    }
 }
 
 fn not_accepted() -> (Said, Said) {

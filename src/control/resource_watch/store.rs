@@ -25,7 +25,7 @@ use crate::control::file_watch::share;
 use crate::definition::tenancy::Tenancy;
 use crate::definition::{self, Author, Context, Defaults, resource};
 use crate::model::{
-    DefinitionId, DefinitionKind, Entry, Policy, Problem, SourceDirectory, Transform,
+    DefinitionId, DefinitionKind, Entry, Policy, Problem, ProblemKind, SourceDirectory, Transform,
 };
 
 /// Most problems of resources that are handed over with the definitions, for the status page and the
@@ -411,16 +411,19 @@ impl Known {
     fn verdict(&self, refusal: Option<&String>, stays: bool) -> Verdict {
         let id = &self.declared.id;
         let refusal = refusal.map(|message| {
-            let field = match (&self.read, id.kind) {
-                (Read::Not, _) => "",
-                (_, DefinitionKind::AwsExternalMetric) => "spec.queries",
-                (..) => "spec.cloudwatch",
+            let (field, kind) = match (&self.read, id.kind) {
+                (Read::Not, _) => ("", ProblemKind::LimitExceeded),
+                (_, DefinitionKind::AwsExternalMetric) => {
+                    ("spec.queries", ProblemKind::TooExpensive)
+                }
+                (..) => ("spec.cloudwatch", ProblemKind::TooExpensive),
             };
-            problem(id, field, message.clone())
+            problem(id, field, message.clone()).of_kind(kind)
         });
         let problems: Vec<Problem> = match &self.read {
             Read::Not if refusal.is_none() => {
-                vec![problem(id, "", "there is room for it again; it is being read".to_owned())]
+                let message = "there is room for it again; it is being read".to_owned();
+                vec![problem(id, "", message).of_kind(ProblemKind::LimitExceeded)]
             }
             Read::Not | Read::Good(_) => refusal.into_iter().collect(),
             Read::Wrong { problems, .. } => problems.iter().cloned().chain(refusal).collect(),
@@ -446,7 +449,8 @@ fn translate(
             let message = format!(
                 "{bytes} bytes, and {MAX_SPEC_BYTES} are allowed; divide it into several resources"
             );
-            return Err(vec![problem(id, "spec", message)]);
+            let problem = problem(id, "spec", message);
+            return Err(vec![problem.of_kind(ProblemKind::LimitExceeded)]);
         }
     };
     let tenant = id.kind.is_namespaced();
@@ -473,13 +477,7 @@ fn translate(
 }
 
 fn problem(id: &DefinitionId, field: &str, message: String) -> Problem {
-    Problem {
-        path: id.resource_path().into(),
-        line: 0,
-        column: 0,
-        field: field.to_owned(),
-        message,
-    }
+    Problem::new(id.resource_path(), message).with_field(field)
 }
 
 #[cfg(test)]

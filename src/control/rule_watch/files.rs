@@ -58,13 +58,7 @@ impl Watched {
         let path = &self.settings.path;
         let parsed = match &content {
             Ok(text) => RuleFile::parse(path, text),
-            Err(message) => Err(vec![Problem {
-                path: path.clone(),
-                line: 0,
-                column: 0,
-                field: String::new(),
-                message: message.clone(),
-            }]),
+            Err(message) => Err(vec![Problem::new(path, message)]),
         };
         self.content = Some(content);
         match parsed {

@@ -41,13 +41,8 @@ impl Inventory for Rows {
     }
 
     fn problems(&self) -> Vec<Problem> {
-        vec![Problem {
-            path: "metrics.d/bad.yaml".into(),
-            line: 3,
-            column: 5,
-            field: "spec.prometheus".to_owned(),
-            message: "unknown field <quer>; did you mean query?".to_owned(),
-        }]
+        let message = "unknown field <quer>; did you mean query?";
+        vec![Problem::new("metrics.d/bad.yaml", message).at(3, 5).with_field("spec.prometheus")]
     }
 
     fn conflicts(&self) -> Vec<String> {

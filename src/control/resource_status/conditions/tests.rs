@@ -208,14 +208,8 @@ fn a_number_for_no_data_is_told_as_such() {
 fn what_is_refused_says_why_and_whether_something_is_served() {
     let mut case = case(OnNoData::Hold);
     case.end(Ok(&[("a", 5)]));
-    let problem = |field: &str, message: &str| Problem {
-        path: "x".into(),
-        line: 0,
-        column: 0,
-        field: field.to_owned(),
-        message: message.to_owned(),
-    };
-    let problems: Arc<[Problem]> = (0..7).map(|_| problem("spec.a", "is wrong")).collect();
+    let problem = || Problem::new("x", "is wrong").with_field("spec.a");
+    let problems: Arc<[Problem]> = (0..7).map(|_| problem()).collect();
     case.declared.verdict = Verdict::Refused { problems, last_good_stays: true };
     let (status, reason, message) = case.accepted();
     assert_eq!((&*status, &*reason), ("False", "Invalid"));
@@ -258,7 +252,7 @@ fn a_conflict_names_the_winner() {
     );
 }
 
-/// What real definitions are refused with: the words by which the reasons are told apart.
+/// What the store refuses beside these, by count and cost, is tested there.
 #[test]
 fn reasons_follow_from_what_definitions_are_really_refused_with() {
     let profile = SourceProfile {
@@ -290,7 +284,7 @@ fn reasons_follow_from_what_definitions_are_really_refused_with() {
         let resource =
             Resource { id: &id, created, annotations: &std::collections::BTreeMap::new(), spec };
         let problems = resource::read(&resource, &context).outcome.unwrap_err();
-        (reason_of(&problems), problems[0].message.clone())
+        (ProblemKind::of_all(&problems).as_str(), problems[0].message.clone())
     };
     let queue = |more: serde_json::Value| {
         let mut spec = json!({ "sqs": { "queues": ["jobs"] } });
@@ -313,7 +307,20 @@ fn reasons_follow_from_what_definitions_are_really_refused_with() {
             vec![&open],
             "NotAllowed",
         ),
+        (json!({ "source": "aws", "sqs": { "queues": ["jobs"] } }), vec![&profile], "NotAllowed"),
         (json!({ "sqs": { "queues": 7 } }), vec![&open], "Invalid"),
+        // Whoever reads it has to change it in any case.
+        (
+            json!({ "sqs": { "queues": ["jobs"], "region": "us-east-1" }, "refersh": "1s" }),
+            vec![&open],
+            "Invalid",
+        ),
+        // The words of a mistake are its author's, and say nothing of its kind.
+        (
+            json!({ "sqs": { "queues": ["cost.maxMetricsPerMinute (allowedRegions)"] } }),
+            vec![&open],
+            "Invalid",
+        ),
     ] {
         let (told, message) = reason(&spec, &profiles);
         assert_eq!(told, wanted, "{spec}: {message}");

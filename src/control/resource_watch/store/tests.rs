@@ -103,6 +103,15 @@ fn verdicts(collected: &Collected) -> Vec<String> {
     collected.resources.iter().map(shown).collect()
 }
 
+/// The kind of what is wrong with a resource.
+fn kind_of(collected: &Collected, name: &str) -> ProblemKind {
+    let declared = collected.resources.values().find(|declared| *declared.id.name == *name);
+    match &declared.expect("it is there").verdict {
+        Verdict::Refused { problems, .. } => ProblemKind::of_all(problems),
+        Verdict::Accepted => panic!("{name} is accepted"),
+    }
+}
+
 #[test]
 fn what_is_there_serves_oldest_first() {
     let mut store = store();
@@ -226,6 +235,9 @@ fn tenants_reach_only_what_they_may() {
     assert!(verdicts.iter().any(|v| v.starts_with("theirs: spec.source: ")), "{verdicts:#?}");
     assert!(verdicts.iter().any(|v| v.starts_with("nobodys: spec.source: ")), "{verdicts:#?}");
     assert!(verdicts.iter().any(|v| v.starts_with("file: spec.simulated")), "{verdicts:#?}");
+    assert_eq!(kind_of(&collected, "theirs"), ProblemKind::NotAllowed);
+    assert_eq!(kind_of(&collected, "nobodys"), ProblemKind::SourceNotFound);
+    assert_eq!(kind_of(&collected, "file"), ProblemKind::Invalid);
 }
 
 #[test]
@@ -241,6 +253,7 @@ fn the_youngest_of_too_many_are_refused_and_read_when_they_fit() {
     assert_eq!(served(&collected), ["old=old", "far=far", "middle=middle"]);
     let refusal = "young: : namespace shop has 3 metric resources, and 2 are allowed in one (resources.maxPerNamespace); by age this is number 3";
     assert!(verdicts(&collected).contains(&refusal.to_owned()), "{:#?}", verdicts(&collected));
+    assert_eq!(kind_of(&collected, "young"), ProblemKind::LimitExceeded);
     // What it says does not matter.
     put(&mut store, object("young", 9, query("younger")));
     assert_eq!(served(&store.collect()).len(), 3);
@@ -250,6 +263,7 @@ fn the_youngest_of_too_many_are_refused_and_read_when_they_fit() {
     assert_eq!(collected.unread, BTreeSet::from([DefinitionKind::ExternalMetric]));
     assert_eq!(served(&collected), ["far=far", "middle=middle"]);
     assert!(verdicts(&collected)[2].ends_with("it is being read"), "{:#?}", verdicts(&collected));
+    assert_eq!(kind_of(&collected, "young"), ProblemKind::LimitExceeded);
     assert_eq!(put(&mut store, object("young", 9, query("younger"))), Touched::Definitions);
     let collected = store.collect();
     assert_eq!(served(&collected), ["far=far", "middle=middle", "young=younger"]);
@@ -267,6 +281,7 @@ fn the_whole_cluster_has_a_bound() {
         verdicts(&collected)[1],
         "b: : the cluster has 2 metric resources, and 1 are allowed (resources.maxTotal); by age this is number 2 of those that their namespaces may have"
     );
+    assert_eq!(kind_of(&collected, "b"), ProblemKind::LimitExceeded);
 }
 
 #[test]
@@ -289,6 +304,7 @@ fn tenants_read_no_faster_than_they_may() {
         "{:#?}",
         verdicts(&collected)
     );
+    assert_eq!(kind_of(&collected, "fast"), ProblemKind::LimitExceeded);
 }
 
 #[test]
@@ -302,6 +318,7 @@ fn files_come_first_under_a_ceiling_and_then_age() {
         verdicts(&collected)[1],
         "young: spec.cloudwatch: source aws allows 10 CloudWatch metrics per minute (cost.maxMetricsPerMinute); this definition's 6 metrics every 1m are 6 per minute on top of 5 of ExternalMetric shop/old, in files, or older"
     );
+    assert_eq!(kind_of(&collected, "young"), ProblemKind::TooExpensive);
     // An edit that does not fit leaves what did.
     put(&mut store, object("old", 1, costly(11)));
     let collected = store.collect();
@@ -340,8 +357,10 @@ fn a_spec_has_a_bound() {
     let mut store = store();
     let long = format!("up or {}", "x".repeat(MAX_SPEC_BYTES));
     put(&mut store, object("a", 1, query(&long)));
-    let verdicts = verdicts(&store.collect());
+    let collected = store.collect();
+    let verdicts = verdicts(&collected);
     assert!(verdicts[0].contains("bytes, and 131072 are allowed"), "{}", &verdicts[0][..200]);
+    assert_eq!(kind_of(&collected, "a"), ProblemKind::LimitExceeded);
 }
 
 #[test]

@@ -296,7 +296,9 @@ fn the_source_is_the_only_one_or_the_annotated_one() {
         SourceProfile { allowed_namespaces: vec![Pattern::new("team-*")], ..aws("closed") };
     assert_eq!(
         with(&[closed], &[("tidepole.dev/source", "closed")]).unwrap_err(),
-        [format!("{field}: definitions in namespace shop may not use source closed")]
+        [format!(
+            "{field}: definitions in namespace shop may not use source closed (allowedNamespaces)"
+        )]
     );
     let homeless = profile("aws", SourceKind::Aws);
     assert_eq!(
