@@ -2,8 +2,8 @@
 //!
 //! Responsible for: what the last fetches of a query said and what may therefore be served
 //! ([`entry`], pure), the cell through which readers and the refresher share that state
-//! ([`cell`]), and the bounded store of queries that exist only because somebody read or announced
-//! them ([`on_demand`]).
+//! ([`cell`]), what people see of the last hour ([`history`]), and the bounded store of queries that
+//! exist only because somebody read or announced them ([`on_demand`]).
 //! Not responsible for: when to fetch (the refresher), which metrics exist (the catalog, which
 //! holds the cells of all known queries so that nothing wanted can be evicted).
 //!
@@ -21,11 +21,13 @@
 
 pub mod cell;
 pub mod entry;
+pub mod history;
 pub mod on_demand;
 pub mod read_phases;
 pub mod sentence;
 
 pub use cell::{Admission, Demand, Hold, QueryCell};
 pub use entry::{EntryState, Failure, NoData, STALE, View};
+pub use history::{History, Point};
 pub use on_demand::OnDemand;
 pub use read_phases::{PHASES, READ, ReadPhases};

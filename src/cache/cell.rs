@@ -9,7 +9,7 @@ use arc_swap::{ArcSwap, ArcSwapOption, Guard};
 use jiff::Timestamp;
 use tokio::sync::Notify;
 
-use crate::cache::{EntryState, PHASES, ReadPhases};
+use crate::cache::{EntryState, History, PHASES, Point, ReadPhases};
 use crate::model::{CLAIM_LAPSE, Cause, Claim, Entry, FetchError, Query, Sample, Tick};
 
 /// A tick that has not come: of a cell that nobody has read, to which no HPA has referred, or that is
@@ -61,6 +61,8 @@ pub struct QueryCell {
     apart_until: AtomicU64,
     /// When in the refresh interval it is read.
     phases: ReadPhases,
+    /// What its fetches of the last hour said, for people.
+    history: History,
     /// Woken at the end of every fetch.
     fetched: Notify,
 }
@@ -89,6 +91,7 @@ impl QueryCell {
             fetches: AtomicU64::new(0),
             apart_until: AtomicU64::new(NEVER),
             phases: ReadPhases::default(),
+            history: History::default(),
             fetched: Notify::new(),
         }
     }
@@ -103,6 +106,12 @@ impl QueryCell {
     #[must_use]
     pub fn state(&self) -> Guard<Arc<EntryState>> {
         self.state.load()
+    }
+
+    /// What its fetches of the hour before `now` said, oldest first.
+    #[must_use]
+    pub fn history(&self, now: Tick) -> Vec<Point> {
+        self.history.points(now)
     }
 
     /// Notes a read, which keeps the query wanted.
@@ -300,6 +309,7 @@ impl QueryCell {
     pub fn reset(&self, now: Tick) {
         self.set_apart(None);
         self.phases.forget();
+        self.history.forget();
         self.awaited.store(false, Ordering::SeqCst);
         self.wanted_since.store(now.0, Ordering::SeqCst);
         self.state.store(Arc::new(EntryState::default()));
@@ -367,6 +377,9 @@ impl QueryCell {
         tick: Tick,
         timestamp: Timestamp,
     ) -> (Arc<EntryState>, Arc<EntryState>) {
+        let definition = self.definition.load();
+        let transform = definition.as_ref().map(|entry| &*entry.transform);
+        self.history.note(Point::of(&result, transform, tick));
         let before = self.state.load_full();
         let after = Arc::new(before.after(result, tick, timestamp));
         self.state.store(Arc::clone(&after));
