@@ -17,6 +17,7 @@ mod faults;
 mod hpa_watch;
 mod http;
 mod http2;
+mod identities;
 mod image;
 mod k8s_cloudwatch_adapter;
 mod logs;

@@ -57,12 +57,14 @@ impl Authority {
     /// A client certificate: to Kubernetes the common name is the user and the organizations are
     /// the groups.
     pub(crate) fn client(&self, common_name: &str, organizations: &[&str]) -> Pair {
-        let mut params = CertificateParams::default();
-        params.distinguished_name.push(DnType::CommonName, common_name);
-        for organization in organizations {
-            params.distinguished_name.push(DnType::OrganizationName, *organization);
-        }
-        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        self.sign(client_params(common_name, organizations))
+    }
+
+    /// The same, but its time was over long ago.
+    pub(crate) fn expired_client(&self, common_name: &str, organizations: &[&str]) -> Pair {
+        let mut params = client_params(common_name, organizations);
+        params.not_before = rcgen::date_time_ymd(2020, 1, 1);
+        params.not_after = rcgen::date_time_ymd(2021, 1, 1);
         self.sign(params)
     }
 
@@ -104,6 +106,16 @@ impl Pair {
         fs::write(&paths.1, &self.key).expect("the test's folder is writable");
         paths
     }
+}
+
+fn client_params(common_name: &str, organizations: &[&str]) -> CertificateParams {
+    let mut params = CertificateParams::default();
+    params.distinguished_name.push(DnType::CommonName, common_name);
+    for organization in organizations {
+        params.distinguished_name.push(DnType::OrganizationName, *organization);
+    }
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+    params
 }
 
 fn key() -> KeyPair {
