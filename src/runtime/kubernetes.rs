@@ -8,13 +8,13 @@ use anyhow::Context;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use kube::api::{ApiResource, DynamicObject, GroupVersionKind};
-use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
 use kube::{Api, Client, Config};
 use secrecy::ExposeSecret;
 
 /// How long one call to the API server may take to connect. A server that is not there is found
 /// out soon enough to fall back to what we have.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long one look at an `APIService` may take. Nothing depends on it but a line in the log.
 const LOOK_TIMEOUT: Duration = Duration::from_secs(10);
@@ -28,6 +28,7 @@ pub async fn client(kubeconfig: Option<&Path>) -> anyhow::Result<Client> {
     let mut config = match kubeconfig {
         Some(path) => {
             let file = Kubeconfig::read_from(path)
+                .map_err(unreadable)
                 .with_context(|| format!("cannot read the kubeconfig {}", path.display()))?;
             Config::from_custom_kubeconfig(file, &KubeConfigOptions::default())
                 .await
@@ -36,7 +37,8 @@ pub async fn client(kubeconfig: Option<&Path>) -> anyhow::Result<Client> {
         None => match Config::incluster() {
             Ok(config) => config,
             Err(not_in_cluster) => {
-                Config::from_kubeconfig(&KubeConfigOptions::default()).await.with_context(|| {
+                let outside = Config::from_kubeconfig(&KubeConfigOptions::default()).await;
+                outside.map_err(unreadable).with_context(|| {
                     format!(
                         "no cluster found: not in a pod ({not_in_cluster}), and neither \
                          $KUBECONFIG nor ~/.kube/config can be used; give --kubeconfig, or set \
@@ -48,6 +50,19 @@ pub async fn client(kubeconfig: Option<&Path>) -> anyhow::Result<Client> {
     };
     config.connect_timeout = Some(CONNECT_TIMEOUT);
     Client::try_from(config).context("cannot make a client for the cluster")
+}
+
+/// Why a kubeconfig cannot be used. The library quotes the lines around a mistake and the value in
+/// it, which may be a token or a key: of a mistake in the text only its place is told.
+pub(super) fn unreadable(error: KubeconfigError) -> anyhow::Error {
+    let KubeconfigError::Parse(mistake) = &error else { return error.into() };
+    let place = match mistake.location() {
+        Some(place) => format!(" in line {}, column {}", place.line(), place.column()),
+        None => String::new(),
+    };
+    anyhow::anyhow!(
+        "it is not the YAML of a kubeconfig: a mistake{place} (not shown, there may be a secret in it)"
+    )
 }
 
 /// What a kubeconfig says about authentication and TLS, for an upstream that is no API server.
@@ -84,7 +99,8 @@ impl std::fmt::Debug for UpstreamAuth {
 /// When the file cannot be read, has no current context, or has credentials that only a program
 /// can give.
 pub fn upstream_auth(path: &Path) -> anyhow::Result<UpstreamAuth> {
-    let file = Kubeconfig::read_from(path).context("cannot read the kubeconfig")?;
+    let file =
+        Kubeconfig::read_from(path).map_err(unreadable).context("cannot read the kubeconfig")?;
     let name = file.current_context.as_deref().context("the kubeconfig has no current-context")?;
     let context = file
         .contexts

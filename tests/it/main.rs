@@ -30,6 +30,7 @@ mod readme;
 mod reload;
 mod resource_watch;
 mod rules;
+mod secrets;
 mod semantics;
 mod shutdown;
 mod sqs;

@@ -9,7 +9,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
-use super::client::{Connection, Protocol};
+use super::client::{Connection, Failure, Protocol};
 use super::server::{AdminDoor, NAME, Reader, Setup};
 use super::tls::Pair;
 use super::wait::PATIENCE;
@@ -98,6 +98,12 @@ impl Process {
         let config = self.setup.authority.client_config(None);
         let made = Connection::tls(self.api, NAME, &config, Protocol::Http2).await;
         Reader(made.expect("the server takes connections"))
+    }
+
+    /// A new connection without a certificate.
+    pub(crate) async fn stranger(&self, protocol: Protocol) -> Result<Connection, Failure> {
+        let config = self.setup.authority.client_config(None);
+        Connection::tls(self.api, NAME, &config, protocol).await
     }
 
     /// A new connection with a certificate.
