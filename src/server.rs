@@ -11,6 +11,7 @@
 //! | `listener`, `handshakes`, `connection` | the socket, who may stay while the handshake lasts, one connection from handshake to end |
 //! | `journal` | the log of failed reads |
 //! | `request` | one request: authentication, authorization, service |
+//! | `crowd` | how many requests may wait at once |
 //! | `authn` | who asks |
 //! | `authz` | whether they may |
 //! | `review` | answers of the API server that are kept for a while |
@@ -25,6 +26,7 @@
 mod authn;
 mod authz;
 mod connection;
+mod crowd;
 mod handshakes;
 mod journal;
 mod listener;
@@ -55,6 +57,7 @@ pub use self::settings::{
 };
 
 use self::connection::{Acceptor, Stage};
+use self::crowd::Crowd;
 use self::handshakes::Handshakes;
 use self::journal::Journal;
 use self::listener::Listener;
@@ -138,6 +141,7 @@ impl Server {
             service,
             authn: authentication,
             authz: authorization,
+            crowd: Crowd::new(settings.limits.requests, Arc::clone(&metrics)),
             metrics: Arc::clone(&metrics),
             journal: Journal::new(telemetry),
             clock,

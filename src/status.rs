@@ -164,6 +164,10 @@ impl From<&ApiError> for Status {
             ApiError::RequestTooLarge(_) => {
                 (StatusCode::PAYLOAD_TOO_LARGE, "RequestEntityTooLarge", text, None)
             }
+            // 429 alone, as all: with `Retry-After` client-go would wait and ask again, ten times.
+            ApiError::Overloaded(_) => {
+                (StatusCode::TOO_MANY_REQUESTS, "TooManyRequests", text, None)
+            }
             ApiError::Unclassified(_) => (StatusCode::INTERNAL_SERVER_ERROR, "", text, None),
             ApiError::AuthorizationUnavailable(_)
             | ApiError::RuleFailed(_)
@@ -365,6 +369,10 @@ mod tests {
             (
                 ApiError::RequestTooLarge("too long".into()),
                 r#"{"message":"too long","reason":"RequestEntityTooLarge","code":413}"#,
+            ),
+            (
+                ApiError::Overloaded("too many".into()),
+                r#"{"message":"too many","reason":"TooManyRequests","code":429}"#,
             ),
             (
                 ApiError::AuthorizationUnavailable("no answer".into()),

@@ -80,6 +80,7 @@ impl From<&ApiError> for Outcome {
             | ApiError::ForbiddenResource { .. }
             | ApiError::ForbiddenPath(_)
             | ApiError::RequestTooLarge(_)
+            | ApiError::Overloaded(_)
             | ApiError::Unclassified(_) => Self::Refused,
             ApiError::AuthorizationUnavailable(_) | ApiError::Internal(_) => Self::Error,
         }

@@ -42,6 +42,7 @@ pub(super) struct Server {
 #[serde(rename_all = "camelCase", default, expecting = "a mapping")]
 pub(super) struct Limits {
     pub(super) connections: Option<Number>,
+    pub(super) requests: Option<Number>,
     pub(super) recycle_after: Option<GoDuration>,
 }
 

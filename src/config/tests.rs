@@ -74,7 +74,7 @@ server:
   tls: { certFile: tls.crt, keyFile: /certs/tls.key }
   auth: none
   shutdownGrace: 0s
-  limits: { connections: 64, recycleAfter: 1m }
+  limits: { connections: 64, requests: 32, recycleAfter: 1m }
 apis: { external: true, custom: false }
 admin: { listen: "127.0.0.1:8080" }
 kubernetes: { enabled: false, kubeconfig: null }
@@ -113,7 +113,8 @@ defaults: { refresh: 30s, maxAge: 5m, onNoData: 0, firstReadTimeout: 1s }
 "#,
     );
     let limits = &config.server.limits;
-    assert_eq!((limits.connections, limits.recycle_after), (64, Duration::from_mins(1)));
+    assert_eq!((limits.connections, limits.requests), (64, 32));
+    assert_eq!(limits.recycle_after, Duration::from_mins(1));
     assert_eq!(config.shutdown_grace, Duration::ZERO);
     let tls = config.server.tls.unwrap();
     assert_eq!(tls.certificate, Path::new("etc/tls.crt"));
@@ -242,11 +243,12 @@ fn every_mistake_is_named_with_its_place() {
             &["3:26: server.tls.certFile: the file's name is empty"],
         ),
         (
-            "server: {shutdownGrace: -1s, limits: {connections: 1.5, recycleAfter: 0s}}",
+            "server: {shutdownGrace: -1s, limits: {connections: 1.5, requests: 8, recycleAfter: 0s}}",
             &[
                 "3:25: server.shutdownGrace: the duration -1s is negative",
                 "3:52: server.limits.connections: expected a whole number from 16 to 65536",
-                "3:71: server.limits.recycleAfter: expected a duration from 1s to 24h",
+                "3:67: server.limits.requests: expected a whole number from 16 to 65536",
+                "3:84: server.limits.recycleAfter: expected a duration from 1s to 24h",
             ],
         ),
         (

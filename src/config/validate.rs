@@ -234,6 +234,7 @@ fn server(
     let tls = tls_files(report, spec.tls.as_ref(), overrides, base);
     let mut limits = server::Limits::default();
     whole(&mut limits.connections, spec.limits.connections.as_ref());
+    whole(&mut limits.requests, spec.limits.requests.as_ref());
     if let Some(GoDuration(after)) = spec.limits.recycle_after {
         limits.recycle_after = after;
     }

@@ -230,6 +230,9 @@ pub enum ApiError {
     /// The request is larger than we accept.
     #[error("{0}")]
     RequestTooLarge(String),
+    /// The server has as many requests waiting as it may, and this one would wait, too.
+    #[error("{0}")]
+    Overloaded(String),
     /// Authorization could not be decided; the text says why.
     #[error("{0}")]
     AuthorizationUnavailable(String),

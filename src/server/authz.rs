@@ -263,6 +263,10 @@ fn conclude(
             metrics.decided(Decider::Review, Access::Denied);
             Err(message::forbidden(&question.caller.identity, &question.attributes, &reason))
         }
+        Err(error @ ReviewError::Crowded) => {
+            metrics.decided(Decider::Review, Access::Error);
+            Err(ApiError::Overloaded(format!("access could not be reviewed: {error}")))
+        }
         Err(error) => {
             metrics.decided(Decider::Review, Access::Error);
             let text = format!("access could not be reviewed: {error}");

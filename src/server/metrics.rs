@@ -55,6 +55,10 @@ pub(super) struct ConnectionMetrics {
     pub(super) accept_errors: Counter,
     pub(super) panics: Counter,
     pub(super) timeouts: Counter,
+    /// Requests that wait.
+    pub(super) waiting: Gauge,
+    /// Requests that would have to wait and were refused.
+    pub(super) shed: Counter,
     ended: Family<Reason, Counter>,
     handshake_errors: Family<Reason, Counter>,
     reloads: Family<Outcome, Counter>,
@@ -69,6 +73,8 @@ impl ConnectionMetrics {
             accept_errors: Counter::default(),
             panics: Counter::default(),
             timeouts: Counter::default(),
+            waiting: Gauge::default(),
+            shed: Counter::default(),
             ended: Family::default(),
             handshake_errors: Family::default(),
             reloads: Family::default(),
@@ -92,6 +98,16 @@ impl ConnectionMetrics {
                 "server_request_timeouts",
                 "Requests that ran into the server's deadline",
                 m.timeouts.clone(),
+            );
+            registry.register(
+                "server_requests_waiting",
+                "Requests that wait for a review or a first value",
+                m.waiting.clone(),
+            );
+            registry.register(
+                "server_requests_shed",
+                "Requests refused because too many waited already",
+                m.shed.clone(),
             );
             registry.register(
                 "server_connections_ended",

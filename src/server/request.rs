@@ -25,6 +25,7 @@ use super::Answer;
 use super::Service;
 use super::authn::{Authentication, Caller, Finding, PeerState, Refused, Standing};
 use super::authz::{Authorization, Decision, Might};
+use super::crowd::{Crowd, Place};
 use super::journal::Journal;
 use super::metrics::ConnectionMetrics;
 use crate::model::{ApiError, Attributes, Clock, Tick};
@@ -48,6 +49,7 @@ pub(super) struct Front<S> {
     pub(super) service: Arc<S>,
     pub(super) authn: Authentication,
     pub(super) authz: Authorization,
+    pub(super) crowd: Crowd,
     pub(super) metrics: Arc<ConnectionMetrics>,
     pub(super) journal: Journal,
     pub(super) clock: Arc<dyn Clock>,
@@ -118,6 +120,10 @@ impl<S: Service, B> hyper::service::Service<Request<B>> for Requests<S> {
             finish.span = self.span(&parts);
         }
         let step = std::panic::catch_unwind(AssertUnwindSafe(|| self.front.begin(&active, parts)));
+        let (step, open) = match step {
+            Ok((step, open)) => (Ok(step), open),
+            Err(panic) => (Err(panic), false),
+        };
         match step {
             Ok(Either::Left(reply)) => Either::Left(ready(Ok(finish.apply(&active, reply)))),
             Err(_) => {
@@ -125,9 +131,17 @@ impl<S: Service, B> hyper::service::Service<Request<B>> for Requests<S> {
                 Either::Left(ready(Ok(finish.apply(&active, reply))))
             }
             Ok(Either::Right(waiting)) => {
+                let place = match self.place(open) {
+                    Ok(place) => place,
+                    Err(refusal) => {
+                        let reply = finish.apply(&active, error(&refusal));
+                        return Either::Left(ready(Ok(reply)));
+                    }
+                };
                 let front = Arc::clone(&self.front);
                 Either::Right(
                     async move {
+                        let _place = place;
                         let waiting = AssertUnwindSafe(waiting).catch_unwind();
                         let reply = match tokio::time::timeout(front.limit, waiting).await {
                             Ok(Ok(reply)) => reply,
@@ -147,6 +161,19 @@ impl<S: Service, B> hyper::service::Service<Request<B>> for Requests<S> {
 }
 
 impl<S: Service> Requests<S> {
+    /// Where a request waits. What everybody may ask is never refused.
+    fn place(&self, open: bool) -> Result<Option<Place>, ApiError> {
+        if open {
+            return Ok(None);
+        }
+        // Without authentication there are no strangers.
+        let standing = match self.front.authn.standing(&self.conversation.peer) {
+            Standing::Stranger if self.front.authn.is_none() => Standing::User,
+            standing => standing,
+        };
+        self.front.crowd.enter(standing).map(Some)
+    }
+
     /// The span of a read, in the trace that the aggregator names; strangers name none.
     fn span(&self, parts: &Parts) -> Span {
         // `/apis/GROUP/VERSION/` and more: not discovery, not health.
@@ -166,7 +193,8 @@ impl<S: Service> Requests<S> {
 type Step = Either<Reply, BoxFuture<'static, Reply>>;
 
 impl<S: Service> Front<S> {
-    fn begin(self: &Arc<Self>, active: &Active, mut parts: Parts) -> Step {
+    /// The answer or the wait for it, and whether everybody may ask this.
+    fn begin(self: &Arc<Self>, active: &Active, mut parts: Parts) -> (Step, bool) {
         let route = self.service.route(&parts.method, &parts.uri);
         let open = self.service.always_allowed(&route);
         let finding = self.authn.authenticate(&active.conversation.peer, &parts.headers);
@@ -176,7 +204,7 @@ impl<S: Service> Front<S> {
         let conversation =
             (!self.authn.is_none() && !open).then(|| Arc::clone(&active.conversation));
         let pending = Pending { route, parts, open, impersonation, conversation };
-        match finding {
+        let step = match finding {
             Finding::Now(found) => self.identified(found, pending),
             Finding::Wait(found) => {
                 let front = Arc::clone(self);
@@ -184,7 +212,8 @@ impl<S: Service> Front<S> {
                     async move { resolve(front.identified(found.await, pending)).await }.boxed(),
                 )
             }
-        }
+        };
+        (step, open)
     }
 
     fn identified(

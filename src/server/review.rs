@@ -25,6 +25,11 @@ const REVIEW_LIMIT: Duration = Duration::from_secs(10);
 /// thousands a second; Go's clients are held to 200 a second.
 const CONCURRENT_REVIEWS: usize = 64;
 
+/// Reviews of one kind that run or wait for a turn. Each holds what is asked until [`REVIEW_LIMIT`]
+/// even when nobody waits for it any more, so without a bound, peers that ask and leave could fill
+/// the memory while the API server is slow.
+const REVIEWS_UNDER_WAY: usize = 2048;
+
 /// After a refresh in the background failed, the next waits so long.
 const REFRESH_PAUSE: Duration = Duration::from_secs(1);
 
@@ -34,6 +39,9 @@ pub enum ReviewError {
     /// The API server did not answer in time.
     #[error("the API server did not answer within {0:?}")]
     Timeout(Duration),
+    /// Too many reviews wait for the API server already.
+    #[error("too many reviews wait for the API server")]
+    Crowded,
     /// It could not be reached, or refused.
     #[error("{0}")]
     Failed(Arc<str>),
@@ -54,14 +62,21 @@ pub(super) struct Desk {
     pub(super) metrics: ReviewMetrics,
     tasks: TaskSet,
     turns: Semaphore,
+    room: Arc<Semaphore>,
     /// Whether the last call failed: only changes are worth a line in the log.
     failing: AtomicBool,
 }
 
 impl Desk {
     pub(super) fn new(tasks: &TaskSet, clock: Arc<dyn Clock>, metrics: ReviewMetrics) -> Self {
-        let turns = Semaphore::new(CONCURRENT_REVIEWS);
-        Self { clock, metrics, tasks: tasks.clone(), turns, failing: AtomicBool::new(false) }
+        Self {
+            clock,
+            metrics,
+            tasks: tasks.clone(),
+            turns: Semaphore::new(CONCURRENT_REVIEWS),
+            room: Arc::new(Semaphore::new(REVIEWS_UNDER_WAY)),
+            failing: AtomicBool::new(false),
+        }
     }
 
     async fn bounded<V>(
@@ -79,7 +94,7 @@ impl Desk {
         let outcome = match &result {
             Ok(_) => CallOutcome::Ok,
             Err(ReviewError::Timeout(_)) => CallOutcome::Timeout,
-            Err(ReviewError::Failed(_)) => CallOutcome::Error,
+            Err(ReviewError::Failed(_) | ReviewError::Crowded) => CallOutcome::Error,
         };
         self.metrics.called(outcome, self.clock.tick().since(started));
         match &result {
@@ -149,8 +164,11 @@ impl<V: Clone + Send + Sync + 'static> Slot<V> {
         }
         desk.metrics.cache(CacheEvent::Miss);
         let flight = match &state.flight {
-            Some(flight) => flight.clone(),
+            Some(flight) => Some(flight.clone()),
             None => self.launch(&mut state, desk, now, keep, review()),
+        };
+        let Some(flight) = flight else {
+            return Demand::Wait(std::future::ready(Err(ReviewError::Crowded)).boxed());
         };
         Demand::Wait(
             async move {
@@ -162,6 +180,7 @@ impl<V: Clone + Send + Sync + 'static> Slot<V> {
         )
     }
 
+    /// Asks, unless too many are being asked.
     fn launch(
         self: &Arc<Self>,
         state: &mut State<V>,
@@ -169,20 +188,22 @@ impl<V: Clone + Send + Sync + 'static> Slot<V> {
         asked: Tick,
         keep: fn(&V) -> Keep,
         review: impl Future<Output = Result<V, ReviewError>> + Send + 'static,
-    ) -> Flight<V> {
+    ) -> Option<Flight<V>> {
+        let place = Arc::clone(&desk.room).try_acquire_owned().ok()?;
         let (answer, flight) = oneshot::channel();
         let flight = flight.shared();
         state.flight = Some(flight.clone());
         let (slot, landing) = (Arc::clone(self), Arc::clone(desk));
         desk.tasks.job("review", async move {
             // Clears the flight even if the review panics.
+            let _place = place;
             let mut landed = Landing { slot, done: false };
             let result = landing.bounded(review).await;
             landed.land(&result, asked, landing.clock.tick(), keep);
             // Nobody may be waiting: a refresh, or requesters that left.
             let _ = answer.send(result);
         });
-        flight
+        Some(flight)
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, State<V>> {

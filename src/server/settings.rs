@@ -68,6 +68,10 @@ pub struct Limits {
     /// kube-apiserver, so a thousand leaves room for probes, scrapers and people. Peers without a
     /// certificate that holds get three quarters of them.
     pub connections: usize,
+    /// Requests that may wait at once, for a review by the cluster or for the first value of a metric.
+    /// More are refused; what is in memory is answered at any load. Peers without a certificate that
+    /// holds get three quarters of them. As many as one aggregator may open streams.
+    pub requests: usize,
     /// Time for a TLS handshake. The aggregator's own limit is 10 s.
     pub handshake: Duration,
     /// Time to read the headers of an HTTP/1 request; the Go server's value.
@@ -102,6 +106,10 @@ pub struct PeerLimits {
     pub resets: usize,
 }
 
+/// An HPA controller has five workers; fewer would leave no room beside a few of them.
+const MIN_REQUESTS: usize = 16;
+/// Each holds a few kilobytes.
+const MAX_REQUESTS: usize = 65_536;
 /// Fewer would leave nothing for probes beside a few kube-apiservers: a quarter is for peers whose
 /// certificate holds.
 const MIN_CONNECTIONS: usize = 16;
@@ -123,6 +131,10 @@ impl Limits {
                 format!("expected a whole number from {MIN_CONNECTIONS} to {MAX_CONNECTIONS}");
             found.push(("connections", message));
         }
+        if !(MIN_REQUESTS..=MAX_REQUESTS).contains(&self.requests) {
+            let message = format!("expected a whole number from {MIN_REQUESTS} to {MAX_REQUESTS}");
+            found.push(("requests", message));
+        }
         if !(MIN_RECYCLE..=MAX_RECYCLE).contains(&self.recycle_after) {
             found.push(("recycleAfter", "expected a duration from 1s to 24h".to_owned()));
         }
@@ -134,6 +146,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connections: 1024,
+            requests: 1000,
             handshake: Duration::from_secs(10),
             header_read: Duration::from_secs(32),
             idle: Duration::from_secs(90),

@@ -331,6 +331,43 @@ async fn ten_thousand_cancelled_streams_end_nothing() {
 }
 
 #[tokio::test]
+async fn beyond_the_limit_those_that_would_wait_are_refused() {
+    let rig = Rig::with(|s| s.limits.requests = 4, &["front-proxy-client"]).await;
+    let mut client = rig.aggregator().await;
+    // The review that all of them need is answered once.
+    assert_eq!(client.get("/x", &[JANE]).await.status, StatusCode::OK);
+    let mut waiting: Vec<_> = (0..4).map(|_| client.begin("/wait", &[JANE])).collect();
+    eventually("they wait", || rig.metric("tidepole_server_requests_waiting") == Some(4.0)).await;
+    for _ in 0..10 {
+        let refused = client.get("/wait", &[JANE]).await;
+        assert_eq!(refused.status, StatusCode::TOO_MANY_REQUESTS);
+        assert_eq!(refused.headers.get("retry-after"), None);
+        assert!(refused.body.contains(r#""reason":"TooManyRequests""#), "{}", refused.body);
+        assert!(refused.headers.contains_key("audit-id"));
+    }
+    assert_eq!(rig.metric("tidepole_server_requests_shed_total"), Some(10.0));
+    // What need not wait is answered; a health probe may even wait, for the review of its token.
+    assert_eq!(client.get("/x", &[JANE]).await.status, StatusCode::OK);
+    let mut probe = rig.client(None).await;
+    let token = [("authorization", "Bearer token-of-prober")];
+    assert_eq!(probe.get("/healthz", &token).await.status, StatusCode::OK);
+    let others = probe.get("/x", &[("authorization", "Bearer token-of-jane")]).await;
+    assert_eq!(others.status, StatusCode::TOO_MANY_REQUESTS);
+    // One is answered and one goes away: two more may wait.
+    rig.service.go.add_permits(1);
+    waiting.remove(0).await.unwrap().unwrap();
+    waiting.remove(0).abort();
+    eventually("two have left", || rig.metric("tidepole_server_requests_waiting") == Some(2.0))
+        .await;
+    waiting.extend((0..2).map(|_| client.begin("/wait", &[JANE])));
+    eventually("two more", || rig.metric("tidepole_server_requests_waiting") == Some(4.0)).await;
+    rig.service.go.add_permits(4);
+    for answered in waiting {
+        assert_eq!(answered.await.unwrap().unwrap().status, StatusCode::OK);
+    }
+}
+
+#[tokio::test]
 async fn panics_and_endless_handlers_are_answered() {
     let rig = Rig::with(|s| s.limits.request = Duration::from_millis(50), &[]).await;
     let mut client = rig.aggregator().await;

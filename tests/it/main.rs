@@ -23,6 +23,7 @@ mod k8s_cloudwatch_adapter;
 mod logs;
 mod metrics;
 mod objects;
+mod overload;
 mod process;
 mod query;
 mod readiness;

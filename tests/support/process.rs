@@ -42,6 +42,15 @@ pub(crate) fn tidepole(arguments: &[&str], config: &Path) -> Command {
     command
 }
 
+/// The resident memory of a process, in bytes.
+pub(crate) fn resident(process: u32) -> u64 {
+    let path = format!("/proc/{process}/status");
+    let status = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kilobytes = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
+    kilobytes.unwrap_or_else(|| panic!("it has ended: {status}")) * 1024
+}
+
 /// A running `tidepole serve`.
 pub(crate) struct Process {
     pub(crate) setup: Setup,
@@ -111,6 +120,23 @@ impl Process {
         let config = self.setup.authority.client_config(Some(identity));
         let made = Connection::tls(self.api, NAME, &config, Protocol::Http2).await;
         made.expect("the server takes connections")
+    }
+
+    /// Where the API is served.
+    pub(crate) fn api(&self) -> SocketAddr {
+        self.api
+    }
+
+    /// Its resident memory, in bytes.
+    pub(crate) fn resident(&self) -> u64 {
+        resident(self.child.id())
+    }
+
+    /// One of its metrics, by the beginning of the line.
+    pub(crate) async fn counted(&self, line: &str) -> f64 {
+        let text = self.door.get("/metrics").await.text().to_owned();
+        let value = text.lines().find_map(|l| l.strip_prefix(line)?.trim().parse().ok());
+        value.unwrap_or_else(|| panic!("no {line} in {text}"))
     }
 
     /// Its number.

@@ -30,6 +30,7 @@ pub(crate) struct Setup {
     defaults: String,
     resources: String,
     tls: String,
+    limits: String,
     cluster: bool,
 }
 
@@ -45,7 +46,8 @@ impl Setup {
         let (sources, defaults) = (sources.to_owned(), "{ refresh: 1s }".to_owned());
         let resources = "{}".to_owned();
         let tls = "{ certFile: tls/tls.crt, keyFile: tls/tls.key }".to_owned();
-        Self { folder, authority, sources, defaults, resources, tls, cluster: false }
+        let limits = "{}".to_owned();
+        Self { folder, authority, sources, defaults, resources, tls, limits, cluster: false }
     }
 
     /// Sets `sources` of the config: a YAML list, indented.
@@ -73,6 +75,13 @@ impl Setup {
     #[must_use]
     pub(crate) fn tls(mut self, tls: &str) -> Self {
         tls.clone_into(&mut self.tls);
+        self
+    }
+
+    /// Sets `server.limits` of the config.
+    #[must_use]
+    pub(crate) fn limits(mut self, limits: &str) -> Self {
+        limits.clone_into(&mut self.limits);
         self
     }
 
@@ -127,7 +136,8 @@ impl Setup {
              server:\n  \
                listen: 127.0.0.1:0\n  \
                tls: {tls}\n  \
-               auth: {auth}\n\
+               auth: {auth}\n  \
+               limits: {limits}\n\
              admin: {{ listen: \"127.0.0.1:0\" }}\n\
              kubernetes: {kubernetes}\n\
              sources:\n{sources}\n\
@@ -135,6 +145,7 @@ impl Setup {
              resources: {resources}\n\
              defaults: {defaults}\n",
             tls = self.tls,
+            limits = self.limits,
             sources = self.sources,
             resources = self.resources,
             defaults = self.defaults,

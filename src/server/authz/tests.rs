@@ -1,3 +1,4 @@
+use futures::FutureExt;
 use futures::future::join_all;
 
 use super::*;
@@ -189,4 +190,30 @@ async fn ten_thousand_metrics_are_remembered_at_once() {
     }
     desk.authz.0.as_ref().expect("a reviewer").cache.run_pending_tasks();
     assert!(metrics.iter().all(|metric| desk.ready(&hpa, metric)));
+}
+
+/// More reviews than there is room for: the others are refused at once, and the room is there again
+/// when the API server has answered.
+#[tokio::test(start_paused = true)]
+async fn reviews_do_not_pile_up() {
+    let desk = Desk::new();
+    let somebody = caller("somebody");
+    *desk.reviewer.takes.lock().unwrap() = SECOND;
+    let (mut waiting, mut refused) = (0, 0);
+    // Nobody waits for any of them.
+    for number in 0..5000 {
+        match desk.authz.decide(&somebody, metric(&format!("m{number}"))) {
+            Decision::Now(decision) => panic!("{decision:?} without a review"),
+            Decision::Wait(decision) => match decision.now_or_never() {
+                None => waiting += 1,
+                Some(Err(ApiError::Overloaded(text))) if text.contains("too many reviews") => {
+                    refused += 1;
+                }
+                Some(other) => panic!("{other:?}"),
+            },
+        }
+    }
+    assert_eq!((waiting, refused), (2048, 5000 - 2048));
+    tokio::time::sleep(SECOND * 60).await;
+    assert_eq!(desk.ask(&somebody, &metric("m4999")).await, Ok(()));
 }
