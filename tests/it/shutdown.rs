@@ -6,9 +6,14 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use rustls::ClientConfig;
+use tokio::io::AsyncWriteExt;
 
 use crate::support::client::{Connection, Failure, Protocol};
 use crate::support::cluster_api::{ClusterApi, trust};
+use crate::support::frames::{
+    self, ACK, DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, PING, frame,
+};
+use crate::support::process::Process;
 use crate::support::server::{NAME, Setup, metric, path_of, status, values};
 use crate::support::tls::Authority;
 use crate::support::upstream::Prometheus;
@@ -163,6 +168,58 @@ async fn a_read_under_way_ends_before_the_server_does() {
         let answer = answer.expect("a read under way is not cut");
         assert_eq!(values(&answer), ["5"], "{}", answer.text());
     }
+}
+
+/// What the aggregator sees of a SIGTERM, frame by frame: it is told to take its requests elsewhere
+/// while nothing is refused yet, the read under way is answered, then the connection ends, and then
+/// the process, with 0.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sigterm_says_goaway_answers_what_is_under_way_and_exits_with_0() {
+    let proxy = Authority::new("front-proxy-ca");
+    let cluster = ClusterApi::start(trust(&proxy.pem(), &proxy.pem()));
+    let upstream = Prometheus::start();
+    upstream.vector("slow", &[("", "5")]);
+    upstream.delay(Duration::from_secs(2));
+    let url = upstream.server().url();
+    let setup = Setup::new(&format!("  - {{ name: main, prometheus: {{ url: \"{url}\" }} }}"))
+        .cluster(&cluster)
+        .defaults("{ refresh: 10s, firstReadTimeout: 15s }")
+        .with("m.yaml", &metric("slow", "prometheus: { query: slow }"));
+    let process = Process::start(setup);
+    process.door.ready().await;
+    let identity = proxy.client("front-proxy-client", &[]);
+    let config = process.setup.authority.client_config(Some(&identity));
+    let made = frames::connect(process.api(), &config).await;
+    let mut stream = made.expect("the aggregator is let in");
+    let read = frames::request(&path_of("default", "slow"));
+    stream.write_all(&frame(HEADERS, END_HEADERS | END_STREAM, 1, &read)).await.unwrap();
+    until("the upstream call", async || {
+        if upstream.hits("slow") == 1 { Ok(()) } else { Err("no call".to_owned()) }
+    })
+    .await;
+    process.signal("TERM");
+
+    let (mut told, mut body) = (Vec::new(), Vec::new());
+    while let Ok(seen) = frames::next(&mut stream).await {
+        match seen.kind {
+            GOAWAY => told.push(seen.goaway()),
+            // By the answer the server knows that the aggregator has heard of it.
+            PING if seen.flags & ACK == 0 => {
+                assert_eq!(process.door.get("/readyz").await.status, 500, "red before GOAWAY");
+                stream.write_all(&frame(PING, ACK, 0, &seen.payload)).await.unwrap();
+            }
+            DATA if seen.stream == 1 => {
+                assert!(!told.is_empty(), "answered before the server was told to stop");
+                body.extend(seen.payload);
+            }
+            _ => {}
+        }
+    }
+    // First "no new ones", which may cross with requests on their way, then the last that counts.
+    assert_eq!(told, [(0x7fff_ffff, 0), (1, 0)]);
+    assert!(String::from_utf8_lossy(&body).contains("\"value\":\"5\""), "{body:?}");
+    let (code, log) = process.end().await;
+    assert_eq!(code.code(), Some(0), "{log}");
 }
 
 /// One that hangs longer than the deadline is cut, and the process does not wait for it.

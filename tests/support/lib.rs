@@ -6,6 +6,7 @@
 
 pub(crate) mod client;
 pub(crate) mod cluster_api;
+pub(crate) mod frames;
 pub(crate) mod openmetrics;
 pub(crate) mod ports;
 pub(crate) mod process;
