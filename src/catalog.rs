@@ -142,7 +142,7 @@ fn cells_for<'a>(
     entries: impl Iterator<Item = &'a Arc<Entry>>,
     before: &Snapshot,
     tenant_series: usize,
-) -> HashMap<Arc<Query>, Arc<QueryCell>> {
+) -> HashMap<Arc<Query>, Arc<QueryCell>, ahash::RandomState> {
     let mut askers: HashMap<&Arc<Query>, Askers<'_>, ahash::RandomState> = HashMap::default();
     for entry in entries {
         if let QueryTemplate::Fixed(query) = &entry.query {

@@ -125,7 +125,7 @@ pub struct Snapshot {
     listings: HashMap<MetricName, Listing, ahash::RandomState>,
     /// Metrics of objects: by name and then by resource, as definitions write it. Most have one.
     custom: HashMap<MetricName, Vec<(Arc<str>, Listing)>, ahash::RandomState>,
-    cells: HashMap<Arc<Query>, Arc<QueryCell>>,
+    cells: HashMap<Arc<Query>, Arc<QueryCell>, ahash::RandomState>,
     names: Arc<[MetricName]>,
     conflicts: Vec<Conflict>,
     problems: Vec<Problem>,

@@ -31,8 +31,9 @@ pub struct Declared {
     pub created: Timestamp,
     /// What became of it.
     pub verdict: Verdict,
-    /// Its `status` as it was last seen, whatever form it has; none when it has none.
-    pub status: Option<Arc<serde_json::Value>>,
+    /// Its `status` as it was last seen, whatever form it has, as compact JSON; none when it has
+    /// none.
+    pub status: Option<Arc<str>>,
 }
 
 /// What became of a resource.

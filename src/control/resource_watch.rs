@@ -204,7 +204,7 @@ impl ResourceWatch {
         match work.await {
             Ok((store, unread)) => {
                 self.store = Some(store);
-                self.pace.done(begin.elapsed());
+                self.pace.done(begin.elapsed(), Instant::now());
                 if self.unread.is_empty() {
                     self.list_again_at = self.list_again_at.max(Instant::now());
                 }

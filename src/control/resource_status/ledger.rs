@@ -430,7 +430,7 @@ pub(super) struct Writing {
 /// What a resource's status says, if it has one and it can be read.
 fn found(declared: &Declared) -> Option<Status> {
     let status = declared.status.as_ref()?;
-    let status: Status = serde_json::from_value((**status).clone()).ok()?;
+    let status: Status = serde_json::from_str(status).ok()?;
     (has_status(declared.id.kind) && !status.conditions.is_empty()).then_some(status)
 }
 

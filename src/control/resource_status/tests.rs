@@ -216,8 +216,9 @@ impl World {
         let mut resources = self.resources.lock().unwrap();
         for (id, declared) in resources.iter_mut() {
             let status = self.cluster.status(&id.name);
-            if !status.is_null() && declared.status.as_deref() != Some(&status) {
-                Arc::make_mut(declared).status = Some(Arc::new(status));
+            let text = status.to_string();
+            if !status.is_null() && declared.status.as_deref() != Some(&*text) {
+                Arc::make_mut(declared).status = Some(text.into());
             }
         }
         self.parts.board.put(resources.clone());

@@ -61,6 +61,9 @@ pub(super) enum Touched {
     /// Nothing.
     #[default]
     Nothing,
+    /// The board, with another status in place of a status: nearly always our own writer's, told
+    /// back to us.
+    Echo,
     /// The board: what is served stays.
     Board,
     /// The definitions, too.
@@ -201,9 +204,11 @@ impl Store {
             if *generation == object.generation && *status == object.status {
                 return Touched::Nothing;
             }
+            // One that is taken away is written anew, so it must be seen soon.
+            let echo = *generation == object.generation && object.status.is_some();
             let declared = Arc::make_mut(&mut known.declared);
             (declared.generation, declared.status) = (object.generation, object.status);
-            return Touched::Board;
+            return if echo { Touched::Echo } else { Touched::Board };
         }
         self.unread.remove(&id);
         self.arrived.insert(id, object);

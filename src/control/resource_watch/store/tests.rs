@@ -135,13 +135,15 @@ fn a_status_changes_the_board_alone() {
     store.collect();
     let entry = Arc::clone(store.known.values().next().unwrap().read.entry().unwrap());
     let told = |value: i32| object_in("shop", "a", 1, query("one"), json!({"value": value}));
-    assert_eq!(put(&mut store, told(1)), Touched::Board);
+    assert_eq!(put(&mut store, told(1)), Touched::Echo);
     assert_eq!(put(&mut store, told(1)), Touched::Nothing);
-    assert_eq!(put(&mut store, told(2)), Touched::Board);
+    let taken_away = object_in("shop", "a", 1, query("one"), json!(null));
+    assert_eq!(put(&mut store, taken_away), Touched::Board);
+    assert_eq!(put(&mut store, told(2)), Touched::Echo);
     let collected = store.collect();
     assert!(collected.definitions.is_none());
     let declared = collected.resources.values().next().unwrap();
-    assert_eq!(declared.status.as_deref(), Some(&json!({"value": 2})));
+    assert_eq!(declared.status.as_deref(), Some(r#"{"value":2}"#));
     let again = Arc::clone(store.known.values().next().unwrap().read.entry().unwrap());
     assert!(Arc::ptr_eq(&entry, &again), "it was translated once more");
     // A status that comes with the object, before it was read.
