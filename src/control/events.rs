@@ -10,7 +10,7 @@
 mod budget;
 mod metrics;
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,6 +35,10 @@ const CONTROLLER: &str = "tidepole";
 /// Most that wait. More than these happen only when everything fails at once, and then each says the
 /// same.
 const MAX_WAITING: usize = 256;
+
+/// Notes that are remembered: the recorder counts what repeats within six minutes, and in that time no
+/// more than 360 Events are published.
+const MAX_NOTES: usize = 512;
 
 /// Longest note of an Event, in bytes: Kubernetes refuses more than 1024.
 const MAX_NOTE_BYTES: usize = 1000;
@@ -78,10 +82,16 @@ pub(in crate::control) struct News {
     pub(in crate::control) related: Option<Hpa>,
 }
 
+/// What makes an Event the same as another one, for the recorder.
+type Key = (About, &'static str, Option<Hpa>);
+
 /// What waits to be published, and who publishes it.
 pub(in crate::control) struct Events {
     client: Client,
+    reporter: Reporter,
     recorder: Recorder,
+    /// The notes that the recorder repeats.
+    notes: HashMap<Key, String>,
     waiting: VecDeque<News>,
     budget: Budget,
     rests_until: Tick,
@@ -93,7 +103,9 @@ impl Events {
     pub(in crate::control) fn new(client: Client, pod: &str, telemetry: &Telemetry) -> Self {
         let reporter = Reporter { controller: CONTROLLER.into(), instance: Some(pod.to_owned()) };
         Self {
-            recorder: Recorder::new(client.clone(), reporter),
+            recorder: Recorder::new(client.clone(), reporter.clone()),
+            reporter,
+            notes: HashMap::new(),
             client,
             waiting: VecDeque::new(),
             budget: Budget::default(),
@@ -109,11 +121,11 @@ impl Events {
             self.metrics.count(Outcome::Suppressed);
             return;
         }
-        if self.waiting.len() >= MAX_WAITING {
-            self.waiting.pop_front();
+        self.waiting.push_back(news);
+        if self.waiting.len() > MAX_WAITING {
+            drop_one(&mut self.waiting);
             self.metrics.count(Outcome::Suppressed);
         }
-        self.waiting.push_back(news);
     }
 
     /// Forgets what waits: somebody else publishes.
@@ -129,8 +141,9 @@ impl Events {
 
     /// Publishes the first that waits.
     pub(in crate::control) async fn publish(&mut self, now: Tick) {
-        let Some(news) = self.waiting.pop_front() else { return };
+        let Some(news) = take_next(&mut self.waiting) else { return };
         self.budget.published(now);
+        self.note(&news);
         let outcome = match timeout(SAFE_CALL, self.send(&news)).await {
             Ok(Ok(outcome)) => outcome,
             Ok(Err(error)) => {
@@ -146,6 +159,18 @@ impl Events {
             tracing::info!("Events can be published again");
         }
         self.metrics.count(outcome);
+    }
+
+    /// `kube`'s recorder tells what happens again in the words of the first time, whatever is the case
+    /// now. For other words another recorder is taken, which counts anew.
+    fn note(&mut self, news: &News) {
+        let key = (news.about.clone(), news.reason, news.related.clone());
+        let other = self.notes.get(&key).is_some_and(|note| *note != news.note);
+        if other || self.notes.len() >= MAX_NOTES {
+            self.notes.clear();
+            self.recorder = Recorder::new(self.client.clone(), self.reporter.clone());
+        }
+        self.notes.insert(key, news.note.clone());
     }
 
     async fn send(&self, news: &News) -> Result<Outcome, kube::Error> {
@@ -190,6 +215,19 @@ impl Events {
             tracing::debug!(%error, "an Event was not published");
         }
     }
+}
+
+/// Takes the one that is published next: of a metric before those of HPAs, of which there may be a
+/// hundred for one.
+fn take_next(waiting: &mut VecDeque<News>) -> Option<News> {
+    let of_metric = waiting.iter().position(|news| matches!(news.about, About::Metric(..)));
+    waiting.remove(of_metric.unwrap_or(0))
+}
+
+/// Drops the oldest, of an HPA if there is one.
+fn drop_one(waiting: &mut VecDeque<News>) {
+    let of_hpa = waiting.iter().position(|news| matches!(news.about, About::Hpa(_)));
+    waiting.remove(of_hpa.unwrap_or(0));
 }
 
 impl fmt::Debug for Events {
