@@ -44,7 +44,7 @@ pub use attributes::{Attributes, ResourceAttributes};
 pub use clock::{Clock, ManualClock, SystemClock, Tick};
 pub use cost::{BillingUnit, CostSettings, Estimate, EstimateLine, Rate, SourceEstimate, Toll};
 pub use decimal::Decimal;
-pub use entry::{DefinitionId, DefinitionKind, Entry, Origin, Scope};
+pub use entry::{DefinitionId, DefinitionKey, DefinitionKind, Entry, Origin, Scope};
 pub use error::{ApiError, Cause, FetchError};
 pub use explanation::{Exchange, Explanation};
 pub use identity::Identity;

@@ -163,6 +163,7 @@ impl CustomLookup {
         let Inner { cells, crowds, defined, .. } = &*self.0;
         match self.0.referred(reference) {
             Referred::Unknown => Announced::Unknown,
+            Referred::Obscure => Announced::Obscure,
             Referred::Asking => Announced::Waiting,
             Referred::Defined(asked) => defined.claim(&asked, claim),
             Referred::Ruled(Question { query, policy }) => {
@@ -175,7 +176,7 @@ impl CustomLookup {
     pub(super) fn release(&self, reference: &MetricReference, claim: Claim) {
         let Inner { cells, crowds, defined, .. } = &*self.0;
         match self.0.referred(reference) {
-            Referred::Unknown | Referred::Asking => {}
+            Referred::Unknown | Referred::Obscure | Referred::Asking => {}
             Referred::Defined(asked) => defined.release(&asked, claim),
             Referred::Ruled(Question { query, .. }) => {
                 // Which of the two was claimed depends on when: a crowd comes and goes.
@@ -376,7 +377,7 @@ impl Inner {
                 match self.scales.pods_of(&reference.namespace, target) {
                     TargetPods::Selected(selector) => ObjectNames::Matching(selector),
                     TargetPods::Asking => return Referred::Asking,
-                    TargetPods::Unknown => return Referred::Unknown,
+                    TargetPods::Unknown => return Referred::Obscure,
                 }
             }
         };
@@ -406,8 +407,10 @@ enum Referred {
     Ruled(Question),
     /// The pods that it is about are not known yet.
     Asking,
-    /// There is none, or the pods cannot be known: they are when it is read.
+    /// There is none.
     Unknown,
+    /// The pods that it is about cannot be known.
+    Obscure,
 }
 
 /// Why a pass has no answer.

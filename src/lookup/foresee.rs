@@ -6,13 +6,13 @@
 use crate::lookup::Lookup;
 use crate::lookup::waiting::Waiting;
 use crate::model::{
-    ApiError, DefinitionId, Foresee, MetricReference, MetricsProvider, Miss, Outlook, Quantity,
+    ApiError, DefinitionKey, Foresee, MetricReference, MetricsProvider, Miss, Outlook, Quantity,
     ReferenceKind, Tick,
 };
 
 /// What a read of a known metric would get.
 pub(super) struct Foreseen {
-    pub(super) definitions: Vec<DefinitionId>,
+    pub(super) definitions: Vec<DefinitionKey>,
     pub(super) answer: Result<String, Miss>,
 }
 

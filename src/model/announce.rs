@@ -85,6 +85,9 @@ pub struct Claim {
 pub enum Announced {
     /// No definition matches: a read would be answered with "not found".
     Unknown,
+    /// Which objects are meant is not known, because a scale or a resource cannot be read, so neither
+    /// is what serves them; it is when it is read.
+    Obscure,
     /// Some query that a read would need has not been tried yet.
     Waiting,
     /// Every query that a read would need has been tried: no read waits.

@@ -98,7 +98,8 @@ impl DefinitionKind {
     }
 }
 
-/// Which document a metric comes from: kind, namespace and name, unique in the catalog.
+/// Which document a metric comes from: kind, namespace and name. Unique among the documents of all
+/// files, and among the resources of the cluster; see [`DefinitionKey`].
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct DefinitionId {
     /// The document's kind.
@@ -130,6 +131,22 @@ impl fmt::Display for DefinitionId {
             Some(namespace) => write!(f, "{} {namespace}/{}", self.kind.as_str(), self.name),
             None => write!(f, "{} {}", self.kind.as_str(), self.name),
         }
+    }
+}
+
+/// Which definition of all that there are: a file's document and a resource of the cluster may have the
+/// same kind, namespace and name, and define different metrics.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DefinitionKey {
+    /// Which document.
+    pub id: DefinitionId,
+    /// Whether it is a resource of the cluster, and not a document of a file.
+    pub is_resource: bool,
+}
+
+impl fmt::Display for DefinitionKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.id.fmt(f)
     }
 }
 
@@ -198,6 +215,13 @@ pub struct Entry {
 }
 
 impl Entry {
+    /// Which definition it is.
+    #[must_use]
+    pub fn key(&self) -> DefinitionKey {
+        let is_resource = matches!(self.origin, Origin::Resource { .. });
+        DefinitionKey { id: self.id.clone(), is_resource }
+    }
+
     /// What its series are selected by when somebody reads with this selector.
     #[must_use]
     pub fn selected_by<'a>(&self, asked: &'a Selector) -> &'a Selector {

@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use crate::model::{DefinitionId, MetricReference};
+use crate::model::{DefinitionKey, MetricReference};
 
 /// What a read of a reference would get at this moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outlook {
     /// The definitions that answer it, resources and files alike; none for a metric that rules give
     /// or that is not known.
-    pub definitions: Vec<DefinitionId>,
+    pub definitions: Vec<DefinitionKey>,
     /// The number that an HPA makes of the answer, as text (`42500m`: the sum of the items of an
     /// external metric, the average of a metric of pods), or why there is none.
     pub answer: Result<String, Miss>,
@@ -25,7 +25,7 @@ pub enum Miss {
         /// The nearest names that are served in the namespace, nearest first, three at most.
         near: Vec<Arc<str>>,
         /// Definitions of this very name that are not seen in the namespace, three at most.
-        elsewhere: Vec<DefinitionId>,
+        elsewhere: Vec<DefinitionKey>,
     },
     /// The metric is known, but none of its series or objects is meant.
     NoMatch {

@@ -19,7 +19,7 @@ use crate::control::refresher::{Phase, Upstream};
 use crate::control::{Refresher, hpa_watch, rule_watch};
 use crate::lookup::Lookup;
 use crate::model::{
-    Aggregate, Clock, DefinitionId, Entry, Labels, Policy, Problem, Quantity, QueryTemplate,
+    Aggregate, Clock, DefinitionKey, Entry, Labels, Policy, Problem, Quantity, QueryTemplate,
     Sample, Scope, SourceDirectory, Tick,
 };
 use crate::rules::{RuleFileSettings, Rules};
@@ -96,7 +96,7 @@ impl House {
     }
 
     /// The definitions that HPAs use, if that is known.
-    fn used_by_hpas(&self) -> Option<Arc<HashSet<DefinitionId>>> {
+    fn used_by_hpas(&self) -> Option<Arc<HashSet<DefinitionKey>>> {
         let generation = self.catalog.snapshot().generation();
         self.uses.as_ref()?.definitions(generation, self.clock.tick())
     }
@@ -236,7 +236,7 @@ impl Inventory for House {
                 rows.push(self.row(&served.entry, scope, Some(&cell)));
             }
             let read = rows[first..].iter().filter_map(|row| row.last_read_age).min();
-            let unused = is_unused(by_hpas.as_deref(), &served.entry.id, read);
+            let unused = is_unused(by_hpas.as_deref(), &served.entry.key(), read);
             rows[first..].iter_mut().for_each(|row| row.unused = unused);
         }
         if let Some(ruled) = &self.ruled {

@@ -191,7 +191,7 @@ impl Announcer {
                 Announced::Unknown if before != Some(announced) => {
                     tracing::debug!(%reference, "an HPA refers to a metric that is not served here");
                 }
-                Announced::Unknown | Announced::Tried => {}
+                Announced::Unknown | Announced::Obscure | Announced::Tried => {}
             }
         }
         self.next_step = now + PACE * begun;

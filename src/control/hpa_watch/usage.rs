@@ -66,7 +66,7 @@ impl Usage {
     }
 
     /// From now on they may be others; those that were seen last stay.
-    pub(super) fn forget_certainty(&self) {
+    pub(in crate::control) fn forget_certainty(&self) {
         self.known.store(false, Ordering::SeqCst);
         self.generation.send_modify(|generation| *generation += 1);
     }

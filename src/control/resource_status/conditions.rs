@@ -7,10 +7,12 @@ use jiff::Timestamp;
 use crate::catalog::cells::CellOf;
 use crate::catalog::{Conflict, Served};
 use crate::control::declared::{Declared, Verdict};
-use crate::control::resource_status::readers::{MAX_PROBLEM_CHARS, Reader, Readers, cut};
+use crate::control::resource_status::readers::{
+    MAX_PROBLEM_CHARS, Reader, Readers, TroubleKind, cut,
+};
 use crate::control::resource_status::view::{self, Moment, Picture, Stand, is_about};
 use crate::definition::status::{Condition, HpaReference, LastError, MAX_HPAS, Status, UsedBy};
-use crate::model::{FetchError, Problem, ProblemKind};
+use crate::model::{Entry, FetchError, Problem, ProblemKind};
 
 /// The conditions' types, in the order in which they are written.
 pub(super) const ACCEPTED: &str = "Accepted";
@@ -20,6 +22,11 @@ pub(super) const FRESH: &str = "Fresh";
 /// The reasons of [`READY`] that others look for.
 pub(super) const NO_DATA_AS_ZERO: &str = "NoDataAsZero";
 pub(super) const NOT_USED: &str = "NotUsed";
+pub(super) const USAGE_UNKNOWN: &str = "UsageUnknown";
+
+/// The reasons of [`READY`], and of Events, for what HPAs do wrong.
+pub(super) const SELECTOR_MATCHES_NOTHING: &str = "SelectorMatchesNothing";
+pub(super) const NOT_SEEN_IN_NAMESPACE: &str = "NotSeenInNamespace";
 pub(super) const PENDING: &str = "Pending";
 
 const TRUE: &str = "True";
@@ -41,18 +48,23 @@ pub(super) struct Facts<'a> {
     /// Why it is not served, or not everywhere.
     pub(super) conflict: Option<&'a Conflict>,
     pub(super) cells: &'a [CellOf],
-    pub(super) readers: &'a Readers,
+    /// None while it is not known who reads.
+    pub(super) readers: Option<&'a Readers>,
     pub(super) now: Moment,
 }
 
 /// The status that a resource is to have, given the one that it has.
 pub(super) fn status(facts: &Facts<'_>, previous: Option<&Status>) -> Status {
     let entry = facts.served.map(|served| &*served.entry);
-    let reader = view::namespace_of(&facts.readers.used_by).map(|namespace| &**namespace);
-    let picture = entry.map(|entry| view::look(entry, facts.cells, reader, facts.now));
+    let used_by = facts.readers.map(|readers| &readers.used_by[..]);
+    let reader = used_by.and_then(view::namespace_of).map(|namespace| &**namespace);
+    let picture = entry.map(|entry| {
+        let (reason, message) = idle(entry, facts.readers);
+        (reason, view::look(entry, facts.cells, reader, facts.now, message))
+    });
     let accepted = accepted(facts);
     let (ready, fresh) = match &picture {
-        Some(picture) => (ready(picture), fresh(picture)),
+        Some((idle, picture)) => (ready(picture, idle), fresh(picture, idle)),
         None => not_accepted(),
     };
     let writer = Writer { facts, previous };
@@ -66,11 +78,13 @@ pub(super) fn status(facts: &Facts<'_>, previous: Option<&Status>) -> Status {
         conditions,
         metric: entry.map(|entry| entry.metric.to_string()),
         source: entry.map(view::source),
-        used_by: Some(used_by(&facts.readers.used_by, &ready.message)),
-        missed_by: facts.readers.missed_by.iter().take(MAX_HPAS).map(Reader::told).collect(),
+        used_by: used_by.map(|readers| self::used_by(readers, &ready.message)),
+        missed_by: facts.readers.map_or_else(Vec::new, |readers| {
+            readers.missed_by.iter().take(MAX_HPAS).map(Reader::told).collect()
+        }),
         ..Status::default()
     };
-    if let Some(picture) = picture {
+    if let Some((_, picture)) = picture {
         status.last_error = writer.last_error(&picture);
         status.value = picture.value;
         status.current = picture.current;
@@ -136,9 +150,44 @@ fn not_accepted() -> (Said, Said) {
     (said(FALSE), said(UNKNOWN))
 }
 
-fn ready(picture: &Picture) -> Said {
+/// Why nobody asks the source, as the reason of a condition and in a sentence.
+fn idle(entry: &Entry, readers: Option<&Readers>) -> (&'static str, String) {
+    let Some(Readers { used_by, missed_by }) = readers else {
+        return (
+            USAGE_UNKNOWN,
+            view::not_asked(
+                entry,
+                "nobody has read it lately, and whether an \
+            HPA refers to it is not known, because HPAs cannot be listed and watched (see \
+            ClusterRole tidepole in the manifests)",
+            ),
+        );
+    };
+    let in_vain = |reader: &Reader| {
+        let Reader { namespace, name, problem } = reader;
+        let problem = problem.as_ref().map_or("", |problem| &problem.message);
+        view::not_asked(entry, &format!("HPA {namespace}/{name} asks for it in vain: {problem}"))
+    };
+    let is_of = |reader: &&Reader, kind| reader.problem.as_ref().is_some_and(|p| p.kind == kind);
+    if let Some(reader) = used_by.iter().find(|reader| is_of(reader, TroubleKind::NoMatch)) {
+        (SELECTOR_MATCHES_NOTHING, in_vain(reader))
+    } else if let Some(Reader { namespace, name, .. }) = used_by.first() {
+        let source = entry.query.source();
+        let message = format!(
+            "{}: HPA {namespace}/{name} refers to it, and source {source} is about to be asked",
+            entry.metric
+        );
+        (PENDING, message)
+    } else if let Some(reader) = missed_by.first() {
+        (NOT_SEEN_IN_NAMESPACE, in_vain(reader))
+    } else {
+        (NOT_USED, view::not_asked(entry, "no HPA refers to it and nobody has read it lately"))
+    }
+}
+
+fn ready(picture: &Picture, idle: &'static str) -> Said {
     let (status, reason) = match picture.stand {
-        Stand::Idle => (UNKNOWN, NOT_USED),
+        Stand::Idle => (UNKNOWN, idle),
         Stand::Pending => (UNKNOWN, PENDING),
         Stand::Serving => (TRUE, "Serving"),
         Stand::Chosen { zero: true, .. } => (TRUE, NO_DATA_AS_ZERO),
@@ -149,10 +198,10 @@ fn ready(picture: &Picture) -> Said {
     Said { status, reason, message: picture.message.clone() }
 }
 
-fn fresh(picture: &Picture) -> Said {
+fn fresh(picture: &Picture, idle: &'static str) -> Said {
     let said = |status, reason, message: &str| Said { status, reason, message: message.to_owned() };
     match picture.stand {
-        Stand::Idle => said(UNKNOWN, NOT_USED, "nobody wants it, so there is no sample"),
+        Stand::Idle => said(UNKNOWN, idle, "the source is not asked, so there is no sample"),
         Stand::Pending => said(UNKNOWN, PENDING, "there is no sample yet"),
         Stand::Serving => said(TRUE, "Fresh", "the newest answer is served, within maxAge"),
         Stand::Chosen { trouble: "", .. } => {

@@ -14,7 +14,7 @@ use crate::control::resource_status::Parts;
 use crate::control::resource_status::conditions::{self, Facts, READY, condition_of, gist};
 use crate::control::resource_status::news::Told;
 use crate::control::resource_status::pace::{Cause, Queue, heartbeat};
-use crate::control::resource_status::readers::{Readers, Register, Trouble, TroubleKind};
+use crate::control::resource_status::readers::{self, Readers, Register, Trouble, TroubleKind};
 use crate::control::resource_status::view::{self, Moment, Stand};
 use crate::control::resource_status::writer::{Outcome, has_status};
 use crate::definition::status::Status;
@@ -50,6 +50,8 @@ pub(super) struct Ledger {
     /// What HPAs have been told, by metric.
     hpas: HashMap<(Hpa, Arc<str>), TroubleKind>,
     settled: Tick,
+    /// Whether it is known who reads.
+    used: bool,
     /// Resources whose value changes.
     in_use: usize,
 }
@@ -148,6 +150,10 @@ impl Tracked {
         }
     }
 
+    fn readers(&self) -> &Readers {
+        self.readers.as_ref().map_or(&NOBODY, |readers| &**readers)
+    }
+
     fn cells(&self, on_demand: &OnDemandIndex) -> Vec<CellOf> {
         let Some(served) = &self.served else { return Vec::new() };
         if let Some(query) = &self.own {
@@ -173,14 +179,14 @@ impl Tracked {
         }
     }
 
-    /// The status that it is to have.
-    fn status(&self, on_demand: &OnDemandIndex, now: Moment) -> Status {
+    /// The status that it is to have. `used`: whether it is known who reads.
+    fn status(&self, on_demand: &OnDemandIndex, now: Moment, used: bool) -> Status {
         let facts = Facts {
             declared: &self.declared,
             served: self.served.as_deref(),
             conflict: self.conflict.as_ref(),
             cells: &self.cells(on_demand),
-            readers: self.readers.as_ref().map_or(&NOBODY, |readers| &**readers),
+            readers: used.then(|| self.readers()),
             now,
         };
         conditions::status(&facts, self.known.as_ref())
@@ -248,6 +254,7 @@ impl Ledger {
             board: None,
             hpas: HashMap::new(),
             settled,
+            used: false,
             in_use: 0,
         }
     }
@@ -267,7 +274,7 @@ impl Ledger {
         }
         let beat = heartbeat(self.in_use);
         self.in_use = 0;
-        let Self { tracked, queue, on_demand, settled, in_use, .. } = self;
+        let Self { tracked, queue, on_demand, settled, in_use, used, .. } = self;
         for (i, (id, tracked)) in tracked.iter_mut().enumerate() {
             if i % CHUNK == CHUNK - 1 {
                 tokio::task::yield_now().await;
@@ -278,14 +285,14 @@ impl Ledger {
             if now.tick < tracked.retry || (tracked.stand == Some(stand) && !due) {
                 continue;
             }
-            let status = tracked.status(on_demand, now);
+            let status = tracked.status(on_demand, now, *used);
             if now.tick < *settled && is_hasty(&status, tracked.known.as_ref()) {
                 tracked.stand = None;
                 continue;
             }
             tracked.stand = Some(stand);
-            let readers = tracked.readers.as_ref().map_or(&NOBODY, |readers| &**readers);
             let uid = &tracked.declared.uid;
+            let readers = tracked.readers.as_ref().map_or(&NOBODY, |readers| &**readers);
             news.extend(tracked.told.news(id, uid, &status, readers, now.tick));
             if due {
                 tracked.next_value = now.tick.after(beat);
@@ -354,9 +361,15 @@ impl Ledger {
         if !is_old && !self.register.is_untried() {
             return false;
         }
-        self.register = Register::of(&parts.usage.used(), &*parts.foresee, &self.register);
+        // HPAs that were seen before may be long gone.
+        let used = parts.usage.is_known();
+        let all = if used { parts.usage.used() } else { Arc::default() };
+        self.register = Register::of(&all, &*parts.foresee, &self.register);
         self.registered = Some((usage, catalog, now));
-        if parts.events.hpas {
+        if std::mem::replace(&mut self.used, used) != used {
+            self.tracked.values_mut().for_each(|tracked| tracked.stand = None);
+        }
+        if parts.events.hpas && now >= self.settled {
             news.extend(self.tell_hpas());
         }
         true
@@ -373,12 +386,14 @@ impl Ledger {
         for ((hpa, metric), outcome) in outcomes {
             let key = || (hpa.clone(), Arc::clone(metric));
             match outcome {
-                Some(Trouble { kind, message }) => {
+                readers::Outcome::Trouble(Trouble { kind, message }) => {
                     if self.hpas.insert(key(), *kind) != Some(*kind) {
                         tell(hpa, true, "MetricUnavailable", message.to_string());
                     }
                 }
-                None => {
+                // Neither a failure nor the end of one.
+                readers::Outcome::Untried => {}
+                readers::Outcome::Value => {
                     if self.hpas.remove(&key()).is_some() {
                         tell(hpa, false, "MetricRecovered", format!("{metric} has a value again"));
                     }
@@ -391,7 +406,7 @@ impl Ledger {
     /// The status that is to be written for a resource that waited; none when it says so already.
     pub(super) fn to_write(&self, id: &DefinitionId, now: Moment) -> Option<Writing> {
         let tracked = self.tracked.get(id).filter(|tracked| now.tick >= tracked.retry)?;
-        let status = tracked.status(&self.on_demand, now);
+        let status = tracked.status(&self.on_demand, now, self.used);
         let uid = Arc::clone(&tracked.declared.uid);
         (tracked.known.as_ref() != Some(&status)).then_some(Writing { uid, status })
     }

@@ -4,7 +4,10 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::conditions::{ACCEPTED, NO_DATA_AS_ZERO, NOT_USED, READY, condition_of};
+use super::conditions::{
+    ACCEPTED, NO_DATA_AS_ZERO, NOT_SEEN_IN_NAMESPACE, PENDING, READY, SELECTOR_MATCHES_NOTHING,
+    condition_of,
+};
 use super::readers::{Reader, Readers, TroubleKind};
 use super::writer::has_status;
 use crate::control::events::{About, Hpa, News};
@@ -84,7 +87,9 @@ impl Told {
                     tell(false, "Recovered", &ready.message, None);
                 }
                 // Nobody wants it any more; one that waits for its first answer may have failed before.
-                Some(ready) if ready.reason == NOT_USED => self.failing = None,
+                Some(ready) if ready.status == "Unknown" && ready.reason != PENDING => {
+                    self.failing = None;
+                }
                 _ => {}
             },
         }
@@ -121,8 +126,8 @@ impl Told {
 fn mistake(reader: &Reader) -> Option<(Hpa, &'static str, &str)> {
     let trouble = reader.problem.as_ref()?;
     let reason = match trouble.kind {
-        TroubleKind::NotSeen => "NotSeenInNamespace",
-        TroubleKind::NoMatch => "SelectorMatchesNothing",
+        TroubleKind::NotSeen => NOT_SEEN_IN_NAMESPACE,
+        TroubleKind::NoMatch => SELECTOR_MATCHES_NOTHING,
         TroubleKind::NoValue => return None,
     };
     let (namespace, name) = (Arc::clone(&reader.namespace), Arc::clone(&reader.name));

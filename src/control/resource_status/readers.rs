@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::control::events::Hpa;
 use crate::control::hpa_watch::Used;
 use crate::definition::status::HpaReference;
-use crate::model::{DefinitionId, Foresee, MetricReference, Miss};
+use crate::model::{DefinitionId, DefinitionKey, Foresee, MetricReference, Miss};
 
 /// Longest problem of an HPA in a status, in characters: ten of them stay below the size of what the
 /// API server keeps of an object without thinking.
@@ -55,14 +55,25 @@ pub(super) struct Readers {
     pub(super) missed_by: Vec<Reader>,
 }
 
-/// The HPAs of all definitions.
+/// The HPAs of all definitions that are resources.
 #[derive(Debug, Default)]
 pub(super) struct Register {
     by_definition: HashMap<DefinitionId, Arc<Readers>>,
     /// What each HPA gets of each metric that it asks for.
-    outcomes: BTreeMap<(Hpa, Arc<str>), Option<Trouble>>,
+    outcomes: BTreeMap<(Hpa, Arc<str>), Outcome>,
     /// Whether some reference has not been tried yet: its outlook changes soon.
     untried: bool,
+}
+
+/// What an HPA gets of a metric; of several references to it the worst counts.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Outcome {
+    /// A value.
+    Value,
+    /// That is not known yet.
+    Untried,
+    /// Nothing.
+    Trouble(Trouble),
 }
 
 impl Register {
@@ -89,13 +100,13 @@ impl Register {
         Self { by_definition: by_definition.into_iter().map(shared).collect(), outcomes, untried }
     }
 
-    /// The HPAs of a definition, if there are any.
+    /// The HPAs of a resource, if there are any.
     pub(super) fn of_definition(&self, id: &DefinitionId) -> Option<&Arc<Readers>> {
         self.by_definition.get(id)
     }
 
     /// What each HPA gets of each metric that it asks for.
-    pub(super) fn outcomes(&self) -> &BTreeMap<(Hpa, Arc<str>), Option<Trouble>> {
+    pub(super) fn outcomes(&self) -> &BTreeMap<(Hpa, Arc<str>), Outcome> {
         &self.outcomes
     }
 
@@ -108,13 +119,14 @@ impl Register {
 #[derive(Default)]
 struct Making {
     by_definition: HashMap<DefinitionId, Readers>,
-    outcomes: BTreeMap<(Hpa, Arc<str>), Option<Trouble>>,
+    outcomes: BTreeMap<(Hpa, Arc<str>), Outcome>,
     untried: bool,
 }
 
 impl Making {
     fn add(&mut self, reference: &MetricReference, hpas: &[Arc<str>], foresee: &dyn Foresee) {
         let outlook = foresee.glance(reference);
+        let is_untried = matches!(outlook.answer, Err(Miss::Untried));
         let trouble =
             |kind, message: &str| Trouble { kind, message: cut(message, MAX_PROBLEM_CHARS).into() };
         let (problem, elsewhere) = match outlook.answer {
@@ -142,14 +154,24 @@ impl Making {
         for reader in &readers {
             let (namespace, name) = (Arc::clone(&reader.namespace), Arc::clone(&reader.name));
             let key = (Hpa { namespace, name }, Arc::clone(&reference.metric));
-            let outcome = self.outcomes.entry(key).or_default();
-            // Of several references to one metric the one with a mistake counts.
-            *outcome = outcome.take().or_else(|| problem.clone());
+            let outcome = match &problem {
+                Some(trouble) => Outcome::Trouble(trouble.clone()),
+                None if is_untried => Outcome::Untried,
+                None => Outcome::Value,
+            };
+            let before = self.outcomes.entry(key).or_insert(Outcome::Value);
+            if outcome > *before {
+                *before = outcome;
+            }
         }
-        for id in outlook.definitions {
+        // A file's document of the same name is another definition.
+        let resources = |keys: Vec<DefinitionKey>| {
+            keys.into_iter().filter(|key| key.is_resource).map(|key| key.id)
+        };
+        for id in resources(outlook.definitions) {
             self.by_definition.entry(id).or_default().used_by.extend(readers.iter().cloned());
         }
-        for id in elsewhere {
+        for id in resources(elsewhere) {
             self.by_definition.entry(id).or_default().missed_by.extend(readers.iter().cloned());
         }
     }
@@ -173,21 +195,30 @@ mod tests {
         DefinitionId { kind, namespace: Some("shop".into()), name: name.into() }
     }
 
+    fn key(name: &str) -> DefinitionKey {
+        DefinitionKey { id: id(name), is_resource: true }
+    }
+
     struct Fixed;
 
     impl Foresee for Fixed {
         fn foresee(&self, reference: &MetricReference) -> Outlook {
             let (definitions, answer) = match (&*reference.namespace, &*reference.metric) {
                 ("shop", "jobs") if reference.selector.is_everything() => {
-                    (vec![id("jobs")], Ok("1".to_owned()))
+                    (vec![key("jobs")], Ok("1".to_owned()))
                 }
                 ("shop", "jobs") => {
-                    (vec![id("jobs")], Err(Miss::NoMatch { message: "no series".to_owned() }))
+                    (vec![key("jobs")], Err(Miss::NoMatch { message: "no series".to_owned() }))
                 }
-                ("shop", _) => (vec![id("new")], Err(Miss::Untried)),
+                // A document of a file that has the resource's name.
+                ("shop", "filed") => {
+                    let filed = DefinitionKey { is_resource: false, ..key("jobs") };
+                    (vec![filed], Err(Miss::NoValue { message: "it is down".to_owned() }))
+                }
+                ("shop", _) => (vec![key("new")], Err(Miss::Untried)),
                 _ => {
                     let message = "not defined here".to_owned();
-                    let elsewhere = vec![id("jobs")];
+                    let elsewhere = vec![key("jobs")];
                     (Vec::new(), Err(Miss::Unknown { message, near: Vec::new(), elsewhere }))
                 }
             };
@@ -212,6 +243,7 @@ mod tests {
             used("shop", "jobs", "", &["b", "c"]),
             used("shop", "jobs", "queue=x", &["a", "b"]),
             used("mail", "jobs", "", &["m"]),
+            used("shop", "filed", "", &["c", "d"]),
         ];
         let register = Register::of(&all, &Fixed, &Register::default());
         assert!(!register.is_untried());
@@ -224,7 +256,19 @@ mod tests {
         assert_eq!(register.of_definition(&id("other")), None);
         let again = Register::of(&all, &Fixed, &register);
         assert!(Arc::ptr_eq(again.of_definition(&id("jobs")).unwrap(), readers));
+        let hpa = |name: &str| Hpa { namespace: "shop".into(), name: name.into() };
+        let outcome = |register: &Register, name: &str, metric: &str| {
+            register.outcomes()[&(hpa(name), Arc::from(metric))].clone()
+        };
+        assert_eq!(outcome(&register, "c", "jobs"), Outcome::Value);
+        for (name, metric, kind) in
+            [("b", "jobs", TroubleKind::NoMatch), ("d", "filed", TroubleKind::NoValue)]
+        {
+            let outcome = outcome(&register, name, metric);
+            assert!(matches!(outcome, Outcome::Trouble(trouble) if trouble.kind == kind));
+        }
         let untried = Register::of(&[used("shop", "new", "", &["n"])], &Fixed, &register);
         assert!(untried.is_untried());
+        assert_eq!(outcome(&untried, "n", "new"), Outcome::Untried);
     }
 }

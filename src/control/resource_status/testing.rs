@@ -10,9 +10,10 @@ use crate::cache::QueryCell;
 use crate::catalog::Served;
 use crate::control::declared::{Declared, Verdict};
 use crate::model::{
-    AnswerShape, Cause, Clock, Decimal, DefinitionId, DefinitionKind, Entry, FetchError, Foresee,
-    Labels, MetricName, MetricReference, Miss, OnNoData, Origin, Outlook, Policy, PrometheusQuery,
-    Query, QuerySpec, QueryTemplate, Sample, Scope, Series, SourceName, Tick,
+    AnswerShape, Cause, Clock, Decimal, DefinitionId, DefinitionKey, DefinitionKind, Entry,
+    FetchError, Foresee, Labels, MetricName, MetricReference, Miss, OnNoData, Origin, Outlook,
+    Policy, PrometheusQuery, Query, QuerySpec, QueryTemplate, Sample, Scope, Series, SourceName,
+    Tick,
 };
 
 pub(in crate::control) fn policy(on_no_data: OnNoData) -> Policy {
@@ -121,11 +122,12 @@ pub(in crate::control) struct ByName;
 impl Foresee for ByName {
     fn foresee(&self, reference: &MetricReference) -> Outlook {
         let id = id(DefinitionKind::ExternalMetric, &reference.metric);
+        let key = DefinitionKey { id, is_resource: true };
         let message =
             |text: &str| format!("{} in {}: {text}", reference.metric, reference.namespace);
         if &*reference.namespace != "shop" {
             let (message, near) = (message("not defined for this namespace"), Vec::new());
-            let answer = Err(Miss::Unknown { message, near, elsewhere: vec![id] });
+            let answer = Err(Miss::Unknown { message, near, elsewhere: vec![key] });
             return Outlook { definitions: Vec::new(), answer };
         }
         let answer = if reference.selector.is_everything() {
@@ -133,6 +135,6 @@ impl Foresee for ByName {
         } else {
             Err(Miss::NoMatch { message: message("no series matches the selector") })
         };
-        Outlook { definitions: vec![id], answer }
+        Outlook { definitions: vec![key], answer }
     }
 }

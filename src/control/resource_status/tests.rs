@@ -28,9 +28,12 @@ struct Server {
     writes: Vec<(Duration, Write)>,
     /// What statuses say now, by path.
     statuses: HashMap<String, Value>,
-    /// Status writes and Events are answered with this.
+    /// Status writes and Events are answered with this; with [`SILENCE`] not at all.
     fails: Option<u16>,
 }
+
+/// No answer.
+const SILENCE: u16 = 0;
 
 #[derive(Clone, Debug)]
 enum Write {
@@ -84,6 +87,14 @@ impl Cluster {
                 // As long as a real one may take.
                 tokio::time::sleep(Duration::from_millis(5)).await;
                 let body = serde_json::from_slice(&body).unwrap_or_default();
+                if cluster.server().fails == Some(SILENCE) && !parts.uri.path().contains("/leases")
+                {
+                    let at = cluster.server().begin.elapsed();
+                    let path = parts.uri.path().to_owned();
+                    cluster.server().writes.push((at, Write::Status(path, body)));
+                    std::future::pending::<()>().await;
+                    unreachable!("nobody answers");
+                }
                 let query = parts.uri.query().unwrap_or_default().to_owned();
                 let (code, answer) =
                     cluster.server().answer(&parts.method, parts.uri.path(), &query, body);
@@ -163,6 +174,11 @@ impl Server {
                 }
             };
         }
+        if let Some((_, name)) = path.split_once("/horizontalpodautoscalers/") {
+            let found = json!({"apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler",
+                "metadata": {"name": name, "namespace": "shop", "uid": format!("uid of {name}")}});
+            return if name == "gone" { refusal(404) } else { (200, found) };
+        }
         let at = self.begin.elapsed();
         if path.contains("/events") {
             self.writes.push((at, Write::Event(body.clone())));
@@ -188,7 +204,15 @@ struct World {
 }
 
 impl World {
+    /// HPAs are seen; there is none.
     fn new() -> Self {
+        let world = Self::starting();
+        world.used(&[]);
+        world
+    }
+
+    /// HPAs have not been seen yet.
+    fn starting() -> Self {
         let parts = Parts {
             board: Arc::default(),
             catalog: Arc::default(),
@@ -375,7 +399,7 @@ async fn who_takes_over_writes_only_what_has_changed() {
     world.tell();
     world.cluster.forget();
     // The other process has just started: it knows of no HPA and has asked no source yet.
-    let fresh = World { cluster: world.cluster.clone(), ..World::new() };
+    let fresh = World { cluster: world.cluster.clone(), ..World::starting() };
     fresh.declare(DefinitionKind::ExternalMetric, &names, &OnNoData::Hold);
     let mut b = fresh.replica("b");
     b.work(secs(20)).await;
@@ -435,6 +459,117 @@ async fn failed_writes_are_made_again_ever_less_often() {
         replica.work(secs(40)).await;
         assert_eq!(world.cluster.written(), 20, "{code}: each again");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_changes_while_nothing_can_be_written_is_written_afterwards() {
+    // The permission is taken away; the API server is there and does not answer.
+    for fails in [403, SILENCE] {
+        let world = World::new();
+        world.declare(DefinitionKind::ExternalMetric, &["jobs".to_owned()], &OnNoData::Hold);
+        let mut replica = world.replica("a");
+        world.end("jobs", Ok(&[("a", 1)]));
+        replica.work(secs(2)).await;
+        assert_eq!(world.cluster.condition("jobs", "Ready"), "True Serving");
+        world.cluster.server().fails = Some(fails);
+        world.cluster.forget();
+        world.end("jobs", Err(FetchError::Denied(Cause::new("access denied"))));
+        replica.work(secs(60)).await;
+        let tries = world.cluster.writes().len();
+        assert!((3..=12).contains(&tries), "{fails}: {tries} tries in a minute");
+        assert_eq!(world.cluster.condition("jobs", "Ready"), "True Serving");
+        // The lease is held on: it is not what fails.
+        let lease = world.cluster.server().lease.clone().unwrap();
+        assert!(lease["spec"]["holderIdentity"].as_str().unwrap().starts_with("a_"), "{lease}");
+        world.cluster.server().fails = None;
+        replica.work(secs(62)).await;
+        assert_eq!(world.cluster.condition("jobs", "Fresh"), "False Denied", "{fails}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_is_said_to_use_nothing_while_hpas_cannot_be_seen() {
+    let world = World::new();
+    world.declare(DefinitionKind::ExternalMetric, &["jobs".to_owned()], &OnNoData::Hold);
+    world.used(&[("shop", "web", "jobs", "")]);
+    let mut replica = world.replica("a");
+    replica.work(secs(40)).await;
+    assert_eq!(world.cluster.condition("jobs", "Ready"), "Unknown Pending");
+    assert_eq!(world.cluster.status("jobs")["usedBy"]["count"], 1);
+    world.parts.usage.forget_certainty();
+    replica.work(secs(2)).await;
+    assert_eq!(world.cluster.condition("jobs", "Ready"), "Unknown UsageUnknown");
+    assert_eq!(world.cluster.status("jobs")["usedBy"], Value::Null);
+    world.used(&[("shop", "web", "jobs", "")]);
+    replica.work(secs(2)).await;
+    assert_eq!(world.cluster.status("jobs")["usedBy"]["count"], 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn hpas_have_events_when_somebody_wants_that() {
+    let world = World::new();
+    let world =
+        World { parts: Parts { events: EventSettings { hpas: true }, ..world.parts }, ..world };
+    let names = ["jobs", "mails"].map(str::to_owned);
+    world.declare(DefinitionKind::ExternalMetric, &names, &OnNoData::Hold);
+    for name in &names {
+        world.end(name, Ok(&[("a", 1)]));
+    }
+    let both = |jobs: &str, mails: &str| {
+        world.used(&[
+            ("shop", "web", "jobs", jobs),
+            ("shop", "web", "mails", mails),
+            ("shop", "gone", "jobs", jobs),
+        ]);
+    };
+    let told = || {
+        let all = world.cluster.writes();
+        let events = all.iter().filter_map(|(_, write)| write.event());
+        let events = events.filter(|event| event["regarding"]["kind"] == "HorizontalPodAutoscaler");
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let mut told: Vec<String> = events
+            .map(|event| {
+                assert_eq!(event["regarding"]["name"], "web", "nobody tells one that is gone");
+                assert_eq!(event["regarding"]["uid"], "uid of web");
+                format!(
+                    "{} {}: {}",
+                    text(&event["type"]),
+                    text(&event["reason"]),
+                    text(&event["note"])
+                )
+            })
+            .collect();
+        told.sort();
+        world.cluster.forget();
+        told
+    };
+    let mut replica = world.replica("a");
+    both("queue=b", "");
+    replica.work(secs(20)).await;
+    assert_eq!(told(), [""; 0], "a process that has just started does not know yet");
+    replica.work(secs(40)).await;
+    let jobs = "Warning MetricUnavailable: jobs in shop: no series matches the selector";
+    assert_eq!(told(), [jobs]);
+    // The same goes on.
+    replica.work(secs(120)).await;
+    assert_eq!(told(), [""; 0]);
+    // Each metric is told in its own words.
+    both("queue=b", "queue=b");
+    replica.work(secs(5)).await;
+    let mails = "Warning MetricUnavailable: mails in shop: no series matches the selector";
+    assert_eq!(told(), [mails]);
+    both("", "");
+    replica.work(secs(5)).await;
+    let again = |name: &str| format!("Normal MetricRecovered: {name} has a value again");
+    assert_eq!(told(), [again("jobs"), again("mails")]);
+    // Enough is enough: what comes and goes is told now and then.
+    for _ in 0..20 {
+        both("queue=b", "");
+        replica.work(secs(3)).await;
+        both("", "");
+        replica.work(secs(3)).await;
+    }
+    assert!(told().len() <= 3);
 }
 
 #[tokio::test(start_paused = true)]

@@ -109,11 +109,18 @@ pub(super) struct Picture {
     pub(super) next_refresh: Option<Timestamp>,
 }
 
-/// Looks at a definition's cells. `reader` is a namespace in which it is read, if one is known.
-pub(super) fn look(entry: &Entry, cells: &[CellOf], reader: Option<&str>, now: Moment) -> Picture {
+/// Looks at a definition's cells. `reader` is a namespace in which it is read, if one is known; `idle`
+/// is what is said of one that nobody is known to want.
+pub(super) fn look(
+    entry: &Entry,
+    cells: &[CellOf],
+    reader: Option<&str>,
+    now: Moment,
+    idle: String,
+) -> Picture {
     let mut picture = Picture {
         stand: Stand::Idle,
-        message: idle(entry),
+        message: idle,
         value: None,
         current: Vec::new(),
         sampled: None,
@@ -136,7 +143,9 @@ pub(super) fn look(entry: &Entry, cells: &[CellOf], reader: Option<&str>, now: M
     }
     let Some((stand, cell)) = worst else { return picture };
     picture.stand = stand;
-    picture.message = sentence(entry, cell, stand, reader, now);
+    if stand > Stand::Idle {
+        picture.message = sentence(entry, cell, stand, reader, now);
+    }
     if cells.len() > 1 && stand > Stand::Serving {
         let bad =
             cells.iter().filter(|cell| self::stand(&cell.cell, entry, now.tick) > Stand::Serving);
@@ -257,7 +266,6 @@ fn sentence(
     let state = cell.cell.state();
     let view = state.view(&entry.policy, now.tick);
     match (stand, view) {
-        (Stand::Idle, _) => idle(entry),
         (Stand::Pending, _) => format!(
             "{} in {at}: source {} has not yet answered the first query",
             named(entry),
@@ -291,11 +299,11 @@ fn sentence(
     }
 }
 
-fn idle(entry: &Entry) -> String {
+/// Why the source is not asked.
+pub(super) fn not_asked(entry: &Entry, why: &str) -> String {
     let source = entry.query.source();
     format!(
-        "{}: no HPA refers to it and nobody has read it lately, so source {source} is not asked; it \
-         is as soon as somebody does",
+        "{}: {why}; source {source} is not asked, and is as soon as somebody reads it",
         named(entry)
     )
 }

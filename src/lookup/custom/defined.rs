@@ -19,7 +19,7 @@ use crate::lookup::segment::is_namespace;
 use crate::lookup::waiting::Listings;
 use crate::model::{
     Announced, ApiError, ByObject, Claim, CustomItem, CustomMetricName, CustomReading, Decimal,
-    DefinitionId, DescribedObject, Entry, NamespaceDirectory, ObjectDirectory, ObjectNames,
+    DefinitionKey, DescribedObject, Entry, NamespaceDirectory, ObjectDirectory, ObjectNames,
     ObjectSet, Objects, OnNoData, Quantity, Query, QueryTemplate, ResourceDirectory, Sample,
     Selector,
 };
@@ -126,7 +126,7 @@ impl Defined {
     }
 
     /// Definitions of the metric that are not seen where these objects are, three at most.
-    pub(super) fn elsewhere(&self, metric: &str, set: &ObjectSet) -> Vec<DefinitionId> {
+    pub(super) fn elsewhere(&self, metric: &str, set: &ObjectSet) -> Vec<DefinitionKey> {
         let snapshot = self.catalog.snapshot();
         let place = place_of(set).map_or("", |place| place);
         let mut elsewhere = Vec::new();
@@ -134,7 +134,7 @@ impl Defined {
             let selects = |scope: &_| selects(&*self.namespaces, scope, place);
             let seen: Vec<&Arc<Served>> = listing.visible(place, selects).collect();
             let unseen = listing.all().filter(|s| seen.iter().all(|seen| !Arc::ptr_eq(seen, s)));
-            elsewhere.extend(unseen.map(|served| served.entry.id.clone()).take(MAX_NEAR));
+            elsewhere.extend(unseen.map(|served| served.entry.key()).take(MAX_NEAR));
         }
         elsewhere.truncate(MAX_NEAR);
         elsewhere
@@ -341,9 +341,9 @@ impl Defined {
 }
 
 impl Asked {
-    /// The definition.
-    pub(super) fn id(&self) -> &DefinitionId {
-        &self.served.entry.id
+    /// Which definition it is.
+    pub(super) fn key(&self) -> DefinitionKey {
+        self.served.entry.key()
     }
 
     /// The label of the objects' names.

@@ -7,7 +7,7 @@ use crate::lookup::foresee::{Foreseen, of_error, of_wait};
 use crate::lookup::message;
 use crate::lookup::near::{self, Near};
 use crate::model::{
-    CustomReading, CustomRequest, DefinitionId, MetricReference, Miss, ObjectChoice, ObjectNames,
+    CustomReading, CustomRequest, DefinitionKey, MetricReference, Miss, ObjectChoice, ObjectNames,
     ObjectReference, ObjectSet, Quantity, ReferenceKind, Selector, TargetPods,
 };
 
@@ -65,8 +65,8 @@ impl Inner {
         let Some(set) = self.set_of(reference, names) else {
             return miss(Miss::NoValue { message: self.without_resource(reference) });
         };
-        let definition = self.defined.find(&reference.metric, &set).map(|asked| asked.id().clone());
-        let definitions: Vec<DefinitionId> = definition.into_iter().collect();
+        let definition = self.defined.find(&reference.metric, &set).map(|asked| asked.key());
+        let definitions: Vec<DefinitionKey> = definition.into_iter().collect();
         // An unknown metric is worth more than that its objects are not known.
         if let Some(miss) = pods.filter(|_| self.knows(&set, &reference.metric)) {
             return Foreseen { definitions, answer: Err(miss) };

@@ -7,7 +7,7 @@ use crate::catalog::Served;
 use crate::lookup::foresee::{Foreseen, number_of, of_error};
 use crate::lookup::near::{self, MAX_NEAR};
 use crate::lookup::segment::is_namespace;
-use crate::model::{DefinitionId, MetricName, MetricReference, Miss, Selector};
+use crate::model::{DefinitionKey, MetricName, MetricReference, Miss, Selector};
 
 impl ExternalLookup {
     /// What a read would get, for an onlooker; the sentence of the refusal where no definition of the
@@ -31,7 +31,7 @@ impl ExternalLookup {
     }
 
     /// Definitions of the metric that are not seen in the namespace, three at most.
-    pub(in crate::lookup) fn elsewhere(&self, namespace: &str, metric: &str) -> Vec<DefinitionId> {
+    pub(in crate::lookup) fn elsewhere(&self, namespace: &str, metric: &str) -> Vec<DefinitionKey> {
         let snapshot = self.0.catalog.snapshot();
         let Some(listing) = snapshot.listing(&folded(metric)) else { return Vec::new() };
         let seen: Vec<&Arc<Served>> =
@@ -39,7 +39,7 @@ impl ExternalLookup {
         listing
             .all()
             .filter(|served| seen.iter().all(|seen| !Arc::ptr_eq(seen, served)))
-            .map(|served| served.entry.id.clone())
+            .map(|served| served.entry.key())
             .take(MAX_NEAR)
             .collect()
     }
@@ -68,14 +68,19 @@ impl ExternalLookup {
 
 impl Inner {
     /// The definitions whose labels admit the selector; where there is none, all that are seen.
-    fn definitions(&self, namespace: &str, metric: &str, selector: &Selector) -> Vec<DefinitionId> {
+    fn definitions(
+        &self,
+        namespace: &str,
+        metric: &str,
+        selector: &Selector,
+    ) -> Vec<DefinitionKey> {
         let snapshot = self.catalog.snapshot();
         let Some(listing) = snapshot.listing(&folded(metric)) else { return Vec::new() };
         let seen: Vec<&Arc<Served>> =
             listing.visible(namespace, |scope| self.selects(scope, namespace)).collect();
-        let id = |served: &&Arc<Served>| served.entry.id.clone();
+        let key = |served: &&Arc<Served>| served.entry.key();
         let admitted = |served: &&&Arc<Served>| selector.may_match(&served.entry.labels);
-        let meant: Vec<DefinitionId> = seen.iter().filter(admitted).map(id).collect();
-        if meant.is_empty() { seen.iter().map(id).collect() } else { meant }
+        let meant: Vec<DefinitionKey> = seen.iter().filter(admitted).map(key).collect();
+        if meant.is_empty() { seen.iter().map(key).collect() } else { meant }
     }
 }

@@ -417,7 +417,7 @@ fn foreseen(house: &House, namespace: &str, metric: &str, selector: &str) -> Str
         kind: ReferenceKind::External,
     };
     let outlook = house.lookup.foresee(&reference);
-    let by: Vec<&str> = outlook.definitions.iter().map(|id| &*id.name).collect();
+    let by: Vec<&str> = outlook.definitions.iter().map(|key| &*key.id.name).collect();
     let by = by.join("+");
     let sentence = match outlook.answer {
         Ok(number) => return format!("{number} by {by}"),
@@ -425,7 +425,7 @@ fn foreseen(house: &House, namespace: &str, metric: &str, selector: &str) -> Str
         Err(Miss::NoMatch { message } | Miss::NoValue { message }) => message,
         Err(Miss::Unknown { message, near, elsewhere }) => {
             assert!(by.is_empty());
-            let elsewhere: Vec<&str> = elsewhere.iter().map(|id| &*id.name).collect();
+            let elsewhere: Vec<&str> = elsewhere.iter().map(|key| &*key.id.name).collect();
             return format!("{message}; near {near:?}; elsewhere {elsewhere:?}");
         }
     };

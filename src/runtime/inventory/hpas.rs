@@ -12,7 +12,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 
 use super::{House, cells};
 use crate::control::hpa_watch::Used;
-use crate::model::{DefinitionId, Tick};
+use crate::model::{DefinitionKey, Tick};
 use crate::runtime::admin::Foresight;
 
 /// What somebody else than an HPA has read within this time is in use: dashboards, scripts and other
@@ -36,7 +36,7 @@ struct Counted {
     at: Tick,
     used: Arc<Vec<Used>>,
     catalog: u64,
-    definitions: Arc<HashSet<DefinitionId>>,
+    definitions: Arc<HashSet<DefinitionKey>>,
 }
 
 impl Uses {
@@ -54,7 +54,7 @@ impl Uses {
         &self,
         catalog: u64,
         now: Tick,
-    ) -> Option<Arc<HashSet<DefinitionId>>> {
+    ) -> Option<Arc<HashSet<DefinitionKey>>> {
         let Foresight { usage, foresee } = &self.foresight;
         if !usage.is_known() {
             return None;
@@ -82,11 +82,11 @@ impl fmt::Debug for Uses {
 
 /// Whether a definition is one that nobody uses: no HPA asks for it, and nobody has read it lately.
 pub(super) fn is_unused(
-    by_hpas: Option<&HashSet<DefinitionId>>,
-    id: &DefinitionId,
+    by_hpas: Option<&HashSet<DefinitionKey>>,
+    key: &DefinitionKey,
     last_read_age: Option<Duration>,
 ) -> bool {
-    by_hpas.is_some_and(|by_hpas| !by_hpas.contains(id))
+    by_hpas.is_some_and(|by_hpas| !by_hpas.contains(key))
         && last_read_age.is_none_or(|age| age > READ_WITHIN)
 }
 
@@ -109,14 +109,14 @@ impl Collector for UseGauges {
         let (now, on_demand) = (house.clock.tick(), house.on_demand.all());
         let (mut hpas, mut readers, mut nobody) = (0_i64, 0_i64, 0_i64);
         for served in house.catalog.snapshot().served() {
-            let id = &served.entry.id;
-            if by_hpas.contains(id) {
+            let key = served.entry.key();
+            if by_hpas.contains(&key) {
                 hpas += 1;
                 continue;
             }
             let read = cells(served, &on_demand).into_iter().filter_map(|(_, c)| c.last_read());
             let age = read.max().map(|read| now.since(read));
-            if is_unused(Some(&by_hpas), id, age) { nobody += 1 } else { readers += 1 }
+            if is_unused(Some(&by_hpas), &key, age) { nobody += 1 } else { readers += 1 }
         }
         let mut family = encoder.encode_descriptor(
             "definition_uses",
@@ -138,9 +138,9 @@ mod tests {
     use crate::catalog::Catalog;
     use crate::control::hpa_watch::Usage;
     use crate::model::{
-        Clock, DefinitionKind, Entry, Foresee, Labels, ManualClock, MetricName, MetricReference,
-        Miss, OnNoData, Origin, Outlook, Policy, Query, QuerySpec, QueryTemplate, ReferenceKind,
-        Scope, Selector, SourceDirectory, SourceName,
+        Clock, DefinitionId, DefinitionKind, Entry, Foresee, Labels, ManualClock, MetricName,
+        MetricReference, Miss, OnNoData, Origin, Outlook, Policy, Query, QuerySpec, QueryTemplate,
+        ReferenceKind, Scope, Selector, SourceDirectory, SourceName,
     };
     use crate::runtime::admin::Inventory;
     use crate::telemetry::Telemetry;
@@ -158,7 +158,8 @@ mod tests {
 
     impl Foresee for Names {
         fn foresee(&self, reference: &MetricReference) -> Outlook {
-            Outlook { definitions: vec![id(&reference.metric)], answer: Err(Miss::Untried) }
+            let key = DefinitionKey { id: id(&reference.metric), is_resource: false };
+            Outlook { definitions: vec![key], answer: Err(Miss::Untried) }
         }
     }
 
@@ -234,6 +235,16 @@ mod tests {
         assert!(!telemetry.encode().contains("definition_uses"));
         usage.put(vec![used("b")]);
         assert_eq!(unused(), "a c");
+        // A resource of the same name as the file's document, with a metric of its own.
+        let resource = Entry {
+            metric: MetricName::external("other").unwrap(),
+            origin: Origin::Resource { created: jiff::Timestamp::UNIX_EPOCH },
+            ..entry("b")
+        };
+        catalog.apply_resources(vec![resource], Vec::new());
+        clock.advance(COUNT_EVERY);
+        assert_eq!(unused(), "a c other");
+        catalog.apply_resources(Vec::<Entry>::new(), Vec::new());
         let snapshot = catalog.snapshot();
         let read = snapshot.served().find(|served| *served.entry.id.name == *"a").unwrap();
         read.cell.as_ref().unwrap().touch(clock.tick());

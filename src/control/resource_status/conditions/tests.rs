@@ -22,6 +22,7 @@ struct Case {
     served: Option<Arc<Served>>,
     conflict: Option<Conflict>,
     readers: Readers,
+    is_usage_known: bool,
 }
 
 fn case(on_no_data: OnNoData) -> Case {
@@ -32,6 +33,7 @@ fn case(on_no_data: OnNoData) -> Case {
         served: Some(served(entry(&id, on_no_data))),
         conflict: None,
         readers: Readers::default(),
+        is_usage_known: true,
     }
 }
 
@@ -58,7 +60,7 @@ impl Case {
             served: self.served.as_deref(),
             conflict: self.conflict.as_ref(),
             cells: &cells,
-            readers: &self.readers,
+            readers: self.is_usage_known.then_some(&self.readers),
             now: Moment { timestamp: self.clock.now(), tick: self.clock.tick() },
         };
         status(&facts, previous)
@@ -89,14 +91,57 @@ fn a_metric_that_nobody_wants_says_so() {
     assert_eq!((&*ready, &*fresh), ("Unknown NotUsed", "Unknown NotUsed"));
     assert_eq!(
         message,
-        "jobs: no HPA refers to it and nobody has read it lately, so source main is not asked; it is \
-         as soon as somebody does"
+        "jobs: no HPA refers to it and nobody has read it lately; source main is not asked, and is as \
+         soon as somebody reads it"
     );
     assert_eq!(case.status(None).next_refresh, None);
     case.cell().claim_schedule(case.clock.tick());
     let (ready, _, message) = case.ready();
     assert_eq!(ready, "Unknown Pending");
     assert_eq!(message, "jobs in shop: source main has not yet answered the first query");
+}
+
+#[test]
+fn one_that_is_asked_for_in_vain_says_how() {
+    let mut case = case(OnNoData::Hold);
+    let reader = |kind: Option<TroubleKind>| super::Reader {
+        namespace: "mail".into(),
+        name: "web".into(),
+        problem: kind.map(|kind| Trouble { kind, message: "jobs in mail: why".into() }),
+    };
+    let told = |case: &Case, reason: &str| {
+        let (ready, fresh, message) = case.ready();
+        let wanted = format!("Unknown {reason}");
+        assert_eq!((&ready, &fresh), (&wanted, &wanted));
+        message
+    };
+    case.readers.missed_by = vec![reader(Some(TroubleKind::NotSeen))];
+    let in_vain = "jobs: HPA mail/web asks for it in vain: jobs in mail: why; source main is not \
+                   asked, and is as soon as somebody reads it";
+    assert_eq!(told(&case, "NotSeenInNamespace"), in_vain);
+    case.readers.used_by = vec![reader(None)];
+    assert_eq!(
+        told(&case, "Pending"),
+        "jobs: HPA mail/web refers to it, and source main is about to be asked"
+    );
+    case.readers.used_by.push(reader(Some(TroubleKind::NoMatch)));
+    assert_eq!(told(&case, "SelectorMatchesNothing"), in_vain);
+}
+
+#[test]
+fn without_a_look_at_hpas_nobody_is_said_to_want_nothing() {
+    let mut case = case(OnNoData::Hold);
+    case.is_usage_known = false;
+    let (ready, fresh, message) = case.ready();
+    assert_eq!((&*ready, &*fresh), ("Unknown UsageUnknown", "Unknown UsageUnknown"));
+    let said =
+        "jobs: nobody has read it lately, and whether an HPA refers to it is not known, because";
+    assert!(message.starts_with(said), "{message}");
+    assert_eq!(case.status(None).used_by, None);
+    // What is served is told all the same.
+    case.end(Ok(&[("a", 5)]));
+    assert_eq!(case.ready().0, "True Serving");
+    assert_eq!(case.status(None).used_by, None);
 }
 
 #[test]

@@ -239,7 +239,7 @@ fn object(reference: &ObjectReference) -> String {
     clip(&format!("{kind} {name}"))
 }
 
-fn list(definitions: &[crate::model::DefinitionId]) -> Markup {
+fn list(definitions: &[crate::model::DefinitionKey]) -> Markup {
     html! {
         @for (at, definition) in definitions.iter().take(MAX_NAMED).enumerate() {
             @if at > 0 { ", " }

@@ -3,7 +3,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::*;
 use crate::control::hpa_watch::WatchState;
-use crate::model::{DefinitionId, DefinitionKind, ObjectReference, ReferenceKind, Selector};
+use crate::model::{
+    DefinitionId, DefinitionKey, DefinitionKind, ObjectReference, ReferenceKind, Selector,
+};
 
 /// Answers by the metric's name; counts looks for near names.
 #[derive(Default)]
@@ -11,9 +13,11 @@ struct Answers {
     searches: AtomicUsize,
 }
 
-fn definition(name: &str) -> DefinitionId {
+fn definition(name: &str) -> DefinitionKey {
     let namespace = Some("elsewhere".into());
-    DefinitionId { kind: DefinitionKind::ExternalMetric, namespace, name: name.into() }
+    let kind = DefinitionKind::ExternalMetric;
+    let id = DefinitionId { kind, namespace, name: name.into() };
+    DefinitionKey { id, is_resource: true }
 }
 
 impl Foresee for Answers {
