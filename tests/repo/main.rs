@@ -6,6 +6,7 @@
 
 mod chart;
 mod files;
+mod grants;
 mod iam;
 mod layers;
 mod modules;
@@ -84,4 +85,9 @@ fn repo_policies() {
 #[test]
 fn repo_chart() {
     assert_none(chart::check(root()));
+}
+
+#[test]
+fn repo_grants() {
+    assert_none(grants::check(root()));
 }
