@@ -13,7 +13,7 @@ use crate::support::openmetrics;
 use crate::support::process::Process;
 use crate::support::server::{Setup, Tidepole, metric, path_of, status, values};
 use crate::support::tls::Authority;
-use crate::support::upstream::Prometheus;
+use crate::support::upstream::{Prometheus, Sqs};
 use crate::support::wait::until;
 
 /// A cluster, and what a server that is part of it needs.
@@ -325,6 +325,87 @@ async fn tenants_have_what_the_operator_gives_them() {
     // One that goes makes room.
     resources.delete(&EXTERNAL_METRICS, "default", "wide");
     reader.until("surplus", "5").await;
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tenants_reach_only_what_the_operator_allows() {
+    let (world, theirs, queues) = (world(), Prometheus::start(), Sqs::start());
+    theirs.vector("up", &[("", "7")]);
+    let resources = world.cluster.custom_resources();
+    resources.install(&[EXTERNAL_METRICS]);
+    let up = json!({"source": "theirs", "prometheus": {"query": "up"}});
+    let queue = |more: Value| {
+        let mut sqs = json!({"queues": ["jobs"]});
+        for (key, value) in more.as_object().expect("fields") {
+            sqs[key] = value.clone();
+        }
+        json!({"source": "aws", "sqs": sqs})
+    };
+    let foreign = "arn:aws:sqs:us-east-1:111122223333:jobs";
+    for (key, spec) in [
+        ("team-a/allowed", up.clone()),
+        ("default/source", up.clone()),
+        ("default/region", queue(json!({"region": "us-east-1"}))),
+        ("default/arn", json!({"source": "aws", "sqs": {"queues": [foreign]}})),
+        ("default/role", queue(json!({"roleArn": "arn:aws:iam::111122223333:role/admin"}))),
+        ("default/fast", json!({"source": "sim", "refresh": "1s", "simulated": {"constant": 1}})),
+        ("default/fine", constant(3)),
+    ] {
+        resources.make(&EXTERNAL_METRICS, key, &spec);
+    }
+    let (prometheus, aws) = (theirs.server().url(), queues.server().url());
+    let server = world
+        .setup()
+        .sources(&format!(
+            "  - {{ name: theirs, prometheus: {{ url: \"{prometheus}\" }}, \
+             allowedNamespaces: [\"team-*\"] }}\n  - {{ name: aws, aws: {{ region: eu-west-1, \
+             endpointUrl: \"{aws}\", \
+             allowedRoles: [\"arn:aws:iam::*:role/metrics-*\"] }} }}\n  - {{ name: sim, \
+             simulated: {{}} }}"
+        ))
+        .resources("{ minRefresh: 2s }")
+        .start()
+        .await;
+    server.ready().await;
+    let mut reader = world.reader(&server).await;
+    reader.until("fine", "3").await;
+    let said = problems(&server).await;
+    for (name, words) in [
+        (
+            "source: spec.source",
+            "in namespace default may not use source theirs (allowedNamespaces)",
+        ),
+        (
+            "region: spec.sqs.region",
+            "does not allow the region us-east-1; it allows eu-west-1 (allowedRegions)",
+        ),
+        (
+            "arn: spec.sqs.queues[0]",
+            "does not allow the region us-east-1; it allows eu-west-1 (allowedRegions)",
+        ),
+        (
+            "role: spec.sqs.roleArn",
+            "role/admin; it allows arn:aws:iam::*:role/metrics-* (allowedRoles)",
+        ),
+        (
+            "fast: spec.refresh",
+            "refresh 1s is below 2s, the least that the operator allows in namespaces (resources.minRefresh)",
+        ),
+    ] {
+        let begin = format!("externalmetrics.tidepole.dev/default/{name}");
+        let told = said.iter().any(|line| line.starts_with(&begin) && line.contains(words));
+        assert!(told, "{name}, {words}: {said:#?}");
+        let metric = name.split(':').next().expect("a name");
+        let refused = reader.read(metric).await.expect_err("it is refused");
+        assert!(refused.starts_with("404"), "{metric}: {refused}");
+    }
+    assert_eq!(said.len(), 5, "{said:#?}");
+    assert_eq!((theirs.server().hits(), queues.server().hits()), (0, 0));
+    // Whom the operator lets in is answered.
+    let path = path_of("team-a", "allowed");
+    let answer = reader.0.get(&path, &[("X-Remote-User", "somebody")]).await.expect("an answer");
+    assert_eq!(values(&answer), ["7"]);
     server.stop().await;
 }
 
