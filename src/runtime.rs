@@ -8,10 +8,12 @@
 pub mod admin;
 mod certificates;
 pub mod cluster_view;
+mod effective;
 pub mod inventory;
 pub mod kubernetes;
 pub mod lifecycle;
 pub mod readiness;
+pub mod reloads;
 mod resource_status;
 pub mod resources;
 mod rule_files;
@@ -44,6 +46,7 @@ use crate::rules::Rules;
 use crate::runtime::inventory::{House, HouseGauges};
 use crate::runtime::kubernetes::warn_of_foreign_api_services;
 use crate::runtime::readiness::Health;
+use crate::runtime::reloads::Reloads;
 use crate::server::{self, Authentication, Authorization, Server};
 use crate::source;
 use crate::task::{TaskDied, TaskSet};
@@ -126,6 +129,10 @@ pub async fn start_in(
     let scales =
         Arc::new(Scales::start(client.clone(), Arc::clone(&resources) as _, &tasks, &telemetry));
     let Sources { asked, listers } = sources(&config, &objects, &clock, &telemetry)?;
+    let reloads = Arc::new(Reloads::default());
+    let house = house
+        .configured(effective::configuration(&config), Arc::clone(&reloads))
+        .asking(asked.clone());
     let refresher =
         Refresher::start(asked, Arc::clone(&catalog), Arc::clone(&clock), &tasks, &telemetry);
     let rules = Arc::new(Rules::new());
@@ -156,6 +163,8 @@ pub async fn start_in(
         catalog: Arc::clone(&catalog),
         namespaces: Arc::clone(&namespaces),
         health: Arc::clone(&health),
+        reloads,
+        clock: Arc::clone(&clock),
     });
     let ceiling = watch_definitions(&config, Arc::clone(&definitions), &tasks, &telemetry).await?;
     let metric_resources =
@@ -432,10 +441,13 @@ struct Definitions {
     catalog: Arc<Catalog>,
     namespaces: Arc<Namespaces>,
     health: Arc<Health>,
+    reloads: Arc<Reloads>,
+    clock: Arc<dyn Clock>,
 }
 
 impl file_watch::Apply for Definitions {
     fn apply(&self, entries: Vec<Arc<Entry>>, problems: Vec<Problem>) {
+        self.reloads.note(self.clock.tick(), entries.len(), problems.len());
         if entries.iter().any(|entry| matches!(entry.scope, Scope::Selected(_))) {
             self.namespaces.require();
         }

@@ -1,19 +1,26 @@
 //! The admin listener: health, metrics and the status page, over plain HTTP for probes, scrapers
 //! and people.
 //!
-//! Responsible for: what `/livez`, `/readyz`, `/healthz`, `/metrics`, `/`, `/hpas`,
-//! `/api/metrics` and `/api/hpas` answer, and for never letting a slow or greedy client hurt the process.
+//! Responsible for: what `/livez`, `/readyz`, `/healthz`, `/metrics`, the pages `/`, `/browse`,
+//! `/metric`, `/hpas` and `/config`, and `/api/metrics` and `/api/hpas` answer, and for never letting a
+//! slow or greedy client hurt the process.
 //! Not responsible for: deciding what is healthy ([`ServerState`]) or what a metric's state is
 //! ([`Inventory`]); both are handed in by the composition root.
 //!
 //! Invariants: read-only; every answer is bounded; nothing here waits for an upstream; everything
-//! that a user wrote is escaped, and the page runs no script and loads nothing.
+//! that a user wrote is escaped, and a page runs our own script alone and works without it.
 
+mod chart;
+mod configuration;
+mod detail;
 mod hpas;
 mod inventory;
 mod json;
+mod list;
 mod listener;
-mod page;
+mod overview;
+mod recent;
+mod shell;
 mod view;
 
 use std::sync::Arc;
@@ -34,11 +41,14 @@ use crate::api::health::{self, HealthQuery, Reasons};
 use crate::model::{Probe, ServerState};
 use crate::{status, telemetry};
 
+pub use configuration::{Configuration, Reloaded, Section};
+pub use detail::{Detail, MAX_HPAS, PREVIEW_WAIT};
 pub use hpas::Foresight;
 use hpas::HpasView;
 pub use inventory::{Inventory, MetricRow, MetricState, SourceCost, UpstreamRow};
 pub use listener::serve;
-use view::View;
+pub use recent::{Mark, Roots, gaps};
+use view::{Filter, View};
 
 /// Looks at all metrics at once. A look walks every metric without a pause, so a crowd of readers
 /// waits here, and at most one thread of the runtime is kept from probes and the refresher.
@@ -50,6 +60,10 @@ const LOOK_WAIT: Duration = Duration::from_secs(5);
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 const HTML: HeaderValue = HeaderValue::from_static("text/html; charset=utf-8");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
+const SCRIPT: HeaderValue = HeaderValue::from_static("text/javascript; charset=utf-8");
+
+/// What the first page asks of the metrics: the few that need a person first.
+const OVERVIEW: &str = "sort=state&limit=10";
 
 /// What the admin listener tells about.
 #[derive(Clone)]
@@ -69,7 +83,11 @@ impl Admin {
     /// The routes.
     pub(crate) fn router(self) -> Router {
         Router::new()
-            .route("/", get(status_page))
+            .route("/", get(overview_page))
+            .route("/browse", get(list_page))
+            .route("/metric", get(metric_page))
+            .route("/config", get(configuration_page))
+            .route(shell::SCRIPT_PATH, get(script))
             .route("/api/metrics", get(metrics_json))
             .route("/hpas", get(hpas_page))
             .route("/api/hpas", get(hpas_json))
@@ -82,6 +100,17 @@ impl Admin {
             .route("/healthz/{check}", get(health_check))
             .fallback(not_found)
             .with_state(self)
+    }
+
+    fn is_ready(&self) -> bool {
+        self.state.probe(Probe::Ready).iter().all(|check| check.failure.is_none())
+    }
+
+    /// Takes a turn at looking for one metric.
+    async fn row(&self, asked: &[(String, String)]) -> Option<Option<MetricRow>> {
+        let turn = tokio::time::timeout(LOOK_WAIT, self.looks.acquire()).await.ok()?;
+        let _turn = turn.expect("the semaphore is never closed");
+        Some(self.inventory.metrics().into_iter().find(|row| row.is_meant(asked)))
     }
 
     fn probe(&self, probe: Probe, query: Option<&str>) -> Response {
@@ -161,22 +190,56 @@ async fn hpas_json(State(admin): State<Admin>, RawQuery(query): RawQuery) -> Res
 
 async fn hpas_page(State(admin): State<Admin>, RawQuery(query): RawQuery) -> Response {
     match admin.hpas(query.as_deref()).await {
-        Some(view) => html(hpas::page(&view)),
+        Some(view) => html(hpas::page(&view, admin.is_ready())),
         None => busy(),
     }
 }
 
-async fn status_page(State(admin): State<Admin>, RawQuery(query): RawQuery) -> Response {
-    let Some(view) = admin.view(query.as_deref()).await else { return busy() };
+async fn overview_page(State(admin): State<Admin>, RawQuery(query): RawQuery) -> Response {
+    let paused = query.is_some_and(|query| query.contains("refresh=off"));
+    let Some(mut view) = admin.view(Some(OVERVIEW)).await else { return busy() };
+    // Its links lead to all metrics.
+    view.filter = Filter { paused, ..Filter::parse("") };
     let checks = admin.state.probe(Probe::Ready);
-    html(page::render(&view, &checks))
+    html(overview::render(&view, &checks, admin.inventory.reloaded().as_ref()))
 }
 
-/// A page that runs nothing and loads nothing.
+async fn list_page(State(admin): State<Admin>, RawQuery(query): RawQuery) -> Response {
+    let Some(view) = admin.view(query.as_deref()).await else { return busy() };
+    html(list::render(&view, admin.inventory.tick(), admin.is_ready()))
+}
+
+async fn metric_page(State(admin): State<Admin>, RawQuery(query): RawQuery) -> Response {
+    let query = query.unwrap_or_default();
+    let asked: Vec<(String, String)> =
+        url::form_urlencoded::parse(query.as_bytes()).into_owned().collect();
+    let Some(found) = admin.row(&asked).await else { return busy() };
+    let ready = admin.is_ready();
+    let Some(row) = found else {
+        let mut response = html(detail::missing(ready));
+        *response.status_mut() = status::NOT_FOUND;
+        return response;
+    };
+    let detail = admin.inventory.detail(&row).await;
+    let paused = asked.iter().any(|(key, value)| key == "refresh" && value == "off");
+    html(detail::render(&row, &detail, admin.inventory.tick(), paused, ready))
+}
+
+async fn configuration_page(State(admin): State<Admin>) -> Response {
+    let Some(view) = admin.view(Some(OVERVIEW)).await else { return busy() };
+    let (configuration, reloaded) = (admin.inventory.configuration(), admin.inventory.reloaded());
+    html(configuration::render(&configuration, reloaded.as_ref(), &view, admin.is_ready()))
+}
+
+async fn script() -> Response {
+    respond(status::OK, SCRIPT, shell::SCRIPT.to_owned())
+}
+
+/// A page that runs nothing but our script, and loads nothing else.
 fn html(page: String) -> Response {
     let mut response = respond(status::OK, HTML, page);
     let headers = response.headers_mut();
-    headers.insert(CONTENT_SECURITY_POLICY, page::CONTENT_POLICY.clone());
+    headers.insert(CONTENT_SECURITY_POLICY, shell::CONTENT_POLICY.clone());
     headers.insert(X_FRAME_OPTIONS, HeaderValue::from_static("DENY"));
     headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
     response
@@ -185,7 +248,7 @@ fn html(page: String) -> Response {
 async fn not_found(uri: Uri) -> Response {
     let path: String = uri.path().chars().take(200).collect();
     let text = format!(
-        "{path} is not here; this listener has / /hpas /api/metrics /api/hpas /metrics /livez /readyz /healthz\n"
+        "{path} is not here; this listener has / /browse /hpas /config /api/metrics /api/hpas /metrics /livez /readyz /healthz\n"
     );
     respond(status::NOT_FOUND, TEXT, text)
 }

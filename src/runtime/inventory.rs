@@ -1,16 +1,20 @@
 //! What the process tells about its metrics: the status page's rows and the gauges.
 
 mod cost;
+mod detail;
 mod gauges;
 mod hpas;
 mod ruled;
 mod states;
 mod usage;
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
 
 use crate::cache::{EntryState, Hold, OnDemand, QueryCell, View};
 use crate::catalog::cells::{CellOf, cells_of};
@@ -20,12 +24,14 @@ use crate::control::{Refresher, hpa_watch, rule_watch};
 use crate::lookup::Lookup;
 use crate::model::{
     Aggregate, Clock, DefinitionKey, Entry, Labels, Policy, Problem, Quantity, QueryTemplate,
-    Sample, Scope, SourceDirectory, Tick,
+    Sample, Scope, Source, SourceDirectory, SourceName, Tick,
 };
 use crate::rules::{RuleFileSettings, Rules};
 use crate::runtime::admin::{
-    Foresight, Inventory, MetricRow, MetricState, SourceCost, UpstreamRow,
+    Configuration, Detail, Foresight, Inventory, MetricRow, MetricState, Reloaded, Roots,
+    SourceCost, UpstreamRow,
 };
+use crate::runtime::reloads::Reloads;
 use crate::telemetry::Telemetry;
 pub use gauges::HouseGauges;
 pub use hpas::UseGauges;
@@ -45,6 +51,10 @@ pub struct House {
     hpas: Option<Arc<hpa_watch::Standing>>,
     sources: Arc<SourceDirectory>,
     refresher: Option<Arc<Refresher>>,
+    /// Who can tell what would be sent; none: nobody.
+    asked: Option<Arc<BTreeMap<SourceName, Arc<dyn Source>>>>,
+    configuration: Arc<Configuration>,
+    reloads: Arc<Reloads>,
     /// None without rule files.
     ruled: Option<Ruled>,
     /// None without a cluster.
@@ -70,6 +80,9 @@ impl House {
             hpas,
             sources: Arc::new(sources),
             refresher: None,
+            asked: None,
+            configuration: Arc::default(),
+            reloads: Arc::default(),
             ruled: None,
             uses: None,
             clock,
@@ -81,6 +94,18 @@ impl House {
     #[must_use]
     pub fn refreshed_by(self, refresher: Arc<Refresher>) -> Self {
         Self { refresher: Some(refresher), ..self }
+    }
+
+    /// The same, with sources that tell what they would send.
+    #[must_use]
+    pub fn asking(self, asked: BTreeMap<SourceName, Arc<dyn Source>>) -> Self {
+        Self { asked: Some(Arc::new(asked)), ..self }
+    }
+
+    /// The same, with the configuration in effect and what becomes of changed files.
+    #[must_use]
+    pub fn configured(self, configuration: Configuration, reloads: Arc<Reloads>) -> Self {
+        Self { configuration: Arc::new(configuration), reloads, ..self }
     }
 
     /// The same, with the metrics of these rules.
@@ -101,7 +126,7 @@ impl House {
         self.uses.as_ref()?.definitions(generation, self.clock.tick())
     }
 
-    fn row(&self, entry: &Entry, scope: String, cell: Option<&QueryCell>) -> MetricRow {
+    fn row(&self, entry: &Arc<Entry>, scope: String, cell: Option<&Arc<QueryCell>>) -> MetricRow {
         let now = self.clock.tick();
         let mut row = MetricRow {
             metric: entry.metric.to_string(),
@@ -115,6 +140,8 @@ impl House {
                 QueryTemplate::PerNamespace { .. } | QueryTemplate::PerObjects(_) => "prometheus",
             },
             query: match &entry.query {
+                // Told by the cell, below.
+                _ if cell.is_some() => String::new(),
                 QueryTemplate::Fixed(query) => query.spec.to_string(),
                 QueryTemplate::PerNamespace { query, .. } => query.to_string(),
                 QueryTemplate::PerObjects(template) => template.query.to_string(),
@@ -135,6 +162,7 @@ impl House {
             upstream_reads: 0,
             metrics_requested: None,
             apart: None,
+            roots: Roots { cell: cell.map(Arc::clone), entry: Some(Arc::clone(entry)) },
         };
         if let QueryTemplate::Fixed(query) = &entry.query {
             row.metrics_requested = Reads::of(query, 0).metrics;
@@ -285,6 +313,23 @@ impl Inventory for House {
         };
         let shown = self.refresher.as_ref().map(|refresher| refresher.upstreams());
         shown.iter().flat_map(|upstreams| upstreams.iter()).map(row).collect()
+    }
+
+    fn tick(&self) -> Tick {
+        self.clock.tick()
+    }
+
+    fn detail(&self, row: &MetricRow) -> BoxFuture<'static, Detail> {
+        let (house, roots, told) = (self.clone(), row.roots.clone(), detail::of(self, row));
+        async move { Detail { requests: detail::requests(house, roots).await, ..told } }.boxed()
+    }
+
+    fn configuration(&self) -> Arc<Configuration> {
+        Arc::clone(&self.configuration)
+    }
+
+    fn reloaded(&self) -> Option<Reloaded> {
+        self.reloads.last(self.clock.tick())
     }
 
     fn uptime(&self) -> Duration {

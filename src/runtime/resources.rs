@@ -33,7 +33,7 @@ pub(super) fn watch(
     telemetry: &Telemetry,
 ) -> Option<MetricResources> {
     let client = client.filter(|_| config.resources.enabled)?;
-    let Definitions { catalog, namespaces, health } = definitions;
+    let Definitions { catalog, namespaces, health, .. } = definitions;
     let settings = resource_watch::Settings {
         sources: config.source_directory(),
         defaults: config.defaults.clone(),

@@ -1,13 +1,16 @@
 //! What the status page shows, as the admin listener wants to be told.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt;
+use futures::future::{BoxFuture, ready};
 use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::control::{hpa_watch, rule_watch};
-use crate::model::{Labels, Problem};
-use crate::runtime::admin::Foresight;
+use crate::model::{Labels, Problem, Tick};
+use crate::runtime::admin::{Configuration, Detail, Foresight, Reloaded, Roots};
 
 /// Where the value of a metric stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -101,11 +104,44 @@ pub struct MetricRow {
     pub metrics_requested: Option<u64>,
     /// Time until it is tried again, less often than others because it keeps failing or was refused.
     pub apart: Option<Duration>,
+    /// Its query's state and its definition.
+    pub roots: Roots,
 }
 
 impl MetricRow {
     /// The scope of a definition that every namespace sees.
     pub const ALL_NAMESPACES: &'static str = "all namespaces";
+
+    /// The definition of a metric that a rule gives: all have the same, and are told apart by query.
+    pub const OF_RULE: &'static str = "rule, read on demand";
+
+    /// Where the page of this metric is. The same from look to look, as long as its definition, or
+    /// its rule's query, is.
+    pub(super) fn link(&self) -> String {
+        let path = "/metric?".to_owned();
+        let start = path.len();
+        let mut link = url::form_urlencoded::Serializer::for_suffix(path, start);
+        link.append_pair("definition", &self.definition).append_pair("scope", &self.scope);
+        if self.definition == Self::OF_RULE {
+            link.append_pair("metric", &self.metric).append_pair("query", &self.query_id());
+        }
+        link.finish()
+    }
+
+    /// Whether a request for a link of this kind, decoded, means this metric.
+    pub(super) fn is_meant(&self, asked: &[(String, String)]) -> bool {
+        let says = |key: &str, value: &str| asked.iter().any(|(k, v)| k == key && v == value);
+        says("definition", &self.definition)
+            && says("scope", &self.scope)
+            && (self.definition != Self::OF_RULE
+                || says("metric", &self.metric) && says("query", &self.query_id()))
+    }
+
+    /// A short word for the query: it may be longer than a link.
+    fn query_id(&self) -> String {
+        // Fixed seeds: the same in every replica.
+        format!("{:016x}", ahash::RandomState::with_seeds(1, 2, 3, 4).hash_one(&self.query))
+    }
 }
 
 /// What the metrics of a source that are refreshed now cost, at its prices.
@@ -178,6 +214,27 @@ pub trait Inventory: Send + Sync + 'static {
     /// How the upstreams of wanted metrics are doing, by source and name.
     fn upstreams(&self) -> Vec<UpstreamRow> {
         Vec::new()
+    }
+
+    /// The moment to which histories are told.
+    fn tick(&self) -> Tick {
+        Tick::default()
+    }
+
+    /// What is known of a metric beyond its row. Sends nothing to an upstream, and makes nothing
+    /// wanted.
+    fn detail(&self, _row: &MetricRow) -> BoxFuture<'static, Detail> {
+        ready(Detail::default()).boxed()
+    }
+
+    /// The configuration in effect, without secrets.
+    fn configuration(&self) -> Arc<Configuration> {
+        Arc::default()
+    }
+
+    /// What the last change of the definition files came to; none before they were read.
+    fn reloaded(&self) -> Option<Reloaded> {
+        None
     }
 
     /// How long the process has been running.

@@ -9,8 +9,12 @@ use tokio::runtime::Handle;
 use tower::ServiceExt;
 
 use super::*;
+use crate::cache::QueryCell;
 use crate::control::hpa_watch::{Report, WatchState};
-use crate::model::{Labels, ProbeReport, Problem};
+use crate::model::{
+    Decimal, Exchange, FetchError, Labels, ProbeReport, Problem, Query, QuerySpec, Sample, Series,
+    SimulatedQuery, SourceName, Tick,
+};
 use crate::rules::{Place, RuleProblem};
 use crate::task::TaskSet;
 
@@ -97,6 +101,40 @@ impl Inventory for Rows {
         }]
     }
 
+    fn tick(&self) -> Tick {
+        Tick(61_000)
+    }
+
+    fn detail(&self, row: &MetricRow) -> futures::future::BoxFuture<'static, Detail> {
+        let request = Exchange {
+            operation: "GET http-query".to_owned(),
+            target: "<target>".to_owned(),
+            request: serde_json::json!({"query": "</script><script>alert(1)"}),
+            answer: Err("not sent".to_owned()),
+            took: Duration::ZERO,
+        };
+        let detail = Detail {
+            definition: vec![("scale", "<1>".to_owned())],
+            asked_by: row.definition.clone(),
+            requests: Some(vec![request]),
+            cost: self.costs().pop(),
+            hpas: Some(vec!["shop/<web>".to_owned()]),
+            hpas_total: 7,
+        };
+        Box::pin(std::future::ready(detail))
+    }
+
+    fn configuration(&self) -> Arc<Configuration> {
+        let settings = vec![("definitions.paths".to_owned(), "<folder>".to_owned())];
+        Arc::new(Configuration {
+            sections: vec![Section { title: "<Files>".to_owned(), settings }],
+        })
+    }
+
+    fn reloaded(&self) -> Option<Reloaded> {
+        Some(Reloaded { ago: Duration::from_secs(65), entries: 3, problems: 1 })
+    }
+
     fn uptime(&self) -> Duration {
         Duration::from_secs(90)
     }
@@ -129,7 +167,30 @@ fn row(metric: &str, namespace: &str, state: MetricState) -> MetricRow {
         upstream_reads: 12,
         metrics_requested: Some(24),
         apart: failed.then_some(Duration::from_secs(75)),
+        roots: roots(failed),
     }
+}
+
+/// A query that answered, and failed since if it is said to.
+fn roots(failed: bool) -> Roots {
+    let source = SourceName::new("main");
+    let spec = QuerySpec::Simulated(SimulatedQuery::Constant(Decimal::ONE));
+    let query = Arc::new(Query { source, spec });
+    let cell = QueryCell::new(query, Duration::from_secs(15), false);
+    let wall = jiff::Timestamp::UNIX_EPOCH;
+    let series = vec![Series { labels: Labels::empty(), value: 42_i64.into() }];
+    let sample = Sample {
+        timestamp: wall,
+        observed: Tick(1000),
+        series,
+        without_number: Vec::new(),
+        warnings: Vec::new(),
+    };
+    cell.complete(Ok(sample), Tick(1000), wall);
+    if failed {
+        cell.complete(Err(FetchError::Timeout("<late>".into())), Tick(31_000), wall);
+    }
+    Roots { cell: Some(Arc::new(cell)), entry: None }
 }
 
 fn rows() -> Vec<MetricRow> {
@@ -248,54 +309,185 @@ async fn json_filters_by_text_namespace_and_state() {
     );
 }
 
+/// The pages, and a query that searches where there is one.
+const PAGES: [&str; 5] = ["/", "/browse?q=%22%3E%3Cscript%3E", "/browse", "/hpas", "/config"];
+
+/// The page of the only metric that failed.
+const MAILS: &str = "/metric?definition=ExternalMetric+team-b%2Fmails&scope=team-b";
+
 #[tokio::test]
-async fn the_page_escapes_and_runs_nothing() {
+async fn pages_escape_and_run_our_script_alone() {
     let mut rows = rows();
     rows[0].query = "<script>alert(1)</script>".to_owned();
+    rows[0].metric = "<script>x".to_owned();
     rows[0].labels = Labels::new([("a\"b", "<img src=x>")]);
-    let (status, response) = get_from(admin(rows, Some("3 < 5")), "/?q=%22%3E%3Cscript%3E").await;
-    assert_eq!(status, StatusCode::OK);
-    let policy = response.headers()[CONTENT_SECURITY_POLICY].to_str().unwrap();
-    assert!(policy.starts_with("default-src 'none'; style-src 'sha256-"), "{policy}");
-    let page = response.body();
-    for wrong in ["<script", "<img src=x", "style=\"", " onclick", "http://", "https://"] {
-        let allowed = page.matches("xmlns='http://www.w3.org").count();
-        let found = page.matches(wrong).count();
-        assert!(found == 0 || (wrong == "http://" && found == allowed), "{wrong}: {page}");
+    rows[1].last_error = Some("<script>".to_owned());
+    for page in PAGES.into_iter().chain([MAILS]) {
+        let (status, response) = get_from(admin(rows.clone(), Some("3 < 5")), page).await;
+        assert_eq!(status, StatusCode::OK, "{page}");
+        let policy = response.headers()[CONTENT_SECURITY_POLICY].to_str().unwrap();
+        assert!(policy.starts_with("default-src 'none'; style-src 'sha256-"), "{policy}");
+        assert!(policy.contains("; script-src 'self'; "), "{policy}");
+        let text = response.body().replace("<script src=\"/page.js\" defer></script>", "");
+        for wrong in [
+            "<script",
+            "<img src=x",
+            "style=\"",
+            " onclick",
+            "https://",
+            "<late>",
+            "<target>",
+            "<web>",
+            "<folder>",
+            "<1>",
+        ] {
+            assert!(!text.contains(wrong), "{page}: {wrong}: {text}");
+        }
+        let images = text.matches("xmlns='http://www.w3.org").count();
+        assert_eq!(text.matches("http://").count(), images, "{page}: {text}");
+        assert!(text.contains("aria-current=\"page\"") && text.contains("<main id=\"content\""));
     }
-    assert!(page.contains("value=\"&quot;&gt;&lt;script&gt;\""), "{page}");
+    let (_, searched) = get_from(admin(rows.clone(), None), PAGES[1]).await;
+    assert!(searched.body().contains("value=\"&quot;&gt;&lt;script&gt;\""), "{}", searched.body());
+    let (_, first) = get_from(admin(rows, Some("3 < 5")), "/").await;
+    let page = first.body();
     assert!(page.contains("Not ready: first-refresh</strong> 3 &lt; 5"), "{page}");
     assert!(page.contains("unknown field &lt;quer&gt;"), "{page}");
 }
 
-#[tokio::test]
-async fn the_page_shows_every_metric_and_reloads_itself() {
-    let (_, response) = get_from(admin(rows(), None), "/").await;
-    let page = response.body();
-    for text in [
-        "jobs",
-        "orders",
-        "connection &lt;refused&gt;",
-        "sum(mails)",
-        "up 1m 30s",
-        "<a href=\"/hpas\">12 HPAs</a> refer to 9 metrics, 8 of which are served here",
-        "7 HPAs",
-        "source aws, sqs eu-west-1: 1 running, 12 waiting, <strong>3 overdue</strong>, the oldest for 1m 15s; at most 4.69 calls a second; breaker <strong>half-open</strong>",
-        "12 reads upstream, 24 metrics requested",
-        "1 set apart",
-        "source aws: about &gt;= 4380 USD a month for what is refreshed now (&gt;= 10000 CloudWatch metrics and 0.25 SQS requests a minute)",
-        "asked again in 1m 15s",
-        "1 unused: no HPA asks for them",
-        "<span class=\"badge idle\">unused</span>",
-    ] {
+fn contains_all(page: &str, texts: &[&str]) {
+    for text in texts {
         assert!(page.contains(text), "{text} is missing: {page}");
     }
-    assert!(page.contains("http-equiv=\"refresh\" content=\"15\""), "{page}");
-    let (_, paused) = get_from(admin(rows(), None), "/?refresh=off").await;
-    assert!(!paused.body().contains("http-equiv"), "{}", paused.body());
+}
+
+#[tokio::test]
+async fn the_first_page_says_whether_all_is_well() {
+    let (_, response) = get_from(admin(rows(), None), "/").await;
+    contains_all(
+        response.body(),
+        &[
+            "<title>(1) – Tidepole</title>",
+            "up 1m 30s",
+            "connection &lt;refused&gt;",
+            "<a href=\"/hpas\">12 HPAs</a> refer to 9 metrics, 8 of which are served here",
+            "sqs eu-west-1",
+            ">half-open</span>",
+            "<strong class=\"bad\">3</strong><div class=\"sub\">oldest 1m 15s</div>",
+            "4.69",
+            "taken over 1m 5s ago: 3 definitions, 1 mistakes.",
+            "<a class=\"name\" href=\"/metric?definition=ExternalMetric+team-b%2Fmails&amp;scope=team-b\">mails</a>",
+            "href=\"/browse?state=failed\"",
+        ],
+    );
     let (_, empty) = get_from(admin(Vec::new(), None), "/").await;
+    contains_all(
+        empty.body(),
+        &["No metric is defined yet.", "upstream: hpas is &lt;forbidden&gt;"],
+    );
+}
+
+#[tokio::test]
+async fn the_list_shows_every_metric_and_looks_again() {
+    let (_, response) = get_from(admin(rows(), None), "/browse").await;
+    let page = response.body();
+    contains_all(
+        page,
+        &[
+            "jobs",
+            "orders",
+            "sum(mails)",
+            "7 HPAs",
+            "1 set apart",
+            "asked again in 1m 15s",
+            "1 unused: no HPA asks for them",
+            ">unused</span>",
+            "<title>last hour: from 42 to 42, last 42</title>",
+            "last 42; 1 failure</title>",
+            "<th scope=\"col\" aria-sort=\"ascending\"><a href=\"?sort=-name\">",
+            "<noscript><meta http-equiv=\"refresh\" content=\"15\"></noscript>",
+            "data-reload=\"15\"",
+        ],
+    );
+    let (_, paused) = get_from(admin(rows(), None), "/browse?refresh=off").await;
+    let paused = paused.body();
+    assert!(!paused.contains("http-equiv") && !paused.contains("<script"), "{paused}");
+    assert!(paused.contains(">resume</a>") && paused.contains("name=\"refresh\" value=\"off\""));
+    let (_, empty) = get_from(admin(Vec::new(), None), "/browse").await;
     assert!(empty.body().contains("No metric is defined yet."), "{}", empty.body());
-    assert!(empty.body().contains("upstream: hpas is &lt;forbidden&gt;"), "{}", empty.body());
+    let (_, script) = get_from(admin(rows(), None), "/page.js").await;
+    assert_eq!(script.headers()[CONTENT_TYPE], "text/javascript; charset=utf-8");
+}
+
+#[tokio::test]
+async fn one_metric_has_a_page() {
+    let (status, response) = get_from(admin(rows(), None), MAILS).await;
+    assert_eq!(status, StatusCode::OK);
+    contains_all(
+        response.body(),
+        &[
+            "<title>mails – Tidepole</title>",
+            "connection &lt;refused&gt;",
+            "<desc id=\"chart-words\">last hour: from 42 to 42, last 42; 1 failure; a value was served throughout</desc>",
+            "<title>timeout, 30s ago</title>",
+            "<td>timeout</td>",
+            "<dt>scale</dt>",
+            "shop/&lt;web&gt;",
+            "and 6 more",
+            "About at least 4380 USD a month while it is refreshed",
+            "&lt;/script&gt;&lt;script&gt;alert(1)",
+            "12 reads upstream, 24 metrics requested",
+        ],
+    );
+    let (status, gone) = get_from(admin(rows(), None), "/metric?definition=x&scope=y").await;
+    assert_eq!(status, StatusCode::NOT_FOUND);
+    assert!(gone.body().contains("No such metric"), "{}", gone.body());
+    let mut of_rule = row("pods/load", "team-a", MetricState::Fresh);
+    of_rule.definition = MetricRow::OF_RULE.to_owned();
+    let mut other = of_rule.clone();
+    other.query = "sum(other)".to_owned();
+    let link = other.link();
+    let (_, found) = get_from(admin(vec![of_rule, other], None), &link).await;
+    assert!(found.body().contains("<code>sum(other)</code>"), "{}", found.body());
+}
+
+#[tokio::test]
+async fn rows_are_sorted_by_any_column() {
+    let mut rows = rows();
+    rows[0].value = Some("1500m".to_owned());
+    rows[2].hpas = 9;
+    let order = async |sort: &str| {
+        let (_, answer) =
+            get_from(admin(rows.clone(), None), &format!("/api/metrics?sort={sort}")).await;
+        let answer: serde_json::Value = serde_json::from_str(answer.body()).unwrap();
+        names(&answer).join(" ")
+    };
+    for (sort, expected) in [
+        ("-name", "orders mails jobs"),
+        ("state", "mails orders jobs"),
+        // Without a value it comes last, both ways.
+        ("value", "jobs orders mails"),
+        ("-value", "orders jobs mails"),
+        ("-use", "orders jobs mails"),
+        ("odd", "jobs mails orders"),
+    ] {
+        assert_eq!(order(sort).await, expected, "{sort}");
+    }
+}
+
+#[tokio::test]
+async fn the_configuration_has_a_page() {
+    let (_, response) = get_from(admin(rows(), None), "/config").await;
+    contains_all(
+        response.body(),
+        &[
+            "<h2>&lt;Files&gt;</h2>",
+            "<code>definitions.paths</code>",
+            "&lt;folder&gt;",
+            ">mistakes</span> taken over 1m 5s ago",
+            "metrics.d/bad.yaml:3:5",
+        ],
+    );
 }
 
 #[tokio::test]
@@ -331,12 +523,12 @@ async fn rules_are_told_bounded_and_escaped() {
 async fn thousands_of_metrics_are_paged() {
     let many: Vec<MetricRow> =
         (0..5000).map(|i| row(&format!("m{i:04}"), "team-a", MetricState::Fresh)).collect();
-    let (_, response) = get_from(admin(many.clone(), None), "/?page=7").await;
+    let (_, response) = get_from(admin(many.clone(), None), "/browse?page=7").await;
     let page = response.body();
     assert!(page.contains(">m0600<") && page.contains(">m0699<") && !page.contains(">m0700<"));
     assert!(page.contains("page 7 of 50") && page.contains("?page=8\""), "{page}");
-    assert!(page.len() < 300_000, "{}", page.len());
-    let (_, last) = get_from(admin(many, None), "/?page=999999&q=m49").await;
+    assert!(page.len() < 350_000, "{}", page.len());
+    let (_, last) = get_from(admin(many, None), "/browse?page=999999&q=m49").await;
     assert!(last.body().contains("100 of 5000 metrics"), "{}", last.body());
 }
 
@@ -414,7 +606,7 @@ async fn a_client_that_does_not_read_is_dropped() {
     let (address, tasks) = serving(many).await;
     let mut client = TcpStream::connect(address).await.unwrap();
     // More than the sockets' buffers hold.
-    let request = "GET /?limit=1000 HTTP/1.1\r\nhost: x\r\n\r\n".repeat(40);
+    let request = "GET /browse?limit=1000 HTTP/1.1\r\nhost: x\r\n\r\n".repeat(40);
     client.write_all(request.as_bytes()).await.unwrap();
     let start = tokio::time::Instant::now();
     while tasks.len() < 2 {

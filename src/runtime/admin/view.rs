@@ -1,10 +1,12 @@
 //! One look at the inventory: filtered, counted, sorted and cut to a page.
 
-use std::collections::BTreeSet;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::control::{hpa_watch, rule_watch};
-use crate::model::Problem;
+use crate::model::{Decimal, Problem};
 use crate::rules::{Place, RuleProblem};
 use crate::runtime::admin::{Inventory, MetricRow, MetricState, SourceCost, UpstreamRow};
 
@@ -21,6 +23,44 @@ const MAX_UPSTREAMS: usize = 100;
 /// Longest text of a filter that is taken, in characters.
 const MAX_FILTER: usize = 253;
 
+/// What rows are sorted by; rows that lack it come last.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Sort {
+    #[default]
+    Name,
+    /// Those that need a person first.
+    State,
+    Value,
+    Age,
+    Source,
+    /// By the number of HPAs.
+    Use,
+    /// By the time since the last read.
+    Read,
+}
+
+impl Sort {
+    const ALL: [Self; 7] =
+        [Self::Name, Self::State, Self::Value, Self::Age, Self::Source, Self::Use, Self::Read];
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Name => "name",
+            Self::State => "state",
+            Self::Value => "value",
+            Self::Age => "age",
+            Self::Source => "source",
+            Self::Use => "use",
+            Self::Read => "read",
+        }
+    }
+
+    /// Whether the first click on a column wants the largest first.
+    pub(super) fn starts_descending(self) -> bool {
+        matches!(self, Self::Value | Self::Age | Self::Use)
+    }
+}
+
 /// What the request asks to see.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Filter {
@@ -32,6 +72,8 @@ pub(super) struct Filter {
     pub(super) state: Option<MetricState>,
     /// Only metrics that nobody uses.
     pub(super) unused: bool,
+    pub(super) sort: Sort,
+    pub(super) descending: bool,
     /// 1-based.
     pub(super) page: usize,
     /// Rows on a page.
@@ -54,6 +96,15 @@ impl Filter {
                     filter.state = MetricState::ALL.into_iter().find(|s| s.as_str() == value);
                 }
                 "unused" => filter.unused = value == "yes",
+                "sort" => {
+                    let (word, descending) = match value.strip_prefix('-') {
+                        Some(word) => (word, true),
+                        None => (&*value, false),
+                    };
+                    if let Some(sort) = Sort::ALL.into_iter().find(|s| s.as_str() == word) {
+                        (filter.sort, filter.descending) = (sort, descending);
+                    }
+                }
                 "page" => filter.page = value.parse().unwrap_or(1).max(1),
                 "limit" => {
                     filter.limit = value.parse().unwrap_or(DEFAULT_LIMIT).clamp(1, MAX_LIMIT);
@@ -80,6 +131,9 @@ impl Filter {
         if self.unused {
             query.append_pair("unused", "yes");
         }
+        if self.sort != Sort::Name || self.descending {
+            query.append_pair("sort", &self.sort_text());
+        }
         if self.page > 1 {
             query.append_pair("page", &self.page.to_string());
         }
@@ -90,6 +144,16 @@ impl Filter {
             query.append_pair("refresh", "off");
         }
         format!("?{}", query.finish())
+    }
+
+    /// What `?sort=` says: a word, with a `-` before it for the largest first.
+    pub(super) fn sort_text(&self) -> String {
+        format!("{}{}", if self.descending { "-" } else { "" }, self.sort.as_str())
+    }
+
+    /// Whether it hides anything.
+    pub(super) fn is_narrow(&self) -> bool {
+        !self.text.is_empty() || !self.namespace.is_empty() || self.state.is_some() || self.unused
     }
 
     fn matches(&self, row: &MetricRow, folded: &str) -> bool {
@@ -172,6 +236,53 @@ impl RulesView {
     }
 }
 
+/// How a source's metrics do.
+#[derive(Debug, Default)]
+pub(super) struct SourceView {
+    pub(super) name: String,
+    /// Kinds of query that it answers.
+    pub(super) kinds: Vec<&'static str>,
+    pub(super) metrics: usize,
+    pub(super) refreshed: usize,
+    /// Of the queries that are refreshed, each counted once; several may share a call.
+    pub(super) queries_per_minute: f64,
+    /// Metrics whose latest read failed.
+    pub(super) troubled: usize,
+    /// What it said, and how long ago.
+    pub(super) newest_error: Option<(String, Duration)>,
+}
+
+impl SourceView {
+    /// Of these rows, by name.
+    fn all(rows: &[MetricRow]) -> Vec<Self> {
+        let mut sources: BTreeMap<&str, Self> = BTreeMap::new();
+        let mut seen = HashSet::new();
+        for row in rows {
+            let source = sources.entry(&row.source).or_default();
+            source.metrics += 1;
+            if !source.kinds.contains(&row.source_kind) {
+                source.kinds.push(row.source_kind);
+            }
+            let is_new = row.roots.cell.as_ref().is_none_or(|cell| seen.insert(Arc::as_ptr(cell)));
+            if row.wanted {
+                source.refreshed += 1;
+                let every = row.refresh.as_secs_f64();
+                if is_new && every > 0.0 {
+                    source.queries_per_minute += 60.0 / every;
+                }
+            }
+            if let (Some(error), Some(age)) = (&row.last_error, row.last_error_age) {
+                source.troubled += 1;
+                if source.newest_error.as_ref().is_none_or(|(_, newest)| age < *newest) {
+                    source.newest_error = Some((error.clone(), age));
+                }
+            }
+        }
+        let named = |(name, source): (&str, Self)| Self { name: name.to_owned(), ..source };
+        sources.into_iter().map(named).collect()
+    }
+}
+
 /// What one answer shows.
 #[derive(Debug)]
 pub(super) struct View {
@@ -192,6 +303,8 @@ pub(super) struct View {
     pub(super) unused: usize,
     /// Of all metrics, whatever the filter shows.
     pub(super) costs: Vec<SourceCost>,
+    /// Of all metrics, too.
+    pub(super) sources: Vec<SourceView>,
     /// Of all sources.
     pub(super) upstreams: Bounded<UpstreamRow>,
     pub(super) namespaces: Vec<String>,
@@ -210,6 +323,7 @@ impl View {
         let mut rows = inventory.metrics();
         let total = rows.len();
         let namespaces = namespaces(&rows);
+        let sources = SourceView::all(&rows);
         let folded = filter.text.to_lowercase();
         rows.retain(|row| filter.matches(row, &folded));
         let states = MetricState::ALL
@@ -220,14 +334,7 @@ impl View {
         if let Some(state) = filter.state {
             rows.retain(|row| row.state == state);
         }
-        rows.sort_by(|a, b| {
-            (&a.metric, &a.scope, &a.labels, &a.definition).cmp(&(
-                &b.metric,
-                &b.scope,
-                &b.labels,
-                &b.definition,
-            ))
-        });
+        sort(&mut rows, &filter);
         let matching = rows.len();
         let pages = matching.div_ceil(filter.limit).max(1);
         filter.page = filter.page.min(pages);
@@ -243,6 +350,7 @@ impl View {
             apart,
             unused,
             costs: inventory.costs(),
+            sources,
             upstreams: Bounded::of(inventory.upstreams(), MAX_UPSTREAMS),
             namespaces,
             problems: Bounded::of(inventory.problems(), MAX_REPORTS),
@@ -254,11 +362,59 @@ impl View {
         }
     }
 
+    /// Metrics without a value that may be served.
+    pub(super) fn troubled(&self) -> usize {
+        let bad = |state| matches!(state, MetricState::Failed | MetricState::Expired);
+        self.states.iter().filter(|(state, _)| bad(*state)).map(|(_, count)| count).sum()
+    }
+
     /// The query of this view with one thing changed; always leads to its first page.
     pub(super) fn link(&self, change: impl FnOnce(&mut Filter)) -> String {
         let mut filter = Filter { page: 1, ..self.filter.clone() };
         change(&mut filter);
         filter.to_query()
+    }
+}
+
+/// Sorts as the filter wants it, and by name what is equal in that.
+fn sort(rows: &mut [MetricRow], filter: &Filter) {
+    rows.sort_by(|a, b| {
+        (&a.metric, &a.scope, &a.labels, &a.definition).cmp(&(
+            &b.metric,
+            &b.scope,
+            &b.labels,
+            &b.definition,
+        ))
+    });
+    let descending = filter.descending;
+    match filter.sort {
+        Sort::Name if descending => rows.reverse(),
+        Sort::Name => {}
+        Sort::State => by(rows, descending, |row| {
+            MetricState::ALL.iter().position(|state| *state == row.state)
+        }),
+        Sort::Value => by(rows, descending, |row| {
+            row.value.as_deref().and_then(|text| Decimal::parse_quantity(text).ok())
+        }),
+        Sort::Age => by(rows, descending, |row| row.sample_age),
+        Sort::Source => by(rows, descending, |row| Some((row.source.clone(), row.query.clone()))),
+        Sort::Use => by(rows, descending, |row| Some(row.hpas)),
+        Sort::Read => by(rows, descending, |row| row.last_read_age),
+    }
+}
+
+fn by<K: Ord>(rows: &mut [MetricRow], descending: bool, key: impl Fn(&MetricRow) -> Option<K>) {
+    let keyed = |row: &MetricRow| {
+        let key = key(row);
+        (key.is_none(), key)
+    };
+    if descending {
+        rows.sort_by_cached_key(|row| {
+            let (missing, key) = keyed(row);
+            (missing, Reverse(key))
+        });
+    } else {
+        rows.sort_by_cached_key(keyed);
     }
 }
 
@@ -304,6 +460,8 @@ mod tests {
                 namespace: "team-a".to_owned(),
                 state: Some(MetricState::Failed),
                 unused: false,
+                sort: Sort::Name,
+                descending: false,
                 page: 3,
                 limit: 5,
                 paused: false,
@@ -313,6 +471,12 @@ mod tests {
         let odd = Filter::parse("state=odd&page=-1&limit=999999&refresh=off&x=y&%ff");
         assert_eq!((odd.state, odd.page, odd.limit, odd.paused), (None, 1, MAX_LIMIT, true));
         assert_eq!(Filter::parse("").to_query(), "?");
+        let sorted = Filter::parse("sort=-value");
+        assert_eq!((sorted.sort, sorted.descending), (Sort::Value, true));
+        assert_eq!(
+            (sorted.to_query(), Filter::parse("sort=-x").sort),
+            ("?sort=-value".to_owned(), Sort::Name)
+        );
     }
 
     #[test]

@@ -10,7 +10,7 @@ use crate::model::{
     AnswerShape, Labels, ObjectNames, Policy, Quantity, QuerySpec, Sample, SourceName, Tick,
 };
 use crate::rules::{Registry, RuleFileSettings, Rules};
-use crate::runtime::admin::{MetricRow, MetricState};
+use crate::runtime::admin::{MetricRow, MetricState, Roots};
 
 /// What is known of the rules of a process.
 #[derive(Clone)]
@@ -61,7 +61,7 @@ impl Ruled {
         of_rules.filter_map(|cell| Some((&**cell, &**self.policies.get(&cell.query().source)?)))
     }
 
-    fn row(&self, cell: &QueryCell, external: &External<'_>, now: Tick) -> Option<MetricRow> {
+    fn row(&self, cell: &Arc<QueryCell>, external: &External<'_>, now: Tick) -> Option<MetricRow> {
         let query = cell.query();
         let (metric, scope, origin) = match &query.spec {
             QuerySpec::Objects(asked) => {
@@ -81,7 +81,7 @@ impl Ruled {
             metric,
             scope,
             labels: Labels::default(),
-            definition: "rule, read on demand".to_owned(),
+            definition: MetricRow::OF_RULE.to_owned(),
             origin,
             source: query.source.to_string(),
             source_kind: "prometheus",
@@ -102,6 +102,7 @@ impl Ruled {
             upstream_reads: 0,
             metrics_requested: None,
             apart: None,
+            roots: Roots { cell: Some(Arc::clone(cell)), entry: None },
         };
         let state = cell.state();
         follow(&mut row, cell, &state, policy, now);

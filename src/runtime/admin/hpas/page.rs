@@ -1,58 +1,34 @@
-//! The HPAs as a page, in the style of the status page.
+//! The HPAs as a page.
 
-use maud::{DOCTYPE, Markup, PreEscaped, html};
+use maud::{Markup, html};
 
 use super::{Ask, Hpa, HpasView, Prospect};
 use crate::control::hpa_watch::WatchState;
 use crate::model::{Miss, ObjectReference, ReferenceKind};
-use crate::runtime::admin::page::{ICON, RELOAD_SECONDS, STYLE, clip};
+use crate::runtime::admin::shell::{self, Frame, Pages, Reload, Search, Tab, Tile, clip};
 
 /// Definitions that a cell names.
 const MAX_NAMED: usize = 3;
 
 /// Renders the page.
-pub(in crate::runtime::admin) fn render(view: &HpasView) -> String {
-    html! {
-        (DOCTYPE)
-        html lang="en" {
-            head {
-                meta charset="utf-8";
-                meta name="viewport" content="width=device-width, initial-scale=1";
-                meta name="color-scheme" content="light dark";
-                @if !view.filter.paused {
-                    meta http-equiv="refresh" content=(RELOAD_SECONDS);
-                }
-                title { "HPAs – Tidepole" }
-                link rel="icon" href=(ICON);
-                style { (PreEscaped(STYLE)) }
-            }
-            body {
-                header {
-                    h1 { a href="/" { img src=(ICON) alt="" width="28" height="28"; "Tidepole" } }
-                    p.facts { a href="/" { "metrics" } " · HPAs · "
-                        @if view.filter.paused {
-                            "paused, " a href=(view.link(|f| f.paused = false)) { "resume" }
-                        } @else {
-                            "reloads every " (RELOAD_SECONDS) " s, "
-                            a href=(view.link(|f| f.paused = true)) { "pause" }
-                        }
-                    }
-                }
-                main {
-                    (watch(view))
-                    (states(view))
-                    (filter_form(view))
-                    (table(view))
-                    (pager(view))
-                }
-                footer {
-                    a href={ "/api/hpas" (view.filter.to_query()) } { "this page as JSON" } " · "
-                    a href="/metrics" { "metrics" }
-                }
-            }
-        }
-    }
-    .into_string()
+pub(in crate::runtime::admin) fn render(view: &HpasView, ready: bool) -> String {
+    let paused = view.filter.paused;
+    let frame = Frame {
+        title: "HPAs".to_owned(),
+        tab: Tab::Hpas,
+        reload: Some(Reload { paused, other: view.link(|f| f.paused = !paused) }),
+        ready,
+        json: Some(format!("/api/hpas{}", view.filter.to_query())),
+    };
+    let body = html! {
+        h1 { "HPAs" }
+        (watch(view))
+        (states(view))
+        (filter_form(view))
+        (table(view))
+        (pages(view))
+    };
+    shell::render(&frame, &body)
 }
 
 /// Why the HPAs are not known, where they are not.
@@ -101,45 +77,39 @@ fn meaning(prospect: Prospect) -> &'static str {
 }
 
 fn states(view: &HpasView) -> Markup {
-    let all: usize = view.states.iter().map(|(_, count)| count).sum();
-    html! {
-        nav.states aria-label="HPAs by what they get" {
-            a.tile href=(view.link(|f| f.state = None))
-                aria-current=[view.filter.state.is_none().then_some("true")] {
-                strong { (all) } span { "HPAs" }
-            }
-            @for (state, count) in &view.states {
-                a class={ "tile " (class(*state)) @if *count == 0 { " none" } }
-                    href=(view.link(|f| f.state = Some(*state)))
-                    aria-current=[(view.filter.state == Some(*state)).then_some("true")]
-                    title=(meaning(*state)) {
-                    strong { (count) } span { (words(*state)) }
-                }
-            }
-        }
-    }
+    let all = Tile {
+        count: view.states.iter().map(|(_, count)| count).sum(),
+        word: "HPAs",
+        class: "",
+        meaning: "All that ask for metrics",
+        link: view.link(|f| f.state = None),
+        current: view.filter.state.is_none(),
+    };
+    let tile = |(state, count): &(Prospect, usize)| Tile {
+        count: *count,
+        word: words(*state),
+        class: class(*state),
+        meaning: meaning(*state),
+        link: view.link(|f| f.state = Some(*state)),
+        current: view.filter.state == Some(*state),
+    };
+    let all: Vec<Tile> = std::iter::once(all).chain(view.states.iter().map(tile)).collect();
+    shell::tiles("HPAs by what they get", &all)
 }
 
 fn filter_form(view: &HpasView) -> Markup {
     let filter = &view.filter;
-    html! {
-        form.filter method="get" action="/hpas" role="search" {
-            label { span { "Search" }
-                input type="search" name="q" value=(filter.text) placeholder="HPA, metric";
-            }
-            label { span { "Namespace" }
-                input type="search" name="namespace" value=(filter.namespace) placeholder="all";
-            }
-            @if let Some(state) = filter.state {
-                input type="hidden" name="state" value=(state.as_str());
-            }
-            @if filter.paused { input type="hidden" name="refresh" value="off"; }
-            button type="submit" { "Filter" }
-            @if !filter.text.is_empty() || !filter.namespace.is_empty() || filter.state.is_some() {
-                a href="?" { "clear" }
-            }
-        }
-    }
+    let state = filter.state.map(|state| ("state", state.as_str().to_owned()));
+    let paused = filter.paused.then(|| ("refresh", "off".to_owned()));
+    shell::search(&Search {
+        action: Tab::Hpas.path(),
+        text: &filter.text,
+        placeholder: "HPA, metric",
+        namespace: &filter.namespace,
+        namespaces: &[],
+        kept: state.into_iter().chain(paused).collect(),
+        filtered: !filter.text.is_empty() || !filter.namespace.is_empty() || filter.state.is_some(),
+    })
 }
 
 fn table(view: &HpasView) -> Markup {
@@ -153,9 +123,9 @@ fn table(view: &HpasView) -> Markup {
                 }
             }
         } @else {
-            div.scroll {
+            (shell::scroll("HPAs", &html! {
                 table {
-                    caption.hidden { "HPAs" }
+                    caption.hidden { "HPAs, what they ask for and what they would get" }
                     thead { tr {
                         th scope="col" { "HPA" }
                         th scope="col" { "Metric" }
@@ -165,7 +135,7 @@ fn table(view: &HpasView) -> Markup {
                     } }
                     @for hpa in &view.hpas { (row(hpa)) }
                 }
-            }
+            }))
         }
     }
 }
@@ -205,9 +175,7 @@ fn cells(ask: &Ask) -> Markup {
                 div.labels { code { (clip(&reference.selector.to_string())) } }
             }
         }
-        td { span class={ "badge " (class(prospect)) } title=(meaning(prospect)) {
-            (words(prospect))
-        } }
+        td { (shell::badge(class(prospect), words(prospect), meaning(prospect))) }
         td {
             @match &ask.outlook.answer {
                 Ok(value) => span.value { (value) },
@@ -249,18 +217,8 @@ fn list(definitions: &[crate::model::DefinitionKey]) -> Markup {
     }
 }
 
-fn pager(view: &HpasView) -> Markup {
-    let page = view.filter.page;
-    html! {
-        nav.pager aria-label="Pages" {
-            span { (view.matching) " of " (view.total) " HPAs" }
-            @if view.pages > 1 {
-                @if page > 1 { a rel="prev" href=(view.link(|f| f.page = page - 1)) { "← previous" } }
-                span { "page " (page) " of " (view.pages) }
-                @if page < view.pages {
-                    a rel="next" href=(view.link(|f| f.page = page + 1)) { "next →" }
-                }
-            }
-        }
-    }
+fn pages(view: &HpasView) -> Markup {
+    let HpasView { matching, total, pages, .. } = *view;
+    let at = Pages { matching, total, page: view.filter.page, pages };
+    shell::pager("HPAs", &at, |page| view.link(|f| f.page = page))
 }

@@ -159,10 +159,10 @@ fn filters_choose_and_count() {
 
 #[test]
 fn the_page_escapes_and_asks_what_was_meant() {
-    let text = page(&of("q=%3Cscript%3E&refresh=off"));
+    let text = page(&of("q=%3Cscript%3E&refresh=off"), true);
     assert!(text.contains("No HPA matches this filter") && !text.contains("<script"), "{text}");
     assert!(!text.contains("http-equiv"), "{text}");
-    let text = page(&of(""));
+    let text = page(&of(""), true);
     for shown in [
         "depht in &lt;shop&gt;: why",
         "did you mean <strong>depth</strong> or <strong>&lt;b&gt;</strong>?",
@@ -178,12 +178,12 @@ fn the_page_escapes_and_asks_what_was_meant() {
 #[test]
 fn what_is_not_known_is_said() {
     let none = HpasView::of(None, None, "");
-    assert!(page(&none).contains("runs without a cluster"));
+    assert!(page(&none, true).contains("runs without a cluster"));
     let answer: serde_json::Value = serde_json::from_str(&json(&none)).unwrap();
     assert_eq!((&answer["known"], &answer["total"]), (&false.into(), &0.into()));
     let state = WatchState::Down("hpas is <forbidden>".to_owned());
     let report = Report { state, hpas: 0, references: 0, known: 0, unknown: 0 };
-    let down = page(&HpasView::of(Some(&shop()), Some(report), ""));
+    let down = page(&HpasView::of(Some(&shop()), Some(report), ""), true);
     assert!(down.contains("hpas is &lt;forbidden&gt;"), "{down}");
 }
 
@@ -195,9 +195,9 @@ fn ten_thousand_hpas_are_paged_and_only_those_shown_are_searched_for() {
     assert_eq!((view.pages, view.matching, view.hpas.len()), (100, 10_000, 100));
     assert_eq!(&*view.hpas[0].name, "h00200");
     assert_eq!(answers.searches.load(Ordering::SeqCst), 100);
-    assert!(page(&view).len() < 200_000);
+    assert!(page(&view, true).len() < 200_000);
     let many: Vec<Used> = (0..500).map(|i| used("shop", &format!("m{i:03}"), &["one"])).collect();
     let (foresight, _) = self::foresight(many);
-    let text = page(&HpasView::of(Some(&foresight), Some(up()), ""));
+    let text = page(&HpasView::of(Some(&foresight), Some(up()), ""), true);
     assert!(text.contains("and 480 more metrics"), "{text}");
 }
