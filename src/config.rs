@@ -49,6 +49,9 @@ pub struct Config {
     pub admin_listen: SocketAddr,
     /// Where the admin listener goes when somebody else has its address. None: the start fails.
     pub admin_alternative: Option<SocketAddr>,
+    /// The file with the token that clients of the admin listener must show for everything but
+    /// health. Default none: it is read-only and meant for the inside of a cluster.
+    pub admin_token: Option<PathBuf>,
     /// The cluster.
     pub kubernetes: KubernetesSection,
     /// Where values come from, names unique.

@@ -284,6 +284,8 @@ async fn serve_admin(
     admin: admin::Admin,
     tasks: &TaskSet,
 ) -> anyhow::Result<SocketAddr> {
+    let token = config.admin_token.clone().map(admin::TokenFile::open).transpose();
+    let admin = admin.for_holders_of(token.context("admin.bearerTokenFile")?);
     let listen = config.admin_listen;
     let bound = bind_admin(listen, config.admin_alternative).await;
     let listener = bound.with_context(|| format!("cannot listen on {listen} (admin.listen)"))?;

@@ -33,6 +33,8 @@ pub const NOSNIFF: HeaderValue = HeaderValue::from_static("nosniff");
 pub const OK: StatusCode = StatusCode::OK;
 /// Status of "you have it already".
 pub const NOT_MODIFIED: StatusCode = StatusCode::NOT_MODIFIED;
+/// Who asks has not said who they are.
+pub const UNAUTHORIZED: StatusCode = StatusCode::UNAUTHORIZED;
 /// A page that does not exist, on the admin listener.
 pub const NOT_FOUND: StatusCode = StatusCode::NOT_FOUND;
 /// No turn or no answer in time, on the admin listener.

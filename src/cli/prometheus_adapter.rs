@@ -155,6 +155,7 @@ fn config(args: &AdapterArgs) -> Result<Config, Vec<String>> {
         admin_listen: args.admin_listen.unwrap_or(if own { ANY_PORT } else { ADMIN }),
         // The original has no such listener: what has its port must not keep this from starting.
         admin_alternative: args.admin_listen.is_none().then_some(ANY_PORT),
+        admin_token: None,
         kubernetes: KubernetesSection { enabled: true, kubeconfig: args.kubeconfig() },
         sources: vec![source],
         // As the original: a group without rules is not there.

@@ -94,6 +94,7 @@ pub(super) struct Rules {
 #[serde(rename_all = "camelCase", default, expecting = "a mapping")]
 pub(super) struct Admin {
     pub(super) listen: Option<String>,
+    pub(super) bearer_token_file: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]

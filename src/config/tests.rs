@@ -76,7 +76,7 @@ server:
   shutdownGrace: 0s
   limits: { connections: 64, requests: 32, recycleAfter: 1m }
 apis: { external: true, custom: false }
-admin: { listen: "127.0.0.1:8080" }
+admin: { listen: "127.0.0.1:8080", bearerTokenFile: admin-token }
 kubernetes: { enabled: false, kubeconfig: null }
 sources:
   - name: main
@@ -116,6 +116,7 @@ defaults: { refresh: 30s, maxAge: 5m, onNoData: 0, firstReadTimeout: 1s }
     assert_eq!((limits.connections, limits.requests), (64, 32));
     assert_eq!(limits.recycle_after, Duration::from_mins(1));
     assert_eq!(config.shutdown_grace, Duration::ZERO);
+    assert_eq!(config.admin_token.as_deref(), Some(Path::new("etc/admin-token")));
     let tls = config.server.tls.unwrap();
     assert_eq!(tls.certificate, Path::new("etc/tls.crt"));
     assert_eq!(tls.key, Path::new("/certs/tls.key"));
@@ -250,6 +251,10 @@ fn every_mistake_is_named_with_its_place() {
                 "3:67: server.limits.requests: expected a whole number from 16 to 65536",
                 "3:84: server.limits.recycleAfter: expected a duration from 1s to 24h",
             ],
+        ),
+        (
+            "admin: {bearerTokenFile: ' '}",
+            &["3:26: admin.bearerTokenFile: the file's name is empty"],
         ),
         (
             "admin: {listen: '[::]:6443'}",

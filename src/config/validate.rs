@@ -47,6 +47,8 @@ pub(super) fn config(report: &mut Report<'_>, overrides: &Overrides) -> Option<C
     {
         report.add(&Field::of("admin.listen"), "both listeners have the same address");
     }
+    let field = Field::of("admin.bearerTokenFile");
+    let admin_token = file(report, &field, document.admin.bearer_token_file.as_deref(), &base);
     let field = Field::of("kubernetes.kubeconfig");
     let kubeconfig = file(report, &field, document.kubernetes.kubeconfig.as_deref(), &base);
     let grace = if enabled { DEFAULT_SHUTDOWN_GRACE } else { Duration::ZERO };
@@ -61,6 +63,7 @@ pub(super) fn config(report: &mut Report<'_>, overrides: &Overrides) -> Option<C
         shutdown_grace: document.server.shutdown_grace.map_or(grace, |grace| grace.0),
         admin_listen: admin_listen?,
         admin_alternative: None,
+        admin_token,
         kubernetes: KubernetesSection {
             enabled,
             kubeconfig: overrides.kubeconfig.clone().or(kubeconfig),

@@ -21,18 +21,21 @@ mod listener;
 mod overview;
 mod recent;
 mod shell;
+mod token;
 mod view;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::extract::Request;
 use axum::extract::{Path, RawQuery, State};
 use axum::http::header::{
-    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
-    X_FRAME_OPTIONS,
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY, WWW_AUTHENTICATE,
+    X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
 };
 use axum::http::{HeaderValue, StatusCode, Uri};
+use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use tokio::sync::Semaphore;
@@ -48,6 +51,7 @@ use hpas::HpasView;
 pub use inventory::{Inventory, MetricRow, MetricState, SourceCost, UpstreamRow};
 pub use listener::serve;
 pub use recent::{Mark, Roots, gaps};
+pub use token::{TokenError, TokenFile};
 use view::{Filter, View};
 
 /// Looks at all metrics at once. A look walks every metric without a pause, so a crowd of readers
@@ -71,13 +75,21 @@ pub struct Admin {
     state: Arc<dyn ServerState>,
     inventory: Arc<dyn Inventory>,
     looks: Arc<Semaphore>,
+    /// What clients must show for everything but health; none: nothing.
+    token: Option<TokenFile>,
 }
 
 impl Admin {
     /// An admin listener over these two views of the process.
     #[must_use]
     pub fn new(state: Arc<dyn ServerState>, inventory: Arc<dyn Inventory>) -> Self {
-        Self { state, inventory, looks: Arc::new(Semaphore::new(CONCURRENT_LOOKS)) }
+        Self { state, inventory, looks: Arc::new(Semaphore::new(CONCURRENT_LOOKS)), token: None }
+    }
+
+    /// The same for clients that show the token of this file. Health is for everybody.
+    #[must_use]
+    pub fn for_holders_of(self, token: Option<TokenFile>) -> Self {
+        Self { token, ..self }
     }
 
     /// The routes.
@@ -92,6 +104,7 @@ impl Admin {
             .route("/hpas", get(hpas_page))
             .route("/api/hpas", get(hpas_json))
             .route("/metrics", get(metrics))
+            .route_layer(from_fn_with_state(self.clone(), guard))
             .route("/livez", get(livez))
             .route("/readyz", get(readyz))
             .route("/healthz", get(healthz))
@@ -142,6 +155,26 @@ impl Admin {
         let turn = tokio::time::timeout(LOOK_WAIT, self.looks.acquire()).await.ok()?;
         let _turn = turn.expect("the semaphore is never closed");
         Some(View::of(&*self.inventory, query.unwrap_or_default()))
+    }
+}
+
+/// Lets a request through that shows the token, if one is asked for.
+async fn guard(State(admin): State<Admin>, request: Request, next: Next) -> Response {
+    let Some(token) = &admin.token else { return next.run(request).await };
+    match token.is_shown(request.headers()).await {
+        Ok(true) => next.run(request).await,
+        Ok(false) => {
+            let text = "the token of admin.bearerTokenFile is needed here: as a bearer token, or as the password of any user\n";
+            let mut response = respond(status::UNAUTHORIZED, TEXT, text.to_owned());
+            response.headers_mut().insert(WWW_AUTHENTICATE, token::CHALLENGE);
+            response
+        }
+        Err(error) => {
+            tracing::debug!(%error, "nobody is let in to the status page");
+            let text =
+                "the file of admin.bearerTokenFile has no token at present, so nobody is let in\n";
+            respond(status::BUSY, TEXT, text.to_owned())
+        }
     }
 }
 

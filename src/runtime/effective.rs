@@ -86,6 +86,11 @@ fn server(config: &Config) -> Section {
     rows.add("server.limits.connections", server.limits.connections);
     rows.time("server.limits.recycleAfter", server.limits.recycle_after);
     rows.add("admin.listen", config.admin_listen);
+    let token = config.admin_token.as_deref();
+    rows.add(
+        "admin.bearerTokenFile",
+        token.map_or_else(|| "none: no token is asked for".to_owned(), shown),
+    );
     rows.titled("Listeners")
 }
 

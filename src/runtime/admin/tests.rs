@@ -476,6 +476,40 @@ async fn rows_are_sorted_by_any_column() {
 }
 
 #[tokio::test]
+async fn a_token_guards_everything_but_health() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("token");
+    std::fs::write(&path, "0123456789abcdef").unwrap();
+    let file = TokenFile::open(path.clone()).unwrap();
+    let guarded = || admin(rows(), None).for_holders_of(Some(file.clone()));
+    let ask = async |path: &str, token: Option<&str>| {
+        let mut request = Request::get(path);
+        if let Some(token) = token {
+            request = request.header("authorization", format!("Bearer {token}"));
+        }
+        let request = request.body(Body::empty()).unwrap();
+        read(guarded().router().oneshot(request).await.unwrap()).await
+    };
+    let others = ["/api/metrics", "/api/hpas", "/metrics", "/page.js", MAILS];
+    for path in PAGES.into_iter().chain(others) {
+        for wrong in [None, Some("0123456789abcdeF")] {
+            let (status, refused) = ask(path, wrong).await;
+            assert_eq!(status, StatusCode::UNAUTHORIZED, "{path}");
+            let challenge = refused.headers()[WWW_AUTHENTICATE].to_str().unwrap();
+            assert!(challenge.starts_with("Bearer realm="), "{challenge}");
+            assert!(!refused.body().contains("jobs"), "{path}");
+        }
+        assert_eq!(ask(path, Some("0123456789abcdef")).await.0, StatusCode::OK, "{path}");
+    }
+    for path in ["/livez", "/readyz", "/healthz", "/readyz/ping"] {
+        assert_eq!(ask(path, None).await.0, StatusCode::OK, "{path}");
+    }
+    std::fs::remove_file(&path).unwrap();
+    let (status, _) = ask("/", Some("0123456789abcdef")).await;
+    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+}
+
+#[tokio::test]
 async fn the_configuration_has_a_page() {
     let (_, response) = get_from(admin(rows(), None), "/config").await;
     contains_all(

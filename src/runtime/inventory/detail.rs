@@ -55,12 +55,13 @@ fn hpas(house: &House, entry: &Entry) -> (Option<Vec<String>>, usize) {
     if !foresight.usage.is_known() {
         return (None, 0);
     }
+    let key = entry.key();
     let mut found = Vec::new();
     for used in foresight.usage.used().iter() {
         let reference = &used.reference;
         // The case of external names makes no difference.
         if reference.metric.eq_ignore_ascii_case(entry.metric.as_str())
-            && foresight.foresee.glance(reference).definitions.contains(&entry.id)
+            && foresight.foresee.glance(reference).definitions.contains(&key)
         {
             found.extend(used.hpas.iter().map(|name| format!("{}/{name}", reference.namespace)));
         }
