@@ -1,7 +1,8 @@
 //! What the server costs while it does nothing: size of the binary, time from start to ready,
-//! resident memory idle and with many metrics.
+//! resident memory idle and with many metrics, and how long the status pages take with so many.
 //!
-//! `cargo bench --bench footprint [-- METRICS]` (100,000 unless told). Needs no cluster and no
+//! `cargo bench --bench footprint [-- METRICS]` (100,000 unless told; the pages' bound, a first byte
+//! within 50 ms, is for 10,000). Needs no cluster and no
 //! network beyond loopback. The figures of a machine depend on its number of cores: every serving
 //! thread has its own heap.
 
@@ -26,6 +27,18 @@ const STARTS: usize = 7;
 
 /// Documents in one definition file: well within the bounds on a file.
 const DOCUMENTS: u32 = 1000;
+
+/// Status pages that are timed: those that look at all metrics, and what takes them longest.
+const PAGES: [&str; 5] = [
+    "/",
+    "/browse",
+    "/browse?sort=-value",
+    "/browse?q=metric_0000&sort=source",
+    "/metric?definition=ClusterExternalMetric+metric-000007&scope=all+namespaces",
+];
+
+/// Times that each is looked at; their median counts.
+const LOOKS: usize = 21;
 
 /// Memory is looked at so long after the server is ready.
 const SETTLE: Duration = Duration::from_secs(3);
@@ -59,6 +72,22 @@ fn main() {
     }
     std::thread::sleep(SETTLE);
     println!("{metrics} metrics, each with a value: {}", server.memory());
+    for page in PAGES {
+        let mut times: Vec<Duration> = (0..LOOKS).map(|_| first_byte(admin, page)).collect();
+        times.sort_unstable();
+        let (median, worst) = (times[LOOKS / 2], times[LOOKS - 1]);
+        println!("{metrics} metrics, first byte of {page}: median {median:?}, worst {worst:?}");
+    }
+}
+
+/// From the request to the first byte of the answer.
+fn first_byte(admin: SocketAddr, path: &str) -> Duration {
+    let mut stream = TcpStream::connect(admin).expect("the admin listener listens");
+    let asked = Instant::now();
+    write!(stream, "GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")
+        .expect("a request");
+    stream.read_exact(&mut [0]).expect("an answer");
+    asked.elapsed()
 }
 
 /// A server that is ready.
