@@ -16,7 +16,7 @@ pub(crate) struct Adapter {
 }
 
 /// Everything that stays the same when the adapter is restarted.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Installation {
     /// Of its log.
     name: &'static str,
@@ -142,8 +142,25 @@ impl Installation {
         )
     }
 
+    /// Replaces a part of the config, for the next start.
+    pub(crate) fn rewrite(&self, from: &str, to: &str) {
+        let text = std::fs::read_to_string(&self.config).expect("the config was written");
+        assert!(text.contains(from), "no {from:?} in the config");
+        std::fs::write(&self.config, text.replace(from, to)).expect("the folder is ours");
+    }
+
     /// Starts the adapter and waits until it says that it is ready.
     pub(crate) fn start(&self) -> Adapter {
+        let mut process = self.launch();
+        eventually("the adapter is ready", Duration::from_secs(30), || {
+            process.assert_running();
+            self.admin("/readyz").map(|_| ())
+        });
+        Adapter { process }
+    }
+
+    /// Starts the adapter.
+    pub(crate) fn launch(&self) -> Process {
         let mut command = Command::new(binary());
         command
             .args(["serve", "--log-format=text", "--config"])
@@ -155,12 +172,7 @@ impl Installation {
             .env("POD_NAMESPACE", "tidepole")
             .env("NO_PROXY", "127.0.0.1,localhost")
             .env_remove("KUBECONFIG");
-        let mut process = Process::start(self.name, &self.logs, &command);
-        eventually("the adapter is ready", Duration::from_secs(30), || {
-            process.assert_running();
-            self.admin("/readyz").map(|_| ())
-        });
-        Adapter { process }
+        Process::start(self.name, &self.logs, &command)
     }
 
     /// The same installation on ports of its own, as a rollout starts it beside the old one.

@@ -19,7 +19,8 @@ const CONTROLLERS: &str = "*,-pod-garbage-collector-controller,-node-lifecycle-c
                            -cloud-node-lifecycle-controller";
 
 /// Every SubjectAccessReview and TokenReview that anybody sends, with its body: the only place
-/// where the identity that the adapter saw can be observed from outside.
+/// where the identity that the adapter saw can be observed from outside. And who reads metrics when,
+/// and writes statuses and Events when.
 const AUDIT_POLICY: &str = "\
 apiVersion: audit.k8s.io/v1
 kind: Policy
@@ -31,6 +32,11 @@ rules:
       - { group: authentication.k8s.io, resources: [tokenreviews] }
   - level: Metadata
     resources: [{ group: external.metrics.k8s.io }, { group: custom.metrics.k8s.io }]
+  - level: Metadata
+    verbs: [create, patch]
+    resources:
+      - { group: tidepole.dev, resources: ['*/status'] }
+      - { group: events.k8s.io, resources: [events] }
   - level: None
 ";
 

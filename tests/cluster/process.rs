@@ -114,6 +114,11 @@ impl Process {
         }
     }
 
+    /// The shell whose child it is.
+    pub(crate) fn supervisor(&self) -> u32 {
+        self.supervisor.id()
+    }
+
     /// Everything the child has written so far, runs before this one included.
     pub(crate) fn log(&self) -> String {
         std::fs::read(&self.log)

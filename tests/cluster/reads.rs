@@ -16,6 +16,23 @@ pub(crate) struct AuditedRead {
 }
 
 impl ControlPlane {
+    /// When somebody has written statuses of metric resources and Events so far: nanoseconds since
+    /// the epoch.
+    pub(crate) fn writes_of(&self, user: &str) -> Vec<i128> {
+        let text = std::fs::read_to_string(&self.audit_log).unwrap_or_default();
+        let events = text.lines().filter_map(|line| serde_json::from_str(line).ok());
+        let written = events.filter(|event: &serde_json::Value| {
+            let (object, by) = (&event["objectRef"], &event["user"]["username"]);
+            let what = object["resource"] == "events" || object["subresource"] == "status";
+            what && by == user && event["stage"] == "ResponseComplete"
+        });
+        let time = |event: serde_json::Value| {
+            let text = event["requestReceivedTimestamp"].as_str()?;
+            Some(text.parse::<jiff::Timestamp>().ok()?.as_nanosecond())
+        };
+        written.filter_map(time).collect()
+    }
+
     /// The HPA controller's reads of the external metrics of a namespace so far, by metric, in the
     /// order of their arrival.
     pub(crate) fn hpa_reads(&self, namespace: &str) -> BTreeMap<String, Vec<AuditedRead>> {

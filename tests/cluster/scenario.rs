@@ -18,6 +18,7 @@ mod outages;
 mod recorded;
 mod registration;
 mod resources;
+mod scale;
 mod second_opinion;
 mod status;
 mod storm;
