@@ -24,13 +24,16 @@
 //! 3. When all of them were seen to carry it for [`Spans::pause`], it signs a new pair, and both
 //!    take their predecessors' place in the Secret.
 //! 4. A replica serves a pair from the Secret when it has itself seen its authority in all bundles
-//!    for that long.
+//!    for that long, and none of them written meanwhile, or when the same authority signed the pair
+//!    before. A Secret that was restored gives no pair that is about to end.
 //!
 //! # Invariants
 //! * A pair is served only when every one of our `APIServices` trusts its authority, but for a
 //!   process that has none yet: it shows the best it has, and is not ready.
 //! * A bundle that is written has the authority of the pair that this replica serves, and every
 //!   authority in the Secret until it has expired: whoever was cut off may still serve a pair of it.
+//!   What leaves the Secret earlier stays for [`Spans::grace`].
+//! * What is decided on is no older than one call may take: all is read at the same time.
 //! * Whatever is in the Secret or in a bundle, the pair in use stays in use until a better one is
 //!   there.
 //! * No key is in a log line, an error, a label or a `Debug` form.

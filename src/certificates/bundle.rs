@@ -7,6 +7,8 @@ use super::x509::{Certificate, certificates};
 pub(super) struct Bundle {
     /// The `APIService`.
     pub(super) name: String,
+    /// Its `metadata.resourceVersion`: another one means that it was written in between.
+    pub(super) version: String,
     /// What it trusts.
     pub(super) certificates: Vec<Certificate>,
     /// Whether nothing else is in it, and verification is on.
@@ -14,8 +16,8 @@ pub(super) struct Bundle {
 }
 
 impl Bundle {
-    /// Reads `spec.caBundle`; `unverified` is `spec.insecureSkipTLSVerify`.
-    pub(super) fn read(name: &str, pem: &[u8], unverified: bool) -> Self {
+    /// Reads `spec.caBundle` of a version; `unverified` is `spec.insecureSkipTLSVerify`.
+    pub(super) fn read(name: &str, version: &str, pem: &[u8], unverified: bool) -> Self {
         let (found, clean) = certificates(pem);
         let mut once: Vec<Certificate> = Vec::with_capacity(found.len());
         let all = found.len();
@@ -25,7 +27,8 @@ impl Bundle {
             }
         }
         let is_clean = clean && !unverified && once.len() == all;
-        Self { name: name.to_owned(), certificates: once, is_clean }
+        let (name, version) = (name.to_owned(), version.to_owned());
+        Self { name, version, certificates: once, is_clean }
     }
 
     /// What a `caBundle` of these certificates is.

@@ -9,6 +9,7 @@ use std::time::Duration;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use futures::StreamExt;
+use futures::future::try_join_all;
 use futures::stream::{BoxStream, select_all};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
@@ -139,7 +140,7 @@ impl Cluster {
     }
 
     /// The Secret; `None` when there is none.
-    pub(super) async fn secret(&self) -> Result<Option<Secret>, Failure> {
+    async fn secret(&self) -> Result<Option<Secret>, Failure> {
         let read = bounded(self.secrets.get_opt(&self.secret)).await;
         read.map_err(|cause| {
             let what = format!("Secret {}/{} cannot be read", self.namespace, self.secret);
@@ -147,14 +148,25 @@ impl Cluster {
         })
     }
 
+    /// Secret and `APIServices`, read at the same time, so that nothing is older than one call may
+    /// take when it is decided on.
+    pub(super) async fn all(
+        &self,
+    ) -> (Result<Option<Secret>, Failure>, Result<Registrations, Failure>) {
+        futures::join!(self.secret(), self.registrations())
+    }
+
     /// The `APIServices` of our groups, as far as they exist.
-    pub(super) async fn registrations(&self) -> Result<Registrations, Failure> {
-        let mut found = Registrations::default();
-        for name in &self.names {
+    async fn registrations(&self) -> Result<Registrations, Failure> {
+        let reads = self.names.iter().map(async |name| {
             let read = bounded(self.services.get_opt(name)).await.map_err(|cause| {
                 let what = format!("APIService {name} cannot be read");
                 failure(Operation::ReadApiService, what, &cause, "get, list and watch on it")
-            })?;
+            });
+            read.map(|object| (name, object))
+        });
+        let mut found = Registrations::default();
+        for (name, read) in try_join_all(reads).await? {
             let Some(object) = read else { continue };
             let version = object.metadata.resource_version;
             let Some(spec) = object.spec else { continue };
@@ -167,7 +179,8 @@ impl Cluster {
             }
             let is_unverified = spec.insecure_skip_tls_verify.unwrap_or(false);
             let pem = spec.ca_bundle.unwrap_or_default().0;
-            let bundle = Bundle::read(name, &pem, is_unverified);
+            let known = version.as_deref().unwrap_or_default();
+            let bundle = Bundle::read(name, known, &pem, is_unverified);
             found.ours.push(Registration { bundle, version, is_unverified });
         }
         Ok(found)

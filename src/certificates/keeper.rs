@@ -85,9 +85,12 @@ pub(super) struct Keeper {
     /// The last content that could sign.
     memory: Content,
     serving: Option<Serving>,
-    /// What all bundles carry, and since when that was seen.
+    /// What all bundles carry, and since when they surely do: since the first look after any of them
+    /// was written. One that was there at two looks may have been missing in between.
     carried: Vec<(Certificate, Tick)>,
-    /// What any bundle carries, and since when that was seen.
+    /// The versions of the bundles at the last look.
+    versions: Vec<(String, String)>,
+    /// What any bundle carries, and when that was last needed, or else first seen.
     noticed: Vec<(Certificate, Tick)>,
     /// Whether Secret and bundles have been seen once.
     has_looked: bool,
@@ -104,6 +107,7 @@ impl Keeper {
             memory: Content::default(),
             serving: None,
             carried: Vec::new(),
+            versions: Vec::new(),
             noticed: Vec::new(),
             has_looked: false,
             is_ready: false,
@@ -179,6 +183,12 @@ impl Keeper {
             .cloned()
             .collect();
         self.noticed = noted(&self.noticed, any);
+        let versions: Vec<(String, String)> =
+            bundles.iter().map(|bundle| (bundle.name.clone(), bundle.version.clone())).collect();
+        if versions != self.versions {
+            self.carried.clear();
+            self.versions = versions;
+        }
         self.carried = noted(&self.carried, all);
     }
 
@@ -188,24 +198,33 @@ impl Keeper {
         if self.serving.as_ref().is_some_and(|serving| serving.pair == *candidate) {
             return None;
         }
+        let ends = |pair: &Pair| pair.leaf.not_after;
         let is_better = match &self.serving {
             // Nobody trusts what a server makes up for itself, so nothing is lost.
             None => true,
             Some(serving) if !self.is_usable(&serving.pair, seen.now) => true,
-            Some(serving) => match seen.bundles {
-                // By the same authority it is trusted as what it follows.
-                None => serving
-                    .issuer
-                    .as_ref()
-                    .is_some_and(|issuer| self.vouches([issuer], candidate, seen.now)),
-                Some(bundles) => {
-                    let trusted = |pair: &Pair| {
-                        bundles.iter().all(|bundle| self.trusts(bundle, pair, seen.now))
-                    };
-                    self.is_settled(candidate, bundles, seen)
-                        || (trusted(candidate) && !trusted(&serving.pair))
-                }
-            },
+            // From a Secret that was restored, say. It is about to be renewed.
+            Some(serving)
+                if self.is_due(candidate, seen.now) && ends(candidate) < ends(&serving.pair) =>
+            {
+                false
+            }
+            Some(serving) => {
+                let trusted = |bundles: &[Bundle], pair: &Pair| {
+                    bundles.iter().all(|bundle| self.trusts(bundle, pair, seen.now))
+                };
+                let same = serving.issuer.as_ref().map(|issuer| [issuer]);
+                // By the same authority it is trusted wherever what it follows is. A bundle that has
+                // lost that authority gets it back, which is better than to use one that API
+                // servers may not have heard of; only what nobody vouches for cannot be helped.
+                same.is_some_and(|issuer| self.vouches(issuer, candidate, seen.now))
+                    || seen.bundles.is_some_and(|bundles| {
+                        self.is_settled(candidate, bundles, seen)
+                            || serving.issuer.is_none()
+                                && trusted(bundles, candidate)
+                                && !trusted(bundles, &serving.pair)
+                    })
+            }
         };
         if !is_better {
             return None;
@@ -257,7 +276,7 @@ impl Keeper {
     }
 
     /// The bundles that are not as they should be, as they should be.
-    fn publish(&self, seen: &Seen<'_>, base: &Content) -> Vec<(String, String)> {
+    fn publish(&mut self, seen: &Seen<'_>, base: &Content) -> Vec<(String, String)> {
         let mut needed = base.trusted.clone();
         if let Some(Serving { pair, issuer: Some(issuer), .. }) = &self.serving
             && !pair.leaf.has_expired(seen.now)
@@ -268,11 +287,16 @@ impl Keeper {
         let Some(bundles) = seen.bundles.filter(|_| !needed.is_empty()) else {
             return Vec::new();
         };
+        for (certificate, needed_at) in &mut self.noticed {
+            if needed.contains(certificate) {
+                *needed_at = seen.tick;
+            }
+        }
         let is_known = !matches!(seen.secret, Secret::Unknown);
         let may_stay = |certificate: &&Certificate| {
             let since = self.noticed.iter().find(|(known, _)| known == *certificate);
             !needed.contains(certificate)
-                && !certificate.has_expired(seen.now)
+                && plus(certificate.not_after, self.spans.tolerance) > seen.now
                 && since.is_some_and(|(_, since)| {
                     !is_known || seen.tick.since(*since) < self.spans.grace
                 })
@@ -315,9 +339,9 @@ impl Keeper {
         if let Some(signing) = &content.signing {
             let is_late = content.pair.as_ref().is_none_or(|pair| {
                 let end = signing.end_of_pair(now, self.spans.pair);
-                let is_late = plus(now, self.spans.pair_renewal) >= pair.leaf.not_after;
                 let lacks_name = !self.names.iter().all(|name| pair.leaf.names.contains(name));
-                lacks_name || is_late && end.as_second() > pair.leaf.not_after.as_second()
+                lacks_name
+                    || self.is_due(pair, now) && end.as_second() > pair.leaf.not_after.as_second()
             });
             if promoted || !is_good || is_late {
                 content.pair = Some(Arc::new(signing.issue(&self.names, now, self.spans.pair)?));
@@ -345,6 +369,11 @@ impl Keeper {
                 "APIService {} does not trust the serving certificate yet",
                 bundle.name
             ));
+        }
+        // It may have ended by the clocks of others. It is replaced before that, but for one that a
+        // start finds in a Secret that was restored.
+        if plus(seen.now, self.spans.tolerance) >= serving.pair.leaf.not_after {
+            return Some(format!("the serving certificate ends within {:?}", self.spans.tolerance));
         }
         // What a start finds in the Secret is by an authority that somebody waited for, but for the
         // very first one of all.
@@ -388,6 +417,11 @@ impl Keeper {
 
     fn is_usable(&self, pair: &Pair, now: Timestamp) -> bool {
         pair.is_usable(self.name(), now)
+    }
+
+    /// Whether the pair should be replaced for its age.
+    fn is_due(&self, pair: &Pair, now: Timestamp) -> bool {
+        plus(now, self.spans.pair_renewal) >= pair.leaf.not_after
     }
 
     fn vouches<'a>(

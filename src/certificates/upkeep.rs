@@ -176,8 +176,7 @@ impl Upkeep {
 
     /// Looks once and does what follows.
     async fn round(&mut self) -> Round {
-        let secret = self.cluster.secret().await;
-        let registrations = self.cluster.registrations().await;
+        let (secret, registrations) = self.cluster.all().await;
         let bundles = registrations
             .as_ref()
             .ok()

@@ -47,7 +47,8 @@ impl Alone {
 
     fn seen(&self) -> Vec<Bundle> {
         let read = |(index, pem): (usize, &String)| {
-            Bundle::read(&index.to_string(), pem.as_bytes(), false)
+            // Nobody else writes, so the content tells one version from the next.
+            Bundle::read(&index.to_string(), pem, pem.as_bytes(), false)
         };
         self.bundles.iter().enumerate().map(read).collect()
     }
@@ -277,7 +278,7 @@ fn without_permissions_nothing_changes_hands() {
     let plan = world.keeper.look(&Seen { secret, bundles: None, now, tick });
     assert_eq!(plan.serve.unwrap().leaf, renewed.pair.unwrap().leaf);
     // The Secret cannot be read: bundles are repaired from memory, nothing else.
-    let bundles = [Bundle::read("0", b"", false)];
+    let bundles = [Bundle::read("0", "1", b"", false)];
     let seen = Seen { secret: Secret::Unknown, bundles: Some(&bundles), now, tick };
     let plan = world.keeper.look(&seen);
     assert!(plan.secret.unwrap().is_none());
@@ -286,6 +287,88 @@ fn without_permissions_nothing_changes_hands() {
     let mut fresh = Keeper::new(names(), SPANS);
     let plan = fresh.look(&Seen { secret: Secret::Unknown, bundles: Some(&bundles), now, tick });
     assert!(plan.bundles.is_empty() && plan.serve.is_none() && plan.unready.is_some());
+}
+
+#[test]
+fn a_bundle_that_was_written_in_between_is_waited_for_again() {
+    let mut world = Alone::new();
+    world.settle(0);
+    assert_eq!(world.step(9), 0);
+    // Taken out and put back between two looks: only the version tells.
+    let (now, tick) = at(10);
+    let bundles =
+        ["0", "1"].map(|name| Bundle::read(name, "7", world.bundles[0].as_bytes(), false));
+    let secret = Secret::There(world.secret.clone().unwrap());
+    let plan = world.keeper.look(&Seen { secret, bundles: Some(&bundles), now, tick });
+    assert!(plan.unready.unwrap().contains("since less than 10s"));
+}
+
+#[test]
+fn what_was_needed_long_stays_for_a_while_when_nobody_needs_it_any_more() {
+    let mut world = Alone::new();
+    world.settle(0);
+    world.settle(500);
+    let earlier = world.keeper.signing().unwrap().clone();
+    // A Secret of somebody who knew nothing of ours; we let go of the earlier authority at 520.
+    world.secret = None;
+    let mut other = Keeper::new(names(), SPANS);
+    let (now, tick) = at(505);
+    let plan = other.look(&Seen { secret: Secret::Absent, bundles: None, now, tick });
+    apply(&mut world.secret, &plan.secret.unwrap().unwrap().0);
+    world.settle(510);
+    world.settle(520);
+    assert_ne!(world.keeper.signing(), Some(&earlier));
+    let ca = world.value("ca.crt").clone();
+    let without = String::from_utf8(ca).unwrap().replace(&earlier.pem(), "");
+    *world.value("ca.crt") = without.into_bytes();
+    world.settle(530);
+    assert_eq!(carried(&world.bundles[0]), 2, "whoever was cut off may serve a pair of it");
+    world.settle(819);
+    assert_eq!(carried(&world.bundles[0]), 2);
+    world.settle(830);
+    assert_eq!(carried(&world.bundles[0]), 1);
+}
+
+#[test]
+fn a_pair_whose_authority_a_bundle_lost_is_kept_and_the_bundle_repaired() {
+    let mut world = Alone::new();
+    world.settle(0);
+    world.settle(20);
+    let (before, right) = (world.served(), world.bundles[0].clone());
+    // Somebody put an authority and a pair of their own into Secret and bundles.
+    let mut other = Alone::new();
+    other.settle(25);
+    (world.secret, world.bundles[0]) = (other.secret, other.bundles[0].clone());
+    world.bundles[1] = format!("{right}{}", other.bundles[1]);
+    world.settle(30);
+    assert_eq!(world.served(), before);
+    assert!(world.is_trusted(30));
+    world.settle(40);
+    assert_ne!(world.served(), before);
+    assert!(world.is_trusted(40));
+}
+
+#[test]
+fn a_secret_that_was_restored_gives_no_pair_that_is_about_to_end() {
+    let mut world = Alone::new();
+    world.settle(0);
+    let backup = world.secret.clone();
+    world.settle(601);
+    let renewed = world.served();
+    world.settle(880);
+    world.secret.clone_from(&backup);
+    assert_eq!(world.step(890), 1);
+    assert_eq!(world.served(), renewed);
+    world.settle(890);
+    assert!(world.served().not_after > renewed.not_after);
+
+    // A start has nothing else to show, and waits for what follows.
+    (world.keeper, world.secret) = (Keeper::new(names(), SPANS), backup);
+    assert_eq!(world.step(890), 1);
+    assert!(world.unready.as_ref().unwrap().contains("ends within 300s"), "{:?}", world.unready);
+    world.settle(890);
+    world.settle(900);
+    assert_eq!(world.unready, None);
 }
 
 proptest::proptest! {

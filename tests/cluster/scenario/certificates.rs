@@ -231,6 +231,25 @@ fn bundle(world: &World, name: &str) -> Vec<u8> {
     base64::prelude::BASE64_STANDARD.decode(encoded).expect("a bundle is base64")
 }
 
+/// Puts a stranger beside what an `APIService` trusts, as somebody would who edits what they read.
+fn edit(world: &World, name: &str, stranger: &str) -> Result<(), String> {
+    let mut get = world.plane.kubectl();
+    let service = run(get.args(["get", "apiservice", name, "--output=json"]))?;
+    let service: Value = serde_json::from_str(&service).map_err(|error| error.to_string())?;
+    let base64 = &base64::prelude::BASE64_STANDARD;
+    let ours = service["spec"]["caBundle"].as_str().unwrap_or_default();
+    let ours = base64.decode(ours).map_err(|error| error.to_string())?;
+    let both = format!("{stranger}{}", String::from_utf8_lossy(&ours));
+    // As it was read: the API server refuses it if a replica was faster.
+    let patch = serde_json::json!({
+        "metadata": { "resourceVersion": service["metadata"]["resourceVersion"] },
+        "spec": { "caBundle": base64.encode(both) },
+    });
+    let mut edit = world.plane.kubectl();
+    edit.args(["patch", "apiservice", name, "--type=merge", "--patch", &patch.to_string()]);
+    run(&mut edit).map(drop)
+}
+
 #[test]
 fn certificates_rotate_under_load_and_no_read_fails() {
     let _own = own_custom_metrics();
@@ -254,6 +273,9 @@ fn certificates_rotate_under_load_and_no_read_fails() {
         eventually("the cluster reads from the replica", SOON, || served(&world, version));
     }
 
+    let [beside, instead] = ["stranger-ca", "another-stranger-ca"]
+        .map(|name| read(&Authority::new(folders().0, name).file))
+        .map(|pem| String::from_utf8(pem).expect("PEM is text"));
     let stop = AtomicBool::new(false);
     let results = std::thread::scope(|scope| {
         let readers =
@@ -277,6 +299,9 @@ fn certificates_rotate_under_load_and_no_read_fails() {
             run(&mut delete).expect("it is there");
             let back = eventually("the Secret is back", SOON, || secret(&world));
             println!("the same pair: {}", back == before);
+            for name in API_SERVICES {
+                eventually("a stranger is put beside ours", SOON, || edit(&world, name, &beside));
+            }
             eventually("the next authority was rotated", SOON, || {
                 let seen = rotated("authority");
                 if seen > first + 1.0 { Ok(()) } else { Err(format!("{seen}")) }
@@ -302,8 +327,7 @@ fn certificates_rotate_under_load_and_no_read_fails() {
     assert!(handshakes > 30.0, "the aggregator verified {handshakes} times");
 
     // Somebody breaks a bundle: nothing can be read until it is repaired, which is soon.
-    let stranger = Authority::new(folders().0, "stranger-ca");
-    let foreign = base64::prelude::BASE64_STANDARD.encode(read(&stranger.file));
+    let foreign = base64::prelude::BASE64_STANDARD.encode(&instead);
     let patch = format!("{{\"spec\":{{\"caBundle\":\"{foreign}\"}}}}");
     let mut edit = world.plane.kubectl();
     edit.args(["patch", "apiservice", API_SERVICES[0], "--type=merge", "--patch", &patch]);
