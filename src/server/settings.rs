@@ -79,9 +79,15 @@ pub struct Limits {
     /// A connection without requests for so long is ended; the Go server's value.
     pub idle: Duration,
     /// A connection is ended gracefully after this time, plus up to a quarter, so that the load
-    /// of one kube-apiserver wanders over the replicas.
+    /// of one kube-apiserver wanders over the replicas: all its reads go over one HTTP/2 connection
+    /// for each address that it dials. It costs no read (first a GOAWAY without an end, then one with
+    /// the last stream; Go's client sends what came later again, elsewhere), only a handshake. More
+    /// often gains nothing: when a replica dies its connections are reset at once whatever their age,
+    /// and reads fail until the API server knows that its address is gone.
     pub recycle_after: Duration,
-    /// Interval of HTTP/2 keep-alive pings.
+    /// Interval of HTTP/2 keep-alive pings. With the answer's time the Go client's values (30 s and
+    /// 15 s): both sides of a connection that broke without a word let go of it together. Ours give
+    /// its place back; it is kube-apiserver's that lead it away from a replica whose node is gone.
     pub ping_interval: Duration,
     /// Time for the answer to a ping.
     pub ping_timeout: Duration,

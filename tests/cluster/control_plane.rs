@@ -85,6 +85,11 @@ impl ControlPlane {
 
     /// The same, with another pace of the HPA controller.
     pub(crate) fn start_at_pace(folder: &Path, logs: &Path, pace: Pace) -> Self {
+        Self::start_with(folder, logs, pace, &[])
+    }
+
+    /// The same, with flags of the API server besides the usual ones.
+    pub(crate) fn start_with(folder: &Path, logs: &Path, pace: Pace, flags: &[&str]) -> Self {
         let binaries = binaries();
         let etcd = start_etcd(&binaries, folder, logs);
 
@@ -128,7 +133,8 @@ impl ControlPlane {
             .arg("--service-cluster-ip-range=10.0.0.0/24")
             .arg(flag("--audit-policy-file", &policy))
             .arg(flag("--audit-log-path", &audit_log))
-            .arg("--v=2");
+            .arg("--v=2")
+            .args(flags);
         if matches!(pace, Pace::Never) {
             api_server.arg("--disable-admission-plugins=ServiceAccount");
         }

@@ -17,6 +17,7 @@ mod lifecycle;
 mod outages;
 mod recorded;
 mod registration;
+mod replicas;
 mod resources;
 mod scale;
 mod second_opinion;
