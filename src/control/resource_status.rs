@@ -205,9 +205,11 @@ impl Work {
         if slots.next() > now.tick {
             return false;
         }
-        if let Some(id) = ledger.queue.pop(Cause::Condition) {
-            self.write_status(ledger, slots, &id, Cause::Condition).await;
-            return true;
+        for cause in [Cause::Verdict, Cause::Condition] {
+            if let Some(id) = ledger.queue.pop(cause) {
+                self.write_status(ledger, slots, &id, cause).await;
+                return true;
+            }
         }
         if self.events.next().is_some_and(|next| next <= now.tick) {
             slots.take(now.tick);

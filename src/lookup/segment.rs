@@ -40,7 +40,24 @@ pub(super) fn is_object(name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::model::query::escape_promql;
+
+    proptest! {
+        /// What passes stands in a query as it is, in quotes of any kind or in none: it cannot end them.
+        #[test]
+        fn what_passes_needs_no_quoting(
+            text in "[a-zA-Z0-9_.:'\"`{}$ -]{0,8}|[a-z0-9-]{0,70}|.{0,12}",
+        ) {
+            if is_namespace(&text) || is_object(&text) {
+                prop_assert_eq!(escape_promql(&text), text.clone());
+                let breaks_out = text.contains(['{', '}', '(', ')', ',', '=', '~', ' ', '$']);
+                prop_assert!(!breaks_out, "{text}");
+            }
+        }
+    }
 
     #[test]
     fn what_could_break_out_of_a_query_is_no_name() {

@@ -131,6 +131,7 @@ impl Installation {
                auth: delegated\n\
              admin: {{ listen: \"127.0.0.1:{admin}\" }}\n\
              kubernetes: {{ kubeconfig: {kubeconfig} }}\n\
+             resources: {{ events: {{ hpas: true }} }}\n\
              sources:\n{sources}\
              definitions: {{ paths: [{definitions}] }}\n\
              defaults: {{ refresh: 1s }}\n",

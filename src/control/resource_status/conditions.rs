@@ -290,6 +290,11 @@ pub(super) fn condition_of<'a>(status: &'a Status, r#type: &str) -> Option<&'a C
     status.conditions.iter().find(|condition| condition.r#type == r#type)
 }
 
+/// Whether a status says that the definition is not accepted.
+pub(super) fn is_refused(status: &Status) -> bool {
+    condition_of(status, ACCEPTED).is_some_and(|condition| condition.status == FALSE)
+}
+
 /// What of a status is told at once when it changes: all but values, times and wordings.
 pub(super) fn gist(status: &Status) -> Gist {
     let condition = |condition: &Condition| {

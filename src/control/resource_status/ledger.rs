@@ -303,7 +303,9 @@ impl Ledger {
             }
             let known = tracked.known.as_ref();
             if known.is_none_or(|known| gist(known) != gist(&status)) {
-                queue.push(id, Cause::Condition);
+                let is_verdict =
+                    conditions::is_refused(&status) || known.is_some_and(conditions::is_refused);
+                queue.push(id, if is_verdict { Cause::Verdict } else { Cause::Condition });
             } else if due && known != Some(&status) {
                 queue.push(id, Cause::Value);
             }

@@ -1,8 +1,8 @@
 //! When something may be written, and what goes first.
 //!
 //! Invariants: between any two writes, statuses and Events alike, lies [`GAP`], so the API server sees
-//! at most ten of them in any second; a change of a condition goes before an Event, an Event before a
-//! new value; values of all resources together take no more than [`VALUE_RATE`].
+//! at most ten of them in any second; that a definition is refused, or is not any more, goes before any
+//! other condition, a condition before an Event, an Event before a new value; values of all resources together take no more than [`VALUE_RATE`].
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -33,12 +33,15 @@ pub(super) enum Cause {
     Value,
     /// What it says is not so any more.
     Condition,
+    /// The same, and somebody waits for it: whoever wrote a definition looks whether it is accepted.
+    Verdict,
 }
 
 /// What waits to be written. A resource waits once.
 #[derive(Debug, Default)]
 pub(super) struct Queue {
     waiting: HashMap<Arc<DefinitionId>, Cause>,
+    verdicts: VecDeque<Arc<DefinitionId>>,
     conditions: VecDeque<Arc<DefinitionId>>,
     values: VecDeque<Arc<DefinitionId>>,
 }
@@ -52,6 +55,7 @@ impl Queue {
         }
         self.waiting.insert(Arc::clone(id), cause);
         match cause {
+            Cause::Verdict => self.verdicts.push_back(Arc::clone(id)),
             Cause::Condition => self.conditions.push_back(Arc::clone(id)),
             Cause::Value => self.values.push_back(Arc::clone(id)),
         }
@@ -65,6 +69,7 @@ impl Queue {
     /// The next one of a cause.
     pub(super) fn pop(&mut self, cause: Cause) -> Option<Arc<DefinitionId>> {
         let queue = match cause {
+            Cause::Verdict => &mut self.verdicts,
             Cause::Condition => &mut self.conditions,
             Cause::Value => &mut self.values,
         };
@@ -139,8 +144,13 @@ mod tests {
         queue.push(&b, Cause::Value);
         queue.push(&c, Cause::Condition);
         queue.push(&c, Cause::Condition);
-        assert_eq!(queue.len(), 3);
+        let d = id("d");
+        queue.push(&d, Cause::Condition);
+        queue.push(&d, Cause::Verdict);
+        assert_eq!(queue.len(), 4);
         queue.remove(&c);
+        assert_eq!(queue.pop(Cause::Verdict), Some(d));
+        assert_eq!(queue.pop(Cause::Verdict), None);
         assert_eq!(queue.pop(Cause::Condition), Some(b));
         assert_eq!(queue.pop(Cause::Condition), None);
         assert_eq!(queue.pop(Cause::Value), Some(a));

@@ -13,10 +13,11 @@ use tokio::time::{Instant, timeout};
 use super::testing::{ByName, PausedClock, declared, end, entry, id, no_data};
 use super::*;
 use crate::cache::QueryCell;
-use crate::control::declared::Declared;
+use crate::control::declared::{Declared, Verdict};
 use crate::control::hpa_watch::Used;
 use crate::model::{
-    Cause, DefinitionKind, Entry, FetchError, MetricReference, OnNoData, ReferenceKind, Selector,
+    Cause, DefinitionKind, Entry, FetchError, MetricReference, OnNoData, Problem, ProblemKind,
+    ReferenceKind, Selector,
 };
 
 /// What an API server has been sent.
@@ -349,6 +350,30 @@ async fn five_thousand_resources_are_at_most_ten_writes_a_second() {
     replica.work(Duration::from_millis(1500)).await;
     assert_eq!(world.cluster.condition("m4321", "Ready"), "True ServingHeld");
     assert_eq!(world.cluster.condition("m4321", "Fresh"), "False Denied");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_waits_for_no_other_condition() {
+    let world = World::new();
+    let names: Vec<String> = (0..5000).map(|i| format!("m{i}")).collect();
+    world.declare(DefinitionKind::ExternalMetric, &names, &OnNoData::Hold);
+    let mut replica = world.replica("a");
+    replica.work(secs(10)).await;
+    let waits = names.iter().rev().find(|name| world.cluster.status(name).is_null()).unwrap();
+    let judge = |verdict: Verdict| {
+        let id = id(DefinitionKind::ExternalMetric, waits);
+        let declared = Declared { verdict, ..declared(&id, 2) };
+        world.resources.lock().unwrap().insert(id, Arc::new(declared));
+        world.tell();
+    };
+    let problems = [Problem::new("x", "no").of_kind(ProblemKind::NotAllowed)].into();
+    judge(Verdict::Refused { problems, last_good_stays: false });
+    replica.work(secs(1)).await;
+    assert_eq!(world.cluster.condition(waits, "Accepted"), "False NotAllowed");
+    judge(Verdict::Accepted);
+    replica.work(secs(1)).await;
+    assert_eq!(world.cluster.condition(waits, "Accepted"), "True Valid");
+    assert!(world.cluster.written() < 200, "most wait still");
 }
 
 #[tokio::test(start_paused = true)]

@@ -95,4 +95,21 @@ fn the_originals_sample_scales_and_an_idle_queue_is_zero() {
         let count = world.counted("tidepole_metrics_served_without_data", &[]);
         if count >= 1.0 { Ok(()) } else { Err(count.to_string()) }
     });
+
+    // These resources have no status; Events tell what is the matter with them.
+    expect_event(&world, "idle", &["Normal", "NoDataAsZero", "0 is served"]);
+    expect_event(&world, "wrong", &["Warning", "Invalid", "spec.queries[0]", "period"]);
+}
+
+/// Waits until the description of a resource has an Event of ours with these words.
+fn expect_event(world: &World, name: &str, words: &[&str]) {
+    // Others' Events wait for their turn as well: one a second is published.
+    eventually("the resource has the Event", SOON * 2, || {
+        let mut describe = world.plane.kubectl();
+        describe.args(["--namespace=cloudwatch-adapter", "describe"]);
+        let text = run(describe.args(["externalmetrics.metrics.aws", name]))?;
+        let ours = text.lines().filter(|line| line.contains(" tidepole"));
+        let meant = ours.filter(|line| words.iter().all(|words| line.contains(words)));
+        if meant.count() > 0 { Ok(()) } else { Err(text) }
+    });
 }

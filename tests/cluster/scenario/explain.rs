@@ -25,6 +25,24 @@ fn expect(world: &World, namespace: &str, what: &str, wanted: impl Fn(&Value) ->
     })
 }
 
+/// What `kubectl describe` tells of the HPA.
+fn describe(world: &World) -> String {
+    let mut describe = world.plane.kubectl();
+    describe.args(["--namespace=explain", "describe", "hpa", "web"]);
+    run(&mut describe).expect("the HPA is there")
+}
+
+/// Waits until the description has an Event of ours with these words, and that once.
+fn expect_event(world: &World, words: &[&str]) {
+    // Others' Events wait for their turn as well: one a second is published.
+    eventually("the HPA has the Event", SOON * 2, || {
+        let text = describe(world);
+        let ours = text.lines().filter(|line| line.contains(" tidepole"));
+        let meant = ours.filter(|line| words.iter().all(|words| line.contains(words)));
+        if meant.count() == 1 { Ok(()) } else { Err(text) }
+    });
+}
+
 fn external(metric: &str) -> String {
     format!(
         "{{ type: External, external: {{ metric: {{ name: {metric} }}, \
@@ -53,10 +71,8 @@ fn an_unknown_name_is_told_what_may_have_been_meant_and_one_that_comes_later_is_
     assert_eq!(failed.reason, "FailedGetExternalMetric");
     let suggested = format!("{sentence}; did you mean \"explain_jobs\"?");
     assert!(failed.message.contains(&suggested), "{failed:?}");
-    let mut describe = world.plane.kubectl();
-    describe.args(["--namespace=explain", "describe", "hpa", "web"]);
-    let text = run(&mut describe).expect("the HPA is there");
-    assert!(text.contains(&suggested), "{text}");
+    assert!(describe(&world).contains(&suggested));
+    expect_event(&world, &["Warning", "MetricUnavailable", sentence]);
 
     let metric = expect(&world, namespace, "the page tells it", |m| m["state"] == "unknown");
     assert_eq!(
@@ -78,6 +94,7 @@ fn an_unknown_name_is_told_what_may_have_been_meant_and_one_that_comes_later_is_
     assert_eq!(metric["value"], "40");
     assert_eq!(metric["definitions"], serde_json::json!(["ExternalMetric explain/slip"]));
     web.expect_replicas(4);
+    expect_event(&world, &["Normal", "MetricRecovered", "explain_jbos has a value again"]);
 
     // The metric is there before the HPA asks for it, and then for series that it does not have.
     web.autoscale(&[&external("explain_jobs")]);
