@@ -90,6 +90,19 @@ fn is_same<T>(a: Option<&Arc<T>>, b: Option<&Arc<T>>) -> bool {
     }
 }
 
+/// Whether a definition and its cell are those of an earlier snapshot: each change of any definition
+/// makes another one, with all of the others in it as they were.
+fn is_as_before(before: Option<&Served>, now: Option<&Served>) -> bool {
+    match (before, now) {
+        (Some(before), Some(now)) => {
+            Arc::ptr_eq(&before.entry, &now.entry)
+                && is_same(before.cell.as_ref(), now.cell.as_ref())
+        }
+        (None, None) => true,
+        _ => false,
+    }
+}
+
 impl Tracked {
     fn new(declared: &Arc<Declared>, now: Tick, beat: Duration) -> Self {
         let known = found(declared);
@@ -129,8 +142,10 @@ impl Tracked {
             }
             self.declared = Arc::clone(declared);
         }
-        if !is_same(self.served.as_ref(), served) {
-            self.served = served.map(Arc::clone);
+        let is_as_before = is_as_before(self.served.as_deref(), served.map(|served| &**served));
+        // Of the newest snapshot, so that no older one is kept.
+        self.served = served.map(Arc::clone);
+        if !is_as_before {
             self.stand = None;
             let template = served.map(|served| &served.entry.query);
             self.own = match (template, &declared.id.namespace) {
@@ -468,4 +483,35 @@ fn is_hasty(status: &Status, known: Option<&Status>) -> bool {
     }
     let (now, before) = (told(status, READY), told(known, READY));
     now == before || now.is_none_or(|(status, ..)| status == "Unknown")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::resource_status::testing::{declared, entry, id, served};
+    use crate::model::{DefinitionKind, OnNoData};
+
+    #[test]
+    fn a_snapshot_with_the_same_definition_costs_no_new_status() {
+        let id = id(DefinitionKind::ExternalMetric, "jobs");
+        let (declared, first) = (Arc::new(declared(&id, 1)), served(entry(&id, OnNoData::Error)));
+        let mut tracked = Tracked::new(&declared, Tick(0), Duration::from_mins(1));
+        tracked.renew(&declared, Some(&first), None, None);
+        tracked.stand = Some(Stand::Serving);
+        let Served { entry: same, cell } = &*first;
+        let again = Arc::new(Served { entry: Arc::clone(same), cell: cell.clone() });
+        tracked.renew(&declared, Some(&again), None, None);
+        assert_eq!(tracked.stand, Some(Stand::Serving));
+        assert!(is_same(tracked.served.as_ref(), Some(&again)), "of the newest snapshot");
+        let other = Arc::new(Served { entry: Arc::clone(same), cell: None });
+        tracked.renew(&declared, Some(&other), None, None);
+        assert_eq!(tracked.stand, None, "another cell");
+        tracked.stand = Some(Stand::Serving);
+        let other = served(entry(&id, OnNoData::Error));
+        tracked.renew(&declared, Some(&other), None, None);
+        assert_eq!(tracked.stand, None, "another definition");
+        tracked.stand = Some(Stand::Serving);
+        tracked.renew(&declared, None, None, None);
+        assert_eq!(tracked.stand, None, "none");
+    }
 }
