@@ -4,6 +4,7 @@
 
 pub mod check;
 pub mod crds;
+pub mod man;
 pub mod prometheus_adapter;
 pub mod query;
 mod rule_files;
@@ -27,6 +28,7 @@ pub const EXIT_INTERNAL: u8 = 70;
 #[command(after_help = "Examples:
   tidepole serve --config config/demo.yaml   serve simulated metrics, no cluster needed
   tidepole check config/ metrics.d/          find every mistake before it is deployed
+  tidepole query jobs_depth                  read a metric as an HPA does, from the cluster
   tidepole query -f config/demo.d gpu-slots-free
                                              show how one value comes about
   tidepole completions bash                  shell completion")]
@@ -76,7 +78,7 @@ Exit code: 0 all is well; 1 there are mistakes, or what --explain had to ask did
         #[arg(required = true)]
         paths: Vec<PathBuf>,
     },
-    /// Show how the value of one metric comes about: the request, the answer, what would be served
+    /// Read one metric from a running server, or show how its value comes about
     #[command(after_help = query::AFTER_HELP, after_long_help = query::AFTER_LONG_HELP)]
     Query(query::QueryArgs),
     /// Print the custom resource definitions of the metric kinds, for `kubectl apply`
@@ -100,6 +102,16 @@ Example:
   tidepole prometheus-adapter --prometheus-url=http://prometheus:9090/ --config=/etc/adapter/config.yaml --secure-port=6443 --cert-dir=/tmp/certs"
     )]
     PrometheusAdapter(Box<prometheus_adapter::AdapterArgs>),
+    /// Print the manual page, or write one for each command
+    #[command(after_help = "Examples:
+  tidepole man | man -l -                    read it
+  tidepole man --output /usr/local/share/man/man1
+                                             tidepole.1, tidepole-query.1 and the others")]
+    Man {
+        /// Write the pages of all commands into this folder
+        #[arg(long, value_name = "FOLDER")]
+        output: Option<PathBuf>,
+    },
     /// Print a shell completion script
     #[command(after_help = "Example:
   tidepole completions bash > /etc/bash_completion.d/tidepole")]
@@ -144,6 +156,13 @@ impl Cli {
             }
             Command::Query(args) => query::run(&args),
             Command::Crds { output } => match crds::run(output.as_deref()) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => {
+                    eprintln!("{error}");
+                    ExitCode::from(EXIT_INTERNAL)
+                }
+            },
+            Command::Man { output } => match man::run(Self::command(), output.as_deref()) {
                 Ok(()) => ExitCode::SUCCESS,
                 Err(error) => {
                     eprintln!("{error}");

@@ -6,6 +6,7 @@
 //! Not responsible for: any behaviour of the parts.
 
 pub mod admin;
+pub mod api_server;
 mod certificates;
 pub mod cluster_view;
 mod effective;

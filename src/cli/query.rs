@@ -1,23 +1,25 @@
-//! `tidepole query`: how the value of one definition comes about, from the request to what an HPA
-//! would read.
+//! `tidepole query`: what a running server gives to an HPA, or how the value of one definition comes
+//! about, from the request to what an HPA would read.
 //!
 //! Responsible for: the command's arguments, finding the definition (`definitions`), asking its
 //! source the way the refresher does, and what is told of it (`account`, `table`, `yaml`).
 //! Not responsible for: what is sent and chosen (the source tells), what may be served
 //! ([`crate::cache`]) and what becomes of it ([`crate::lookup`]): the same code as the server's.
 //!
-//! Metrics of rule files have a way of their own (`rule`) to the same account.
+//! Metrics of rule files have a way of their own (`rule`) to the same account. Without a config, a
+//! definition or a rule file a running server is asked (`live`).
 //!
 //! Invariants: nothing listens; a dry run asks no upstream anything; a definition contacts no cluster.
 
 mod account;
 mod definitions;
 mod judgement;
+mod live;
 mod rule;
 mod table;
 pub(super) mod yaml;
 
-use std::io::{ErrorKind, Write};
+use std::io::{ErrorKind, IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -42,6 +44,9 @@ const ASSUMED_NAMESPACE: &str = "default";
 macro_rules! examples {
     () => {
         "Examples:
+  tidepole query jobs_depth                               as the current context's cluster serves it
+  tidepole query -n shop -l queue=mail jobs_depth         in a namespace, with an HPA's selector
+  tidepole query -n shop -l app=web pods/http_requests    a metric of pods: the average, as an HPA's
   tidepole query --config server.yaml jobs                a definition of the config's
   tidepole query --config server.yaml jobs -l queue=mail  as an HPA with this selector reads it
   tidepole query --config server.yaml -f - < jobs.yaml    a draft, with the config's sources
@@ -66,11 +71,25 @@ pub(super) const AFTER_LONG_HELP: &str = concat!(
     examples!(),
     "
 
-Nothing is asked but the definition's source, once, as the server would ask it; no cluster is
+With neither --config nor --file nor --rules the metric is read from a running server, as an HPA
+reads it: through the API server of the kubeconfig's context, with the credentials that kubectl takes
+(token, certificate, or a program), and with the reader's own permissions.
+
+Otherwise nothing is asked but the definition's source, once, as the server would ask it; no cluster is
 contacted. For a metric of a rules file its series are listed first, and objects and resources are
 those of the cluster that --kubeconfig or the config names: read only. No value of a header, credential or signature is shown.
 
-Keys of -o json and -o yaml, all of them always there:
+Colours are for terminals; NO_COLOR turns them off.
+
+Keys of -o json and -o yaml of a running server, all of them always there:
+  server, context, metric, namespace, selector   who is asked, and what
+  requests          [path]
+  dryRun            true: nothing was sent
+  value             the sum of the items, or the average over objects, as an HPA takes it, or null
+  items             [object, labels, timestamp, ageSeconds, value]
+  error             null, or code, reason, message (what an HPA reads), advice: [text]
+
+Keys of the others, all of them always there:
   definition        kind, namespace, name, origin (file:line), metric, labels; kind Rule: a rule
   namespace, namespaceAssumed, selector      who reads
   source, kind, query                        who is asked, and what, in one line
@@ -90,7 +109,8 @@ Keys of -o json and -o yaml, all of them always there:
 #[derive(Debug, Args)]
 pub struct QueryArgs {
     /// The definition: its metadata.name, its metric's name, or KIND/metadata.name. Of rules:
-    /// RESOURCE/METRIC such as `pods/http_requests`, external/METRIC, or an external metric's name
+    /// RESOURCE/METRIC such as `pods/http_requests`, external/METRIC, or an external metric's name.
+    /// Of a running server: likewise
     #[arg(value_name = "NAME", required_unless_present = "file")]
     wanted: Option<String>,
     /// The server config: its sources and defaults, and its definitions unless -f names others
@@ -106,16 +126,21 @@ pub struct QueryArgs {
     /// The Prometheus server that rules are asked of, instead of the config's source
     #[arg(long, value_name = "URL", requires = "rules")]
     prometheus: Option<String>,
-    /// The cluster whose objects and resources rules are about, instead of the config's
+    /// The cluster: whose server is asked, or whose objects and resources rules are about. Otherwise
+    /// the one that kubectl takes; for rules the config's
     #[arg(long, value_name = "FILE", conflicts_with = "file")]
     kubeconfig: Option<PathBuf>,
+    /// The kubeconfig's context, instead of its current one
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["file", "config", "rules"])]
+    context: Option<String>,
     /// An object by its name, instead of those that a cluster finds; may be repeated
     #[arg(long = "name", value_name = "OBJECT", conflicts_with_all = ["file", "selector"])]
     names: Vec<String>,
-    /// The selector of a rule's metric of objects itself, for example verb=GET
+    /// The selector of a metric of objects itself, for example verb=GET
     #[arg(long, value_name = "SELECTOR", value_parser = Selector::parse, conflicts_with = "file")]
     metric_selector: Option<Selector>,
-    /// The namespace that reads the metric; needed where a cluster-wide query has $namespace in it
+    /// The namespace that reads the metric; needed where a cluster-wide query has $namespace in it.
+    /// Of a running server the context's by default
     #[arg(short = 'n', long, value_name = "NAMESPACE", value_parser = namespace)]
     namespace: Option<String>,
     /// The HPA's selector, for example queue=jobs; for metrics of objects the objects' labels
@@ -201,26 +226,59 @@ struct Inquiry {
 /// Runs the command.
 #[must_use]
 pub fn run(args: &QueryArgs) -> ExitCode {
-    let shown = shown(args);
-    let account = match shown {
-        Ok(account) => account,
+    let shown = if args.config.is_none() && args.file.is_none() && args.rules.is_none() {
+        live(args)
+    } else {
+        shown(args).and_then(|account| {
+            let colours = QueryArgs::colours();
+            let text = told(args, &account, || table::render(&account, args.full, colours))?;
+            Ok((text, account.exit_code()))
+        })
+    };
+    let (text, code) = match shown {
+        Ok(shown) => shown,
         Err(refusal) => return refusal.tell(),
     };
-    let text = match args.output {
-        Output::Table => Ok(table::render(&account, args.full)),
-        Output::Json => serde_json::to_string_pretty(&account).map(|text| text + "\n"),
-        Output::Yaml => yaml::render(&account),
-    };
-    let text = match text {
-        Ok(text) => text,
-        Err(error) => return Refusal::Internal(error.to_string()).tell(),
-    };
     match std::io::stdout().write_all(text.as_bytes()) {
-        Ok(()) => account.exit_code(),
+        Ok(()) => code,
         // Whoever read has read enough: `| head`.
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => account.exit_code(),
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => code,
         Err(error) => Refusal::Internal(format!("cannot write the result: {error}")).tell(),
     }
+}
+
+impl QueryArgs {
+    /// Whether the text goes to a terminal that shows colours, and nobody asked for none
+    /// (<https://no-color.org>).
+    fn colours() -> bool {
+        let is_unwanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        let is_dumb = std::env::var_os("TERM").is_some_and(|value| value == "dumb");
+        std::io::stdout().is_terminal() && !is_unwanted && !is_dumb
+    }
+}
+
+/// In the form that was asked for.
+fn told(
+    args: &QueryArgs,
+    data: &impl serde::Serialize,
+    table: impl FnOnce() -> String,
+) -> Result<String, Refusal> {
+    match args.output {
+        Output::Table => Ok(table()),
+        Output::Json => serde_json::to_string_pretty(data).map(|text| text + "\n"),
+        Output::Yaml => yaml::render(data),
+    }
+    .map_err(|error| Refusal::Internal(error.to_string()))
+}
+
+/// What a running server says.
+fn live(args: &QueryArgs) -> Result<(String, ExitCode), Refusal> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|e| Refusal::Internal(format!("no runtime: {e}")))?;
+    let report = runtime.block_on(live::report(args))?;
+    let code = if report.is_good() { ExitCode::SUCCESS } else { ExitCode::from(EXIT_INPUT) };
+    let text = told(args, &report, || live::render(&report, args.full, QueryArgs::colours()))?;
+    Ok((text, code))
 }
 
 fn shown(args: &QueryArgs) -> Result<Account, Refusal> {
@@ -258,11 +316,8 @@ fn inquire(args: &QueryArgs, config: Option<&Config>) -> Result<Inquiry, Refusal
     let library = match (&args.file, config) {
         (Some(file), config) => Library::of_file(file, config)?,
         (None, Some(config)) => Library::of_config(config),
-        (None, None) => {
-            return Err(Refusal::Usage(
-                "a name is looked up in the definitions of a server config; give it with --config FILE, or definitions with -f FILE".to_owned(),
-            ));
-        }
+        // A running server was asked.
+        (None, None) => return Err(Refusal::Internal("no definitions to choose from".to_owned())),
     };
     let entry = library.pick(wanted.as_ref(), args.namespace.as_deref())?;
     let (namespace, assumed) = reader(&entry, args.namespace.as_deref())?;

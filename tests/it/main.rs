@@ -28,6 +28,7 @@ mod objects;
 mod overload;
 mod process;
 mod query;
+mod query_live;
 mod readiness;
 mod readme;
 mod reload;

@@ -323,8 +323,6 @@ fn what_cannot_be_found_is_said() {
     let seen = run(&mut command, "");
     assert_eq!(seen.code, Some(1));
     assert!(seen.err.contains("none.yaml"), "{}", seen.err);
-    let mut command = tidepole(&["query"], Path::new("one"));
-    assert_eq!(run(&mut command, "").code, Some(2));
 }
 
 #[test]
@@ -334,7 +332,30 @@ fn completions_and_help_know_it() {
     assert!(script.contains("query") && script.contains("--dry-run"), "{script}");
     let mut command = tidepole(&["query"], Path::new("--help"));
     let help = run(&mut command, "").out;
-    for word in ["tookSeconds", "Exit code", "without", "standard input"] {
+    for word in ["tookSeconds", "Exit code", "without", "standard input", "advice", "NO_COLOR"] {
         assert!(help.contains(word), "{word}: {help}");
     }
+}
+
+#[test]
+fn there_is_a_manual_page_for_every_command() {
+    let folder = tempfile::tempdir().expect("there is a place for temporary files");
+    let pages = folder.path().join("man1");
+    let mut command = tidepole(&["man", "--output"], &pages);
+    let seen = run(&mut command, "");
+    assert_eq!((seen.code, &*seen.out), (Some(0), ""), "{}", seen.err);
+    for command in
+        ["", "-serve", "-check", "-query", "-crds", "-man", "-completions", "-prometheus-adapter"]
+    {
+        let page = fs::read_to_string(pages.join(format!("tidepole{command}.1"))).expect(command);
+        assert!(page.contains(&format!(".TH tidepole{command} 1")), "{page}");
+    }
+    let query = fs::read_to_string(pages.join("tidepole-query.1")).expect("it is there");
+    for word in ["\\-\\-kubeconfig", "NO_COLOR", "Exit code", "tookSeconds"] {
+        assert!(query.contains(word), "{word}: {query}");
+    }
+    let mut command = tidepole(&["man", "--output"], Path::new("/proc/nowhere"));
+    let seen = run(&mut command, "");
+    assert_eq!(seen.code, Some(70));
+    assert!(seen.err.contains("/proc/nowhere"), "{}", seen.err);
 }

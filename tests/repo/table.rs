@@ -67,7 +67,7 @@ pub(crate) const HOMES: &[Home] = &[
         crates: &["kube", "k8s_openapi"],
         modules: &["control", "objects", "certificates", "server::authn", "server::authz", "runtime"],
     },
-    Home { crates: &["clap", "clap_complete"], modules: &["cli"] },
+    Home { crates: &["clap", "clap_complete", "clap_mangen"], modules: &["cli"] },
     Home { crates: &["schemars"], modules: &["definition"] },
     Home { crates: &["serde_saphyr"], modules: &["api", "config", "control", "definition", "rules"] },
 ];

@@ -20,8 +20,8 @@ const HEADING: usize = 13;
 const MAX_ROWS: usize = 20;
 
 /// The text, with every series and item when `full`.
-pub(super) fn render(account: &Account, full: bool) -> String {
-    let mut text = Text(String::new());
+pub(super) fn render(account: &Account, full: bool, colours: bool) -> String {
+    let mut text = Text::new(colours);
     let rows = if full { usize::MAX } else { MAX_ROWS };
     head(&mut text, account);
     for (i, call) in account.calls.iter().enumerate() {
@@ -43,7 +43,7 @@ pub(super) fn render(account: &Account, full: bool) -> String {
         text.gap();
         text.line("Result", "dry run: nothing was sent");
     }
-    text.0
+    text.end_text()
 }
 
 fn head(text: &mut Text, account: &Account) {
@@ -146,10 +146,10 @@ fn outcome(text: &mut Text, account: &Account, result: &Outcome, rows: usize) {
             items => format!(", the sum of {items} items"),
         };
         let fate = format!("{value}{readable}{sum} would be served: {}", fresh(account, result));
-        text.line("Result", &fate);
+        text.inked("Result", &fate, Ink::Good);
     }
     if let Some(error) = &result.error {
-        text.line("Result", "no value would be served; an HPA reads:");
+        text.inked("Result", "no value would be served; an HPA reads:", Ink::Bad);
         text.line("", error);
     }
     if let Some(detail) = &result.detail {
@@ -193,7 +193,7 @@ fn braces(labels: &BTreeMap<String, String>) -> String {
     format!("{{{}}}", pairs.join(","))
 }
 
-fn after_space(labels: &BTreeMap<String, String>) -> String {
+pub(super) fn after_space(labels: &BTreeMap<String, String>) -> String {
     if labels.is_empty() { String::new() } else { format!(" {}", braces(labels)) }
 }
 
@@ -202,28 +202,72 @@ fn after_space(labels: &BTreeMap<String, String>) -> String {
     clippy::cast_sign_loss,
     reason = "an age is at most some years and not negative"
 )]
-fn millis(seconds: f64) -> u64 {
+pub(super) fn millis(seconds: f64) -> u64 {
     (seconds * 1000.0).round() as u64
 }
 
+/// What a line is about, where the terminal has colours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ink {
+    /// Nothing of note.
+    Plain,
+    /// A value.
+    Good,
+    /// No value.
+    Bad,
+}
+
+impl Ink {
+    /// ECMA-48's "select graphic rendition": bold, with green or red.
+    fn code(self) -> Option<&'static str> {
+        match self {
+            Self::Plain => None,
+            Self::Good => Some("\u{1b}[1;32m"),
+            Self::Bad => Some("\u{1b}[1;31m"),
+        }
+    }
+}
+
+/// A heading is bold, and what follows a colour is as it was before.
+const BOLD: &str = "\u{1b}[1m";
+const RESET: &str = "\u{1b}[0m";
+
 /// Lines under headings.
-struct Text(String);
+pub(super) struct Text {
+    out: String,
+    colours: bool,
+}
 
 impl Text {
-    fn gap(&mut self) {
-        self.0.push('\n');
+    /// An empty text; whether it goes to a terminal that shows colours.
+    pub(super) fn new(colours: bool) -> Self {
+        Self { out: String::new(), colours }
+    }
+
+    /// The whole text.
+    pub(super) fn end_text(self) -> String {
+        self.out
+    }
+
+    pub(super) fn gap(&mut self) {
+        self.out.push('\n');
     }
 
     /// A heading and words behind it, wrapped.
-    fn line(&mut self, heading: &str, words: &str) {
+    pub(super) fn line(&mut self, heading: &str, words: &str) {
+        self.inked(heading, words, Ink::Plain);
+    }
+
+    /// The same in a colour.
+    pub(super) fn inked(&mut self, heading: &str, words: &str, ink: Ink) {
         let mut line = format!("{heading:HEADING$}");
-        let mut empty = true;
+        let (mut empty, mut is_first) = (true, true);
         // What an upstream says must not move the cursor.
         let words = words.replace(|c: char| c.is_control(), " ");
         for word in words.split(' ') {
             let wide = line.chars().count() + word.chars().count() + usize::from(!empty);
             if !empty && wide > WIDTH {
-                self.end(&line);
+                self.painted(&line, std::mem::take(&mut is_first), ink);
                 line = " ".repeat(HEADING);
                 empty = true;
             }
@@ -233,12 +277,30 @@ impl Text {
             line.push_str(word);
             empty = false;
         }
-        self.end(&line);
+        self.painted(&line, is_first, ink);
+    }
+
+    /// A whole line; the first of a paragraph has the heading.
+    fn painted(&mut self, line: &str, is_first: bool, ink: Ink) {
+        let line = line.trim_end();
+        let heading = if is_first { line.len().min(HEADING) } else { 0 };
+        if !self.colours || !line.is_char_boundary(heading) {
+            return self.end(line);
+        }
+        let (heading, words) = line.split_at(heading);
+        let heading = match heading.trim_end() {
+            "" => heading.to_owned(),
+            title => format!("{BOLD}{title}{RESET}{}", &heading[title.len()..]),
+        };
+        match ink.code() {
+            Some(code) => self.end(&format!("{heading}{code}{words}{RESET}")),
+            None => self.end(&format!("{heading}{words}")),
+        }
     }
 
     fn end(&mut self, line: &str) {
-        self.0.push_str(line.trim_end());
-        self.0.push('\n');
+        self.out.push_str(line.trim_end());
+        self.out.push('\n');
     }
 
     /// Data, indented.
@@ -249,7 +311,7 @@ impl Text {
         }
     }
 
-    fn more(&mut self, count: usize, rows: usize) {
+    pub(super) fn more(&mut self, count: usize, rows: usize) {
         if count > rows {
             self.line("", &format!("and {} more; --full shows all", count - rows));
         }

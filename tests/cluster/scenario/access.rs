@@ -1,5 +1,6 @@
 //! Who may read metrics: Kubernetes' own RBAC decides, asked with the caller's real identity.
 
+use std::process::Command;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -80,6 +81,23 @@ fn reading_a_metric_needs_list() {
             .expect("answers are JSON");
         assert_eq!(list["items"][0]["value"], "20");
     }
+    // `tidepole query` takes the same way, and says which rule is missing.
+    let query = |name: &str, token: &str, metric: &str| {
+        let config = world.plane.kubeconfig_with_token(name, token);
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tidepole"));
+        command.args(["query", "--namespace=needs-list", "--output=json", metric, "--kubeconfig"]);
+        run(command.arg(config))
+    };
+    let shown: Value =
+        serde_json::from_str(&query("lister", &lister, "needs_list_jobs").expect("it is served"))
+            .expect("it is JSON");
+    assert_eq!((&shown["value"], &shown["error"]), (&"20".into(), &Value::Null), "{shown}");
+    let refused = query("getter", &getter, "needs_list_jobs").expect_err("get is not enough");
+    let rule =
+        "- { apiGroups: [external.metrics.k8s.io], resources: [needs_list_jobs], verbs: [list] }";
+    assert!(refused.contains("cannot list resource") && refused.contains(rule), "{refused}");
+    let missing = query("lister", &lister, "needs_list_job").expect_err("a slip");
+    assert!(missing.contains("did you mean \\\"needs_list_jobs\\\"?"), "{missing}");
     // A grant in one namespace is none in another.
     let elsewhere = self::path("default", "needs_list_jobs");
     let refused = direct(&lister, &elsewhere).expect_err("nothing was granted there");

@@ -140,7 +140,7 @@ Result       132050m (132.05), the sum of 2 items would be served: fresh, 20ms o
 "
     );
     let account = account(&inquiry, "", Ok(found));
-    assert_eq!(render(&account, false), expected);
+    assert_eq!(render(&account, false, false), expected);
     assert_eq!(account.exit_code(), std::process::ExitCode::SUCCESS);
 }
 
@@ -149,7 +149,7 @@ fn an_aggregate_and_a_selector_show_what_they_took() {
     let inquiry = inquiry(Aggregate::Max, OnNoData::Hold);
     let values = [("a", "6"), ("b", "8"), ("c", "1000")];
     let found = sample(&*inquiry.0.clock, &values);
-    let text = render(&account(&inquiry, "queue!=c", Ok(found.clone())), false);
+    let text = render(&account(&inquiry, "queue!=c", Ok(found.clone())), false, false);
     assert!(text.contains("\nReader       namespace default, selector queue!=c\n"), "{text}");
     let end = "
 Item         {team=a} max of 2 series 8 -> scale 4 = 4
@@ -157,7 +157,7 @@ Result       4 would be served: fresh, 20ms old, maxAge 2m
 ";
     assert!(text.ends_with(end), "{text}");
     let none = account(&inquiry, "queue=d", Ok(found.clone()));
-    let text = render(&none, false);
+    let text = render(&none, false, false);
     let end = "
 Result       no value would be served; an HPA reads:
              jobs_depth in default: no series matches the selector \"queue=d\"; the metric's 3 series
@@ -183,7 +183,7 @@ Result       no value would be served; an HPA reads:
 Detail       the answer starts
 "
     );
-    assert_eq!(render(&account, false), expected);
+    assert_eq!(render(&account, false, false), expected);
     let result = account.result.unwrap();
     assert_eq!((result.state, result.error_kind), ("failed", Some("invalid")));
 }
@@ -192,7 +192,7 @@ Detail       the answer starts
 fn without_data_the_chosen_number_is_served_and_nothing_else() {
     let no_data = || Err(FetchError::NoData(Cause::new("the query gives no series")));
     let chosen = inquiry(Aggregate::None, OnNoData::Value("1.5".parse().unwrap()));
-    let text = render(&account(&chosen, "", no_data()), false);
+    let text = render(&account(&chosen, "", no_data()), false, false);
     let end = "
 Item         {team=a} onNoData 1.5 = 1500m
 Result       1500m (1.5) would be served: the number that onNoData names
@@ -210,7 +210,7 @@ fn a_sample_that_is_too_old_is_not_served() {
     let mut old = sample(&**clock, &[("a", "5")]);
     old.observed = clock.tick().before(Duration::from_mins(3));
     old.timestamp = clock.now() - Duration::from_mins(3);
-    let text = render(&account(&inquiry, "", Ok(old)), false);
+    let text = render(&account(&inquiry, "", Ok(old)), false, false);
     let end = "
 Sample       2026-11-21T11:57:00.500Z, 3m old, 1 series
              5 {queue=a}
@@ -230,10 +230,10 @@ fn what_is_long_is_cut_and_says_so() {
     let mut account = account(&inquiry, "", Ok(sample(&*inquiry.0.clock, &values)));
     account.calls[0].answer =
         Some(json!({"long": "x".repeat(510), "list": (0..15).collect::<Vec<_>>()}));
-    let full = render(&account, true);
+    let full = render(&account, true, false);
     assert!(full.contains("{queue=39}") && !full.contains("--full"), "{full}");
     account.shorten();
-    let text = render(&account, false);
+    let text = render(&account, false, false);
     assert!(text.contains("15 elements or characters are left out; --full shows all\n"), "{text}");
     assert!(text.contains("             and 10 more; --full shows all\n"), "{text}");
     assert!(!text.contains("{queue=39}"), "{text}");
@@ -248,20 +248,20 @@ fn a_dry_run_shows_the_request_alone() {
         account
     };
     let end = "\nResult       dry run: nothing was sent\n";
-    assert_eq!(render(&dry(Some(vec![exchange()])), false), format!("{HEAD}{REQUEST}{end}"));
+    assert_eq!(render(&dry(Some(vec![exchange()])), false, false), format!("{HEAD}{REQUEST}{end}"));
     let unknown = dry(None);
-    assert!(render(&unknown, false).contains(
+    assert!(render(&unknown, false, false).contains(
         "A source of this kind cannot show its request without sending it; nothing was sent."
     ));
     assert_eq!(unknown.exit_code(), std::process::ExitCode::from(1));
-    let nothing = render(&dry(Some(Vec::new())), false);
+    let nothing = render(&dry(Some(Vec::new())), false, false);
     assert!(nothing.contains("Nothing is ever sent: the value comes from the clock."));
 }
 
 #[test]
 fn no_word_of_an_upstream_moves_the_cursor() {
-    let mut text = Text(String::new());
+    let mut text = Text::new(false);
     text.line("A", "x\u{1b}[2J\r\ny");
-    assert_eq!(text.0, "A            x [2J  y\n");
-    assert!(!text.0.contains('\u{1b}'));
+    assert_eq!(text.out, "A            x [2J  y\n");
+    assert!(!text.out.contains('\u{1b}'));
 }
