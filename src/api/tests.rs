@@ -814,8 +814,6 @@ fn classes_are_fixed_words() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(512))]
-
     #[test]
     fn no_path_panics_or_redirects(
         prefix in prop_oneof![

@@ -685,8 +685,8 @@ fn a_file_that_is_no_yaml_is_one_problem() {
 proptest! {
     #[test]
     fn arbitrary_documents_never_panic(
-        kind in "(Cluster)?ExternalMetric",
-        spec in "((  )?(metric|labels|source|prometheus|sqs|cloudwatch|simulated|refresh|maxAge|onNoData|scale|min|max|queues|query|steps|csv|wave|namespaceSelector|count): (x|5|-1|\\[a, 1\\]|\\{a: b\\}|\\{queues: \\[a, b c\\]\\}|\\{steps: \\[\\{value: 1\\}\\]\\}|1s|null)?\n){0,8}",
+        kind in "(Cluster)?(External|Custom)Metric",
+        spec in "((  )?(metric|labels|resource|objects|source|prometheus|sqs|cloudwatch|simulated|refresh|maxAge|onNoData|scale|min|max|queues|query|steps|csv|wave|namespaceSelector|count): (x|5|-1|\\[a, 1\\]|\\{a: b\\}|\\{queues: \\[a, b c\\]\\}|\\{steps: \\[\\{value: 1\\}\\]\\}|1s|null)?\n){0,8}",
     ) {
         let text = format!(
             "apiVersion: tidepole.dev/v1alpha1\nkind: {kind}\nmetadata: {{name: a, namespace: b}}\nspec:\n  keepWarm: false\n{}",

@@ -662,8 +662,6 @@ fn c66_c67_permissions_are_per_resource_metric_and_namespace() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(512))]
-
     /// Whatever is asked: no panic, no redirect, and 200 only for what a path of ours names.
     #[test]
     fn nothing_is_answered_that_is_not_ours(

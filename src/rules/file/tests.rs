@@ -121,3 +121,22 @@ fn a_file_full_of_mistakes_is_reported_in_part() {
     let text = format!("rules:\n{}", "- x: 1\n".repeat(500));
     assert_eq!(problems(&text).len(), 100);
 }
+
+proptest::proptest! {
+    /// Whatever stands in a file: it is taken, or there is a reason with a place.
+    #[test]
+    fn no_file_panics_and_every_refusal_has_a_reason(
+        key in "(rules|externalRules|resourceRules|other)",
+        rules in proptest::collection::vec(
+            "(seriesQuery: ('up'|'\\{a=\"b\"\\}'|'\\{'|5), )?(seriesFilters: \\[\\{(is|isNot|isnt): '(a|\\(|\\^x\\$)'\\}\\], )?(resources: \\{(template: '(<<[.]Resource>>|<<[.]X>>|<<)'|overrides: \\{pod: \\{resource: (pod|5)\\}\\}|namespaced: (false|x))\\}, )?(name: \\{(matches: '\\^([.]\\*)_total'|matches: '\\('|as: '\\$\\{1\\}x')\\}, )?metricsQuery: ('sum\\(<<[.]Series>>\\{<<[.]LabelMatchers>>\\}\\) by \\(<<[.]GroupBy>>\\)'|'<<[.]Nope>>'|'<<'|\\[\\]|)",
+            0..4,
+        ),
+    ) {
+        let items: Vec<String> = rules.iter().map(|rule| format!("- {{ {rule} }}\n")).collect();
+        let text = format!("{key}:\n{}", items.concat());
+        if let Err(problems) = RuleFile::parse(Path::new("r.yaml"), &text) {
+            proptest::prop_assert!(!problems.is_empty(), "{}", text);
+            proptest::prop_assert!(problems.iter().all(|problem| !problem.message.is_empty()), "{:?}", problems);
+        }
+    }
+}

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use super::decode::{Head, MaxSeries, decode};
 use super::kept::Times;
 use super::*;
-use crate::model::{AnswerShape, Labels, SystemClock, Tick};
+use crate::model::{AnswerShape, Decimal, Labels, SystemClock, Tick};
 use crate::source::Settings;
 use crate::source::upstream::{Prometheus, Reply};
 use crate::telemetry::Telemetry;
@@ -239,6 +239,39 @@ proptest! {
         let at = at.min(changed.len() - 1);
         changed[at] = flip;
         let _ = decode(&head(200, "application/json"), &changed, AnswerShape::Items, MAX_SERIES, Tick(0));
+    }
+}
+
+proptest! {
+    /// However an answer is damaged: what is taken of it is what a plain reading of it says.
+    #[test]
+    fn what_is_taken_was_said(
+        changes in proptest::collection::vec((0_usize..220, any::<u8>()), 1..4),
+        is_matrix in any::<bool>(),
+    ) {
+        let kind = if is_matrix { "matrix" } else { "vector" };
+        let mut body = format!(
+            r#"{{"status":"success","data":{{"resultType":"{kind}","result":[{{"metric":{{"a":"b"}},"value":[1435781451.781,"64.1"]}},{{"metric":{{"a":"c"}},"value":[1435781451.781,"-7e2"]}}]}}}}"#
+        )
+        .into_bytes();
+        for (at, byte) in changes {
+            let at = at % body.len();
+            body[at] = byte;
+        }
+        let head = head(200, "application/json");
+        if let Ok(sample) = decode(&head, &body, AnswerShape::Items, MAX_SERIES, Tick(0)) {
+            let plain: serde_json::Value = serde_json::from_slice(&body).unwrap_or_default();
+            prop_assert_eq!(&plain["status"], "success");
+            let said: Vec<Decimal> = plain["data"]["result"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .filter_map(|series| series["value"][1].as_str()?.parse().ok())
+                .collect();
+            let taken: Vec<Decimal> = sample.series.iter().map(|series| series.value.clone()).collect();
+            prop_assert_eq!(taken.len(), said.len());
+            prop_assert!(taken.iter().all(|value| said.contains(value)), "{:?}, {:?}", taken, said);
+        }
     }
 }
 

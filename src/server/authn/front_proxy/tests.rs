@@ -84,7 +84,69 @@ fn nothing_of_an_identity_survives() {
     assert_eq!(strip(&mut map, None), Stripped { impersonation: true });
 }
 
+/// Headers that say who asks, and some that only look like it.
+const NAMES: [&str; 14] = [
+    "X-Other-User",
+    "X-Remote-User",
+    "X_Remote_User",
+    "X-Remote-Users",
+    "X-Remote-Group",
+    "X_Remote_Group",
+    "X-Remote-Groups",
+    "X-Remote-Extra-scopes",
+    "X-Remote-Extra-%zz",
+    "X-Remote-Extra-",
+    "X-Remote-Uid",
+    "Authorization",
+    "Impersonate-User",
+    "Accept",
+];
+
 proptest! {
+    #[test]
+    fn only_what_is_asserted_counts(
+        fields in proptest::collection::vec(
+            (proptest::sample::select(&NAMES[..]), proptest::collection::vec(any::<u8>(), 0..8)),
+            0..12,
+        ),
+    ) {
+        static PROXY: std::sync::LazyLock<FrontProxy> = std::sync::LazyLock::new(|| proxy(false));
+        // What no HTTP library lets in is left out.
+        let fields: Vec<(&str, &[u8])> = fields
+            .iter()
+            .map(|(name, value)| (*name, value.as_slice()))
+            .filter(|(_, value)| HeaderValue::from_bytes(value).is_ok())
+            .collect();
+        let mut map = headers(&fields);
+        let of = |name: &str| -> Vec<&[u8]> {
+            fields.iter().filter(|(n, _)| *n == name).map(|(_, value)| *value).collect()
+        };
+        let first = |name: &str| of(name).first().copied().filter(|value| !value.is_empty());
+        let user = first("X-Other-User").or_else(|| first("X-Remote-User"));
+        match PROXY.identity(&map) {
+            Ok(None) => prop_assert_eq!(user, None),
+            Ok(Some(identity)) => {
+                prop_assert_eq!(Some(identity.user.as_bytes()), user);
+                prop_assert_eq!(&*identity.uid, "");
+                let groups: Vec<&[u8]> = identity.groups.iter().map(String::as_bytes).collect();
+                let mut wanted = of("X-Remote-Group");
+                wanted.retain(|value| !value.is_empty());
+                prop_assert_eq!(groups, wanted);
+                let extras: usize = identity.extra.values().map(Vec::len).sum();
+                let wanted = fields.iter().filter(|(name, _)| name.starts_with("X-Remote-Extra-"));
+                prop_assert_eq!(extras, wanted.count());
+            }
+            // Two users must not become one by a lossy reading.
+            Err(_) => prop_assert!(fields.iter().any(|(_, value)| std::str::from_utf8(value).is_err())),
+        }
+        let stripped = strip(&mut map, Some(&PROXY));
+        prop_assert_eq!(stripped.impersonation, !of("Impersonate-User").is_empty());
+        for name in map.keys() {
+            let known = ["x_remote_user", "x_remote_group", "impersonate-user", "accept"];
+            prop_assert!(known.contains(&name.as_str()), "{} is left", name);
+        }
+    }
+
     #[test]
     fn an_escaped_key_reads_back(key in "[a-z0-9./é%-]{0,20}") {
         let escaped = percent_encoding::utf8_percent_encode(
