@@ -130,10 +130,7 @@ pub async fn start_in(
     let scales =
         Arc::new(Scales::start(client.clone(), Arc::clone(&resources) as _, &tasks, &telemetry));
     let Sources { asked, listers } = sources(&config, &objects, &clock, &telemetry)?;
-    let reloads = Arc::new(Reloads::default());
-    let house = house
-        .configured(effective::configuration(&config), Arc::clone(&reloads))
-        .asking(asked.clone());
+    let (house, reloads) = effective::told(house, &config, &asked);
     let refresher =
         Refresher::start(asked, Arc::clone(&catalog), Arc::clone(&clock), &tasks, &telemetry);
     let rules = Arc::new(Rules::new());

@@ -3,14 +3,19 @@
 //! Invariant: no secret. Of headers, whose values may be secrets, the names are told alone; of
 //! credentials the files; of addresses no user info and no query.
 
+use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use url::Url;
 
+use crate::cache::sentence::show as duration;
 use crate::config::{Config, SourceConfig};
-use crate::model::OnNoData;
+use crate::model::{OnNoData, Source, SourceName};
 use crate::runtime::admin::{Configuration, Section};
+use crate::runtime::inventory::House;
+use crate::runtime::reloads::Reloads;
 use crate::server::AuthMode;
 use crate::source::prometheus::{Authentication, HeaderValues, Method};
 use crate::source::{AwsSettings, BreakerSettings, PrometheusSettings, Settings};
@@ -24,6 +29,7 @@ const HIDDEN: &str = "(hidden)";
 struct Rows(Vec<(String, String)>);
 
 impl Rows {
+    #[expect(clippy::needless_pass_by_value, reason = "most values are made for this call")]
     fn add(&mut self, name: &str, value: impl ToString) {
         self.0.push((name.to_owned(), value.to_string()));
     }
@@ -35,7 +41,7 @@ impl Rows {
     }
 
     fn time(&mut self, name: &str, value: Duration) {
-        self.add(name, format!("{value:?}"));
+        self.add(name, duration(value));
     }
 
     fn list(&mut self, name: &str, values: impl IntoIterator<Item = impl ToString>, none: &str) {
@@ -48,8 +54,20 @@ impl Rows {
     }
 }
 
+/// A house that tells this config, what its sources would send, and what becomes of changed files,
+/// which is to be noted.
+pub(super) fn told(
+    house: House,
+    config: &Config,
+    asked: &BTreeMap<SourceName, Arc<dyn Source>>,
+) -> (House, Arc<Reloads>) {
+    let reloads = Arc::new(Reloads::default());
+    let house = house.configured(configuration(config), Arc::clone(&reloads));
+    (house.asking(asked.clone()), reloads)
+}
+
 /// The whole config.
-pub(super) fn configuration(config: &Config) -> Configuration {
+fn configuration(config: &Config) -> Configuration {
     let mut sections = vec![server(config), cluster(config)];
     sections.extend(config.sources.iter().map(source));
     sections.push(definitions(config));
@@ -217,8 +235,12 @@ fn definitions(config: &Config) -> Section {
         let name = format!("rules: {}", shown(&rule.path));
         let (relist, age) = (rule.relist_interval, rule.series_max_age);
         let value = format!(
-            "source {}, relistInterval {relist:?}, seriesMaxAge {age:?}, refresh {:?}, sampleMaxAge {:?}",
-            rule.source, rule.refresh, rule.sample_max_age
+            "source {}, relistInterval {}, seriesMaxAge {}, refresh {}, sampleMaxAge {}",
+            rule.source,
+            duration(relist),
+            duration(age),
+            duration(rule.refresh),
+            duration(rule.sample_max_age)
         );
         rows.add(&name, value);
     }

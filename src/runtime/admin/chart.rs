@@ -19,7 +19,7 @@ const SMALL: (f64, f64) = (120.0, 26.0);
 const SMALL_STEPS: usize = 60;
 
 /// Width and height of the large picture, and the room for its axes: left, bottom.
-const LARGE: (f64, f64) = (900.0, 260.0);
+const LARGE: (f64, f64) = (1200.0, 260.0);
 const LEFT: f64 = 64.0;
 const BOTTOM: f64 = 44.0;
 const TOP: f64 = 12.0;

@@ -199,9 +199,9 @@ fn cost(row: &MetricRow, detail: &Detail) -> Markup {
             @match &detail.cost {
                 None => p { "Its source bills no reads." },
                 Some(cost) => {
-                    @let least = if cost.is_open_ended { "at least " } else { "" };
+                    @let about = if cost.is_open_ended { "At least " } else { "About " };
                     p {
-                        "About " (least) (figure(cost.dollars_per_month)) " USD a month while it is refreshed"
+                        (about) (figure(cost.dollars_per_month)) " USD a month while it is refreshed"
                         @if !row.wanted { ", which it is not now" } "."
                     }
                     p.sub {

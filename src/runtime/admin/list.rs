@@ -34,7 +34,7 @@ pub(super) fn render(view: &View, now: Tick, ready: bool) -> String {
     };
     let body = html! {
         h1 { "Metrics" }
-        (states(view))
+        (states(view, true))
         (search(view))
         (unused(view))
         (table(view, now))
@@ -61,8 +61,8 @@ pub(super) fn meaning(state: MetricState) -> &'static str {
     }
 }
 
-/// The metrics by state; each count leads to the page that lists them.
-pub(super) fn states(view: &View) -> Markup {
+/// The metrics by state; each count leads to the page that lists them. `here` says that this is it.
+pub(super) fn states(view: &View, here: bool) -> Markup {
     let path = Tab::Metrics.path();
     let all = Tile {
         count: view.states.iter().map(|(_, count)| count).sum(),
@@ -70,7 +70,7 @@ pub(super) fn states(view: &View) -> Markup {
         class: "",
         meaning: "All metrics that match",
         link: format!("{path}{}", view.link(|f| f.state = None)),
-        current: view.filter.state.is_none(),
+        current: here && view.filter.state.is_none(),
     };
     let tile = |(state, count): &(MetricState, usize)| Tile {
         count: *count,
@@ -78,7 +78,7 @@ pub(super) fn states(view: &View) -> Markup {
         class: state.as_str(),
         meaning: meaning(*state),
         link: format!("{path}{}", view.link(|f| f.state = Some(*state))),
-        current: view.filter.state == Some(*state),
+        current: here && view.filter.state == Some(*state),
     };
     let all: Vec<Tile> = std::iter::once(all).chain(view.states.iter().map(tile)).collect();
     shell::tiles("Metrics by state", &all)
@@ -253,6 +253,6 @@ pub(super) fn labels(row: &MetricRow) -> Markup {
 
 fn pages(view: &View) -> Markup {
     let View { matching, total, pages, .. } = *view;
-    let at = Pages { matching, total, page: view.filter.page, pages };
+    let at = Pages { matching, total, page: view.filter.page, last: pages };
     shell::pager("metrics", &at, |page| view.link(|f| f.page = page))
 }

@@ -32,7 +32,7 @@ pub(super) fn render(view: &View, checks: &[ProbeReport], reloaded: Option<&Relo
         h1 { "Overview" }
         p.sub { "Tidepole " (view.version) ", up " (human(view.uptime)) }
         (notices(view, checks))
-        (list::states(view))
+        (list::states(view, false))
         (attention(view))
         (sources(view))
         (upstreams(view))
@@ -255,7 +255,7 @@ pub(super) fn files(reloaded: Option<&Reloaded>) -> Markup {
                 @if reloaded.problems == 0 { (badge("fresh", "clean", "No mistake in any file")) }
                 @else { (badge("failed", "mistakes", "What is right in the files serves all the same")) }
                 " taken over " (human(reloaded.ago)) " ago: " (reloaded.entries) " definitions, "
-                (reloaded.problems) " mistakes."
+                (reloaded.problems) @if reloaded.problems == 1 { " mistake." } @else { " mistakes." }
             },
         }
     }

@@ -226,7 +226,7 @@ pub(super) struct Pages {
     pub(super) total: usize,
     /// 1-based.
     pub(super) page: usize,
-    pub(super) pages: usize,
+    pub(super) last: usize,
 }
 
 /// The way to the other parts; `link` leads to a page.
@@ -234,15 +234,15 @@ pub(super) fn pager(what: &str, at: &Pages, link: impl Fn(usize) -> String) -> M
     html! {
         nav.pager aria-label="Pages of the table" {
             span { (at.matching) " of " (at.total) " " (what) }
-            @if at.pages > 1 {
+            @if at.last > 1 {
                 @if at.page > 1 {
                     a href=(link(1)) { "first" }
                     a rel="prev" href=(link(at.page - 1)) { "← previous" }
                 }
-                span { "page " (at.page) " of " (at.pages) }
-                @if at.page < at.pages {
+                span { "page " (at.page) " of " (at.last) }
+                @if at.page < at.last {
                     a rel="next" href=(link(at.page + 1)) { "next →" }
-                    a href=(link(at.pages)) { "last" }
+                    a href=(link(at.last)) { "last" }
                 }
             }
         }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::House;
+use crate::cache::sentence::show as duration;
 use crate::model::cost::{BillingUnit, effective_refresh};
 use crate::model::{
     Aggregate, CostSettings, Entry, Exchange, OnNoData, Origin, Query, QuerySpec, QueryTemplate,
@@ -93,11 +94,10 @@ fn cost(house: &House, query: &Query, row: &MetricRow) -> Option<SourceCost> {
 /// A definition in effect, as its author would write it.
 fn fields(entry: &Entry) -> Vec<(&'static str, String)> {
     let (policy, transform) = (&entry.policy, &entry.transform);
-    let shown = |duration| format!("{duration:?}");
     let mut fields = vec![
         ("metric", entry.metric.to_string()),
-        ("refresh", shown(policy.refresh)),
-        ("maxAge", shown(policy.max_age)),
+        ("refresh", duration(policy.refresh)),
+        ("maxAge", duration(policy.max_age)),
         (
             "onNoData",
             match &policy.on_no_data {
@@ -106,7 +106,7 @@ fn fields(entry: &Entry) -> Vec<(&'static str, String)> {
                 OnNoData::Value(number) => number.to_string(),
             },
         ),
-        ("firstReadTimeout", shown(policy.first_read_timeout)),
+        ("firstReadTimeout", duration(policy.first_read_timeout)),
         ("keepWarm", policy.keep_warm.to_string()),
         ("scale", transform.scale.to_string()),
         ("offset", transform.offset.to_string()),

@@ -219,6 +219,6 @@ fn list(definitions: &[crate::model::DefinitionKey]) -> Markup {
 
 fn pages(view: &HpasView) -> Markup {
     let HpasView { matching, total, pages, .. } = *view;
-    let at = Pages { matching, total, page: view.filter.page, pages };
+    let at = Pages { matching, total, page: view.filter.page, last: pages };
     shell::pager("HPAs", &at, |page| view.link(|f| f.page = page))
 }
