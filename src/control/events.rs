@@ -146,6 +146,7 @@ impl Events {
         self.note(&news);
         let outcome = match timeout(SAFE_CALL, self.send(&news)).await {
             Ok(Ok(outcome)) => outcome,
+            Ok(Err(error)) if is_about_namespace(&error) => Outcome::Suppressed,
             Ok(Err(error)) => {
                 self.failed(&error, now);
                 Outcome::Failed
@@ -234,6 +235,15 @@ impl fmt::Debug for Events {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Events").field("waiting", &self.waiting.len()).finish_non_exhaustive()
     }
+}
+
+/// Whether the Event is refused because its namespace is being deleted, or is gone: nobody is going to
+/// look there, and others' Events are not concerned. The cause is `NamespaceTerminatingCause` of
+/// Kubernetes' API.
+fn is_about_namespace(error: &kube::Error) -> bool {
+    let kube::Error::Api(status) = error else { return false };
+    let causes = status.details.iter().flat_map(|details| &details.causes);
+    status.code == 404 || causes.into_iter().any(|cause| cause.reason == "NamespaceTerminating")
 }
 
 fn reference(id: &DefinitionId, uid: &str) -> ObjectReference {

@@ -43,3 +43,18 @@ fn metrics_come_before_hpas() {
     drop_one(&mut metrics);
     assert_eq!(metrics.len(), 1);
 }
+
+#[test]
+fn a_namespace_that_goes_is_no_missing_permission() {
+    let refused = |causes: &str, code: u16| {
+        let status = format!(
+            r#"{{"status": "Failure", "message": "no", "reason": "Forbidden", "code": {code},
+                "details": {{"causes": [{causes}]}}}}"#
+        );
+        kube::Error::Api(serde_json::from_str(&status).unwrap())
+    };
+    let cause = r#"{"reason": "NamespaceTerminating", "message": "m", "field": "f"}"#;
+    assert!(is_about_namespace(&refused(cause, 403)));
+    assert!(is_about_namespace(&refused("", 404)));
+    assert!(!is_about_namespace(&refused("", 403)));
+}

@@ -12,7 +12,7 @@ use crate::control::resource_status::readers::{
 };
 use crate::control::resource_status::view::{self, Moment, Picture, Stand, is_about};
 use crate::definition::status::{Condition, HpaReference, LastError, MAX_HPAS, Status, UsedBy};
-use crate::model::{Entry, FetchError, Problem, ProblemKind};
+use crate::model::{Entry, FetchError, Problem, ProblemKind, Scope};
 
 /// The conditions' types, in the order in which they are written.
 pub(super) const ACCEPTED: &str = "Accepted";
@@ -179,7 +179,18 @@ fn idle(entry: &Entry, readers: Option<&Readers>) -> (&'static str, String) {
         );
         (PENDING, message)
     } else if let Some(reader) = missed_by.first() {
-        (NOT_SEEN_IN_NAMESPACE, in_vain(reader))
+        let message = match &entry.scope {
+            Scope::Namespace(own) => {
+                let Reader { namespace, name, .. } = reader;
+                let why = format!(
+                    "HPA {namespace}/{name} asks for it in vain, because it is seen in namespace \
+                     {own} alone"
+                );
+                view::not_asked(entry, &why)
+            }
+            Scope::All | Scope::Listed(_) | Scope::Selected(_) => in_vain(reader),
+        };
+        (NOT_SEEN_IN_NAMESPACE, message)
     } else {
         (NOT_USED, view::not_asked(entry, "no HPA refers to it and nobody has read it lately"))
     }

@@ -302,10 +302,7 @@ fn sentence(
 /// Why the source is not asked.
 pub(super) fn not_asked(entry: &Entry, why: &str) -> String {
     let source = entry.query.source();
-    format!(
-        "{}: {why}; source {source} is not asked, and is as soon as somebody reads it",
-        named(entry)
-    )
+    format!("{}: {why}; source {source} is not asked until somebody reads it", named(entry))
 }
 
 fn held(entry: &Entry, at: &str, state: &EntryState, sample: &Sample) -> String {

@@ -132,13 +132,24 @@ fn describe_tells_why_an_hpa_has_no_value() {
         ("no-queue", &["Invalid", "does not exist", "Warning"][..]),
         ("denied", &["Denied", "Warning", "(source faulty)"]),
         ("no-data", &["NoData", "gives no series", "Warning"]),
-        ("selector", &["SelectorMatchesNothing", "no series matches the selector \"queue=b\""]),
+        (
+            "selector",
+            &["SelectorMatchesNothing", "no series matches the selector \"queue=b\"", "Warning"],
+        ),
         (
             "elsewhere",
-            &["NotSeenInNamespace", "Missed By", "status-elsewhere/elsewhere asks for it"],
+            &[
+                "NotSeenInNamespace",
+                "Missed By",
+                "because it is seen in namespace status alone",
+                "Warning",
+            ],
         ),
         ("unused", &["NotUsed", "no HPA refers to it"]),
-        ("refused", &["SourceNotFound", "there is no source \"nowhere\"", "NotAccepted"]),
+        (
+            "refused",
+            &["SourceNotFound", "there is no source \"nowhere\"", "NotAccepted", "Warning"],
+        ),
         ("stale", &["last good value 5 at", "is older than maxAge 10s", "Warning"]),
     ] {
         let text = expect(&world, name, words);

@@ -91,8 +91,8 @@ fn a_metric_that_nobody_wants_says_so() {
     assert_eq!((&*ready, &*fresh), ("Unknown NotUsed", "Unknown NotUsed"));
     assert_eq!(
         message,
-        "jobs: no HPA refers to it and nobody has read it lately; source main is not asked, and is as \
-         soon as somebody reads it"
+        "jobs: no HPA refers to it and nobody has read it lately; source main is not asked until \
+         somebody reads it"
     );
     assert_eq!(case.status(None).next_refresh, None);
     case.cell().claim_schedule(case.clock.tick());
@@ -116,16 +116,22 @@ fn one_that_is_asked_for_in_vain_says_how() {
         message
     };
     case.readers.missed_by = vec![reader(Some(TroubleKind::NotSeen))];
-    let in_vain = "jobs: HPA mail/web asks for it in vain: jobs in mail: why; source main is not \
-                   asked, and is as soon as somebody reads it";
-    assert_eq!(told(&case, "NotSeenInNamespace"), in_vain);
+    assert_eq!(
+        told(&case, "NotSeenInNamespace"),
+        "jobs: HPA mail/web asks for it in vain, because it is seen in namespace shop alone; source \
+         main is not asked until somebody reads it"
+    );
     case.readers.used_by = vec![reader(None)];
     assert_eq!(
         told(&case, "Pending"),
         "jobs: HPA mail/web refers to it, and source main is about to be asked"
     );
     case.readers.used_by.push(reader(Some(TroubleKind::NoMatch)));
-    assert_eq!(told(&case, "SelectorMatchesNothing"), in_vain);
+    assert_eq!(
+        told(&case, "SelectorMatchesNothing"),
+        "jobs: HPA mail/web asks for it in vain: jobs in mail: why; source main is not asked until \
+         somebody reads it"
+    );
 }
 
 #[test]
