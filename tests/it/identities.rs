@@ -4,6 +4,7 @@
 //! `outsider`, strangers and whoever is only claimed to be somebody may do nothing.
 
 use std::collections::BTreeSet;
+use std::fmt::Write as _;
 
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -93,6 +94,7 @@ async fn world() -> World {
 }
 
 /// Everybody who comes without being somebody that may.
+#[expect(clippy::too_many_lines, reason = "a table, a row for each visitor")]
 fn strangers(world: &World) -> Vec<Visitor> {
     let (proxy, users) = (&world.front_proxy, &world.clients);
     let foreign = Authority::new("front-proxy-ca");
@@ -361,7 +363,10 @@ fn guarded() -> Vec<String> {
 fn detours(namespace: &str, name: &str) -> Vec<String> {
     let group = "/apis/external.metrics.k8s.io/v1beta1";
     let path = path_of(namespace, name);
-    let encoded: String = name.bytes().map(|byte| format!("%{byte:02x}")).collect();
+    let mut encoded = String::new();
+    for byte in name.bytes() {
+        let _ = write!(encoded, "%{byte:02x}");
+    }
     vec![
         path.clone(),
         format!("{path}/"),
