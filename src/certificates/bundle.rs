@@ -1,5 +1,7 @@
 //! The trust of one `APIService`: its `caBundle`.
 
+use jiff::Timestamp;
+
 use super::x509::{Certificate, certificates};
 
 /// One of our `APIServices`, as it was seen.
@@ -9,6 +11,8 @@ pub(super) struct Bundle {
     pub(super) name: String,
     /// Its `metadata.resourceVersion`: another one means that it was written in between.
     pub(super) version: String,
+    /// When anything but its status was written last, by the API server's clock; none: not known.
+    pub(super) written: Option<Timestamp>,
     /// What it trusts.
     pub(super) certificates: Vec<Certificate>,
     /// Whether nothing else is in it, and verification is on.
@@ -28,7 +32,7 @@ impl Bundle {
         }
         let is_clean = clean && !unverified && once.len() == all;
         let (name, version) = (name.to_owned(), version.to_owned());
-        Self { name, version, certificates: once, is_clean }
+        Self { name, version, written: None, certificates: once, is_clean }
     }
 
     /// What a `caBundle` of these certificates is.

@@ -11,6 +11,7 @@ use base64::prelude::BASE64_STANDARD;
 use futures::StreamExt;
 use futures::future::try_join_all;
 use futures::stream::{BoxStream, select_all};
+use jiff::Timestamp;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::kube_aggregator::pkg::apis::apiregistration::v1::APIService;
@@ -168,6 +169,7 @@ impl Cluster {
         let mut found = Registrations::default();
         for (name, read) in try_join_all(reads).await? {
             let Some(object) = read else { continue };
+            let written = written(&object.metadata);
             let version = object.metadata.resource_version;
             let Some(spec) = object.spec else { continue };
             let Some(service) = spec.service else { continue };
@@ -180,7 +182,7 @@ impl Cluster {
             let is_unverified = spec.insecure_skip_tls_verify.unwrap_or(false);
             let pem = spec.ca_bundle.unwrap_or_default().0;
             let known = version.as_deref().unwrap_or_default();
-            let bundle = Bundle::read(name, known, &pem, is_unverified);
+            let bundle = Bundle { written, ..Bundle::read(name, known, &pem, is_unverified) };
             found.ours.push(Registration { bundle, version, is_unverified });
         }
         Ok(found)
@@ -247,6 +249,15 @@ impl Cluster {
         let what = || format!("the caBundle of APIService {name} cannot be written");
         outcome(written.map(drop), Operation::WriteApiService, what, "patch on it")
     }
+}
+
+/// When anything but the status was written last, as far as the API server tells.
+fn written(metadata: &ObjectMeta) -> Option<Timestamp> {
+    let entries = metadata.managed_fields.iter().flatten();
+    entries
+        .filter(|entry| entry.subresource.as_deref() != Some("status"))
+        .filter_map(|entry| entry.time.as_ref().map(|time| time.0))
+        .max()
 }
 
 /// Why a call gave nothing.

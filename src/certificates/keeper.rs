@@ -14,7 +14,7 @@ use super::authority::{Authority, IssueError, plus};
 use super::bundle::Bundle;
 use super::content::{Content, is_same_set};
 use super::pair::Pair;
-use super::settings::{BACKDATED, Spans};
+use super::settings::Spans;
 use super::x509::{Certificate, vouch};
 use crate::model::Tick;
 
@@ -92,8 +92,6 @@ pub(super) struct Keeper {
     versions: Vec<(String, String)>,
     /// What any bundle carries, and when that was last needed, or else first seen.
     noticed: Vec<(Certificate, Tick)>,
-    /// Whether Secret and bundles have been seen once.
-    has_looked: bool,
     is_ready: bool,
 }
 
@@ -109,7 +107,6 @@ impl Keeper {
             carried: Vec::new(),
             versions: Vec::new(),
             noticed: Vec::new(),
-            has_looked: false,
             is_ready: false,
         }
     }
@@ -153,9 +150,6 @@ impl Keeper {
             }),
         };
         let unready = self.unready(seen);
-        if seen.bundles.is_some() && !matches!(seen.secret, Secret::Unknown) {
-            self.has_looked = true;
-        }
         Plan { serve, secret, bundles, wake: self.wake(seen, &found), unready }
     }
 
@@ -375,12 +369,12 @@ impl Keeper {
         if plus(seen.now, self.spans.tolerance) >= serving.pair.leaf.not_after {
             return Some(format!("the serving certificate ends within {:?}", self.spans.tolerance));
         }
-        // What a start finds in the Secret is by an authority that somebody waited for, but for the
-        // very first one of all.
-        let age = BACKDATED + self.spans.tolerance + self.spans.pause;
-        let is_old = plus(serving.pair.leaf.not_before, age) <= seen.now;
-        let is_first = !self.has_looked && matches!(seen.secret, Secret::There(_));
-        let is_known = is_first && is_old || self.is_settled(&serving.pair, bundles, seen);
+        // A start has seen nothing change yet, but it need not wait for bundles that are as they are
+        // for long by any clock.
+        let age = self.spans.tolerance + self.spans.pause;
+        let is_old =
+            |bundle: &Bundle| bundle.written.is_some_and(|written| plus(written, age) <= seen.now);
+        let is_known = bundles.iter().all(is_old) || self.is_settled(&serving.pair, bundles, seen);
         if !is_known {
             return Some(format!(
                 "the APIServices trust the serving certificate since less than {:?}",

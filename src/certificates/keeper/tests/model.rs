@@ -89,6 +89,7 @@ struct Replica {
 struct Trust {
     pem: String,
     version: u64,
+    written: u64,
     /// Until when earlier contents were current.
     past: Vec<(u64, String)>,
     /// Edited, and not repaired yet.
@@ -184,6 +185,7 @@ impl Model {
         let trust = || Trust {
             pem: String::new(),
             version: 1,
+            written: 0,
             past: Vec::new(),
             wounded: false,
             edited: false,
@@ -277,6 +279,7 @@ impl Model {
         let time = self.time;
         let trust = &mut self.trusts[index];
         trust.version += 1;
+        trust.written = time;
         let before = std::mem::replace(&mut trust.pem, pem);
         trust.edited = false;
         // What was there while it was wounded is the editor's doing, too.
@@ -311,7 +314,9 @@ impl Model {
             bundles: bundles
                 .map(|(at, trust)| {
                     let version = trust.version.to_string();
-                    Bundle::read(&at.to_string(), &version, trust.pem.as_bytes(), false)
+                    let bundle =
+                        Bundle::read(&at.to_string(), &version, trust.pem.as_bytes(), false);
+                    Bundle { written: Some(self::at(trust.written).0), ..bundle }
                 })
                 .collect(),
             versions: self.trusts.iter().map(|trust| trust.version).collect(),
@@ -444,16 +449,11 @@ impl Model {
             .collect();
         let mut wrong = None;
         // Who has read before somebody's edit decides in ignorance of it, within a call's time.
-        let ignorant = |index: usize, lost: u64| {
-            let reads = self.replicas.iter().filter_map(|replica| replica.read.as_ref());
-            reads.into_iter().any(|read| read.versions[index] < lost)
+        let ignorant = |(index, trust): (usize, &Trust)| {
+            let mut read = self.replicas.iter().filter_map(|replica| replica.read.as_ref());
+            read.any(|read| read.versions[index] < trust.lost)
         };
-        let ignorant: Vec<bool> = self
-            .trusts
-            .iter()
-            .enumerate()
-            .map(|(index, trust)| ignorant(index, trust.lost))
-            .collect();
+        let ignorant: Vec<bool> = self.trusts.iter().enumerate().map(ignorant).collect();
         for (index, trust) in self.trusts.iter_mut().enumerate() {
             let mut fails = |pem: &str| {
                 let mut trusts = |pair: &Arc<Pair>| {
