@@ -526,10 +526,10 @@ fn live(ops: &[Op]) -> Result<(), TestCaseError> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(24) })]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(12) })]
 
     #[test]
-    fn what_is_served_is_trusted_whatever_happens(ops in prop::collection::vec(op(8), 50..600)) {
+    fn what_is_served_is_trusted_whatever_happens(ops in prop::collection::vec(op(8), 50..400)) {
         live(&ops)?;
     }
 }
