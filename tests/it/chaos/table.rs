@@ -241,7 +241,7 @@ impl Cell {
     /// the allowed one by then. It grows meanwhile, which empties the bucket up to twice.
     fn slow_start(&self) -> Duration {
         let per_second = match (self.fault, self.kind) {
-            (Fault::Throttled, Kind::Prometheus) => 100.0,
+            (Fault::Throttled, Kind::Prometheus) => 400.0,
             (Fault::Throttled, Kind::Sqs) => 300.0,
             // Its metrics are one call.
             _ => return Duration::ZERO,
