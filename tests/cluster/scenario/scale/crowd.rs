@@ -1,6 +1,7 @@
 //! The resources and the HPAs.
 
 use std::fmt::Write as _;
+use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use futures::{StreamExt as _, TryStreamExt as _};
@@ -15,8 +16,20 @@ use super::HPA_PERIOD;
 use crate::control_plane::{ControlPlane, run};
 
 pub(super) const NAMESPACES: usize = 100;
-pub(super) const RESOURCES: usize = 5_000;
-pub(super) const HPAS: usize = 1_000;
+
+/// How many resources there are: 5,000, unless `TIDEPOLE_SCALE` says how many.
+pub(super) fn resources() -> usize {
+    static RESOURCES: LazyLock<usize> = LazyLock::new(|| {
+        let asked = std::env::var("TIDEPOLE_SCALE").ok();
+        asked.map_or(5_000, |asked| asked.parse().expect("TIDEPOLE_SCALE is a number"))
+    });
+    *RESOURCES
+}
+
+/// Every fifth resource of a namespace has an HPA.
+pub(super) fn hpas() -> usize {
+    (resources() / 5).max(1)
+}
 
 /// Requests that make objects, at once.
 const AT_ONCE: usize = 32;
@@ -39,7 +52,7 @@ fn spec(number: usize, value: usize) -> Value {
     json!({"source": "main", "prometheus": {"query": query}})
 }
 
-fn resources(client: &Client, number: usize) -> Api<DynamicObject> {
+fn resource_api(client: &Client, number: usize) -> Api<DynamicObject> {
     let kind = GroupVersionKind::gvk("tidepole.dev", "v1alpha1", "ExternalMetric");
     let kind = ApiResource::from_gvk_with_plural(&kind, "externalmetrics");
     Api::namespaced_with(client.clone(), &namespace(number), &kind)
@@ -56,7 +69,7 @@ fn object(number: usize, value: usize) -> DynamicObject {
 /// The same definitions as a file has them.
 pub(super) fn file() -> String {
     let mut text = String::new();
-    for number in 0..RESOURCES {
+    for number in 0..resources() {
         let (namespace, metric) = (namespace(number), metric(number));
         let spec = spec(number, number);
         let document = write!(
@@ -73,7 +86,7 @@ pub(super) fn file() -> String {
 pub(super) async fn write(client: &Client, number: usize, value: usize) {
     let params = PatchParams::apply("tests").force();
     let patch = Patch::Apply(object(number, value));
-    let written = resources(client, number).patch(&metric(number), &params, &patch).await;
+    let written = resource_api(client, number).patch(&metric(number), &params, &patch).await;
     written.unwrap_or_else(|error| panic!("{}: {error}", metric(number)));
 }
 
@@ -94,7 +107,7 @@ fn hpa(number: usize) -> HorizontalPodAutoscaler {
     serde_json::from_value(hpa).expect("it is an HPA")
 }
 
-fn hpas(client: &Client, number: usize) -> Api<HorizontalPodAutoscaler> {
+fn hpa_api(client: &Client, number: usize) -> Api<HorizontalPodAutoscaler> {
     Api::namespaced(client.clone(), &namespace(number))
 }
 
@@ -118,7 +131,7 @@ async fn touch_one(client: &Client, number: usize, value: usize) {
         }}],
     }});
     let name = format!("service-{number}");
-    let patched = hpas(client, number)
+    let patched = hpa_api(client, number)
         .patch_status(&name, &PatchParams::default(), &Patch::Merge(&status))
         .await;
     patched.unwrap_or_else(|error| panic!("{name}: {error}"));
@@ -127,12 +140,12 @@ async fn touch_one(client: &Client, number: usize, value: usize) {
 /// Gives every HPA a new status each period.
 pub(super) async fn touch(client: &Client, during: Duration) {
     let begin = Instant::now();
-    let every = HPA_PERIOD / u32::try_from(HPAS).expect("a thousand");
+    let every = HPA_PERIOD / u32::try_from(hpas()).expect("a thousand");
     let mut beat = tokio::time::interval(every);
     let mut round = 0;
     while begin.elapsed() < during {
         beat.tick().await;
-        touch_one(client, round % HPAS, round).await;
+        touch_one(client, round % hpas(), round).await;
         round += 1;
     }
 }
@@ -154,15 +167,15 @@ pub(super) async fn make(plane: &ControlPlane, client: &Client) {
         namespaces.create(&PostParams::default(), &made).await.expect("it is new");
     }
     let params = PostParams::default();
-    let all = futures::stream::iter(0..RESOURCES).map(|number| {
-        let (api, params) = (resources(client, number), &params);
+    let all = futures::stream::iter(0..resources()).map(|number| {
+        let (api, params) = (resource_api(client, number), &params);
         async move { api.create(params, &object(number, number)).await.map(drop) }
     });
     all.buffer_unordered(AT_ONCE).try_collect::<()>().await.expect("resources are accepted");
-    let all = futures::stream::iter(0..HPAS).map(|number| {
+    let all = futures::stream::iter(0..hpas()).map(|number| {
         let params = &params;
         async move {
-            hpas(client, number).create(params, &hpa(number)).await?;
+            hpa_api(client, number).create(params, &hpa(number)).await?;
             touch_one(client, number, 1).await;
             Ok::<(), kube::Error>(())
         }

@@ -6,7 +6,7 @@ use futures::StreamExt as _;
 use reqwest::{Certificate, Client, Identity};
 use serde_json::Value;
 
-use super::crowd::HPAS;
+use super::crowd::hpas;
 use super::{HPA_PERIOD, Times, authority, path, value_of};
 use crate::adapter::Installation;
 use crate::control_plane::ControlPlane;
@@ -82,7 +82,7 @@ impl Front {
     /// Every HPA reads its metric once in each period, of one replica after the other.
     pub(super) async fn load(&self, during: Duration) -> Times {
         let begin = Instant::now();
-        let every = HPA_PERIOD / u32::try_from(HPAS).expect("a thousand");
+        let every = HPA_PERIOD / u32::try_from(hpas()).expect("a thousand");
         let beat = tokio::time::interval(every);
         let reads = futures::stream::unfold((beat, 0_usize), |(mut beat, round)| async move {
             beat.tick().await;
@@ -91,8 +91,8 @@ impl Front {
         let read = |round: usize| async move {
             let begin = Instant::now();
             // In the second period an HPA reads of the other one.
-            let replica = (round + round / HPAS) % self.replicas.len();
-            let list = self.get(replica, round % HPAS).await.unwrap_or_else(|e| panic!("{e}"));
+            let replica = (round + round / hpas()) % self.replicas.len();
+            let list = self.get(replica, round % hpas()).await.unwrap_or_else(|e| panic!("{e}"));
             assert!(value_of(&list).is_some(), "{list}");
             begin.elapsed()
         };
