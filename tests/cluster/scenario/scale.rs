@@ -265,7 +265,7 @@ fn five_thousand_resources_and_a_thousand_hpas() {
     assert_eq!(running.process.stop(Duration::from_secs(45)), 0);
 
     let running = scale.launch(&installation, "another start");
-    scale.runtime.block_on(tokio::time::sleep(Duration::from_secs(40)));
+    std::thread::sleep(Duration::from_secs(40));
     scale.change(&front);
     scale.memory(running.pid, "a minute after it");
     assert_eq!(running.process.stop(Duration::from_secs(45)), 0);
@@ -274,7 +274,7 @@ fn five_thousand_resources_and_a_thousand_hpas() {
     installation.rewrite("definitions:", "resources: { enabled: false }\ndefinitions:");
     std::fs::write(installation.definitions.join("all.yaml"), crowd::file()).expect("it is ours");
     let running = scale.launch(&installation, "from files");
-    scale.runtime.block_on(tokio::time::sleep(Duration::from_secs(40)));
+    std::thread::sleep(Duration::from_secs(40));
     let files = scale.spend(&running, "steady, from files", |_| std::thread::sleep(WINDOW));
     assert_eq!(running.process.stop(Duration::from_secs(45)), 0);
     installation.rewrite("resources: { enabled: false }\ndefinitions:", "definitions:");
@@ -287,7 +287,7 @@ fn five_thousand_resources_and_a_thousand_hpas() {
     // Hardly anything is refreshed: the control side alone.
     installation.rewrite(REFRESH.1, HOURLY);
     let running = scale.launch(&installation, "refreshing every hour");
-    scale.runtime.block_on(tokio::time::sleep(Duration::from_secs(45)));
+    std::thread::sleep(Duration::from_secs(45));
     let alone = scale.spend(&running, "steady, refreshing every hour", |_| {
         std::thread::sleep(WINDOW);
     });
