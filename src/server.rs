@@ -8,7 +8,7 @@
 //! |---|---|
 //! | `settings` | validated inputs, errors at start |
 //! | `tls`, `reload` | the TLS configuration, and its replacement when files change or another pair is handed over |
-//! | `listener`, `handshakes`, `connection` | the socket, who may stay while the handshake lasts, one connection from handshake to end |
+//! | `listener`, `handshakes`, `connection`, `parting` | the socket, who may stay while the handshake lasts, one connection from handshake to end, and its last moments |
 //! | `journal` | the log of failed reads |
 //! | `request` | one request: authentication, authorization, service |
 //! | `crowd` | how many requests may wait at once |
@@ -31,6 +31,7 @@ mod handshakes;
 mod journal;
 mod listener;
 mod metrics;
+mod parting;
 mod reload;
 mod request;
 mod review;

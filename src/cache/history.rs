@@ -221,15 +221,15 @@ mod tests {
     use super::*;
     use crate::model::{Cause, Labels, Series};
 
-    fn sample(values: &[i64], observed: u64) -> Result<Sample, FetchError> {
+    fn sample(values: &[i64], observed: u64) -> Sample {
         let series = |value: &i64| Series { labels: Labels::empty(), value: (*value).into() };
-        Ok(Sample {
+        Sample {
             timestamp: Timestamp::UNIX_EPOCH,
             observed: Tick(observed),
             series: values.iter().map(series).collect(),
             without_number: Vec::new(),
             warnings: Vec::new(),
-        })
+        }
     }
 
     fn timeout() -> Result<Sample, FetchError> {
@@ -245,7 +245,7 @@ mod tests {
         let history = History::default();
         history.note(point(&timeout(), 1000));
         assert_eq!(history.points(Tick(1000)), [], "nothing was answered yet");
-        history.note(point(&sample(&[42], 10_000), 16_000));
+        history.note(point(&Ok(sample(&[42], 10_000)), 16_000));
         history.note(point(&timeout(), 31_000));
         let [good, bad] = history.points(Tick(46_000))[..] else { panic!("two fetches") };
         assert_eq!((good.number(), good.trouble(), good.series()), (Some(42.0), None, Some(1)));
@@ -259,7 +259,7 @@ mod tests {
     fn one_slot_is_one_point_and_hides_no_trouble() {
         let history = History::default();
         for (result, at) in
-            [(sample(&[1], 0), 15_000), (timeout(), 20_000), (sample(&[2], 0), 25_000)]
+            [(Ok(sample(&[1], 0)), 15_000), (timeout(), 20_000), (Ok(sample(&[2], 0)), 25_000)]
         {
             history.note(point(&result, at));
         }
@@ -273,7 +273,7 @@ mod tests {
     #[test]
     fn several_series_have_a_number_where_they_are_folded() {
         let sum = Transform { aggregate: Aggregate::Sum, ..Transform::default() };
-        let (two, unfolded) = (sample(&[1, 2], 0), Transform::default());
+        let (two, unfolded) = (Ok(sample(&[1, 2], 0)), Transform::default());
         let number = |transform| Point::of(&two, transform, Tick(0)).number();
         assert_eq!((number(Some(&sum)), number(Some(&unfolded))), (Some(3.0), None));
         assert_eq!((number(None), point(&two, 0).series()), (None, Some(2)));
@@ -283,7 +283,7 @@ mod tests {
     fn an_hour_is_kept_and_no_more() {
         let history = History::default();
         for second in 0..8000_u64 {
-            history.note(point(&sample(&[1], 0), 1_000_000 + second * 1000));
+            history.note(point(&Ok(sample(&[1], 0)), 1_000_000 + second * 1000));
         }
         let now = Tick(1_000_000 + 7_999_000);
         let points = history.points(now);
@@ -291,7 +291,7 @@ mod tests {
         assert!(points[0].ago(now) <= SPAN && points[0].ago(now) + 2 * SLOT > SPAN);
         // Long after the last fetch nothing is of the last hour.
         assert_eq!(history.points(now.after(2 * SPAN)), []);
-        history.note(point(&sample(&[1], 0), now.after(2 * SPAN).0));
+        history.note(point(&Ok(sample(&[1], 0)), now.after(2 * SPAN).0));
         assert_eq!(history.points(now.after(2 * SPAN)).len(), 1);
     }
 
@@ -299,7 +299,7 @@ mod tests {
     fn rings_are_bounded_and_come_back() {
         static TWO: Budget = Budget { left: AtomicUsize::new(2) };
         let all: [History; 3] = std::array::from_fn(|_| History::default());
-        let fill = |history: &History| history.note_within(point(&sample(&[1], 0), 0), &TWO);
+        let fill = |history: &History| history.note_within(point(&Ok(sample(&[1], 0)), 0), &TWO);
         let lengths = || all.each_ref().map(|history| history.points(Tick(0)).len());
         all.iter().for_each(fill);
         assert_eq!(lengths(), [1, 1, 0]);
@@ -315,7 +315,7 @@ mod tests {
         // What a ring allocates: itself and its points; malloc adds 16 bytes to each at most.
         let history = History::default();
         for slot in 0..1000_u64 {
-            history.note(point(&sample(&[1], 0), slot * 15_000));
+            history.note(point(&Ok(sample(&[1], 0)), slot * 15_000));
         }
         let ring = history.0.lock().unwrap();
         let capacity = ring.as_ref().unwrap().points.capacity();

@@ -21,6 +21,7 @@ use super::Service;
 use super::authn::{Peer, PeerState, Standing};
 use super::handshakes::Handshakes;
 use super::metrics::{ConnectionMetrics, EndReason, HandshakeError};
+use super::parting::{self, Lent};
 use super::reload::Certificates;
 use super::request::{Conversation, Front, Requests};
 use super::settings::{Limits, PeerLimits};
@@ -135,14 +136,23 @@ impl<S: Service> Acceptor<S> {
         let requests =
             Requests { front: Arc::clone(&self.front), conversation: Arc::clone(&conversation) };
         let watch = Watch { acceptor: self, conversation, standing, changes, stage, born };
-        let io = TokioIo::new(tls);
-        if http2 {
+        let mut cut = watch.stage.clone();
+        let (lent, parting) = parting::lend(tls);
+        let io = TokioIo::new(lent);
+        let reason = if http2 {
             let connection = self.http2(limits).serve_connection(io, requests);
             watch.drive(std::pin::pin!(connection)).await
         } else {
             let connection = self.http1(limits).serve_connection(io, requests);
             watch.drive(std::pin::pin!(connection)).await
+        };
+        if !matches!(reason, EndReason::Cut) {
+            tokio::select! {
+                () = parting.wait() => {}
+                _ = cut.wait_for(|stage| *stage == Stage::Cut) => {}
+            }
         }
+        reason
     }
 
     fn http1(&self, limits: PeerLimits) -> http1::Builder {
@@ -201,7 +211,7 @@ trait Connection: Future<Output = hyper::Result<()>> {
     fn end(self: Pin<&mut Self>);
 }
 
-type Io = TokioIo<TlsStream<TcpStream>>;
+type Io = TokioIo<Lent<TlsStream<TcpStream>>>;
 
 impl<S: Service> Connection for http2::Connection<Io, Requests<S>, Tracked> {
     const TELLS: bool = true;

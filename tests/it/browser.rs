@@ -65,13 +65,8 @@ impl Inventory for Shown {
     }
 
     fn problems(&self) -> Vec<Problem> {
-        vec![Problem {
-            path: "metrics.d/shop.yaml".into(),
-            line: 12,
-            column: 5,
-            field: "spec.prometheus".to_owned(),
-            message: format!("unknown field quer; did you mean query? {ATTACK}"),
-        }]
+        let message = format!("unknown field quer; did you mean query? {ATTACK}");
+        vec![Problem::new("metrics.d/shop.yaml", message).at(12, 5).with_field("spec.prometheus")]
     }
 
     fn conflicts(&self) -> Vec<String> {

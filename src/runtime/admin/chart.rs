@@ -258,7 +258,7 @@ mod tests {
         let marks =
             [mark(600, Some(0.0)), mark(585, Some(10.0)), mark(570, None), mark(300, Some(5.0))];
         assert_eq!(
-            plane.path(&marks, Duration::from_secs(60)),
+            plane.path(&marks, Duration::from_mins(1)),
             "M3000.0 10.0H3015.0V0.0H3016.0M3300.0 5.0H3360.0"
         );
         assert_eq!(plane.path(&[mark(1, None)], Duration::ZERO), "");
@@ -269,7 +269,7 @@ mod tests {
         let marks = [mark(600, Some(3.0)), mark(400, None), mark(0, Some(42.5))];
         let small = sparkline(&marks, Duration::from_secs(15)).into_string();
         assert!(small.contains("<title>last hour: from 3 to 42.50, last 42.50; 1 failure</title>"));
-        let gaps = [(Duration::from_secs(480), Duration::from_secs(0))];
+        let gaps = [(Duration::from_mins(8), Duration::from_secs(0))];
         let large = chart(&marks, &gaps, Duration::from_secs(15)).into_string();
         for text in
             ["1 failure; no value was served for 8m in all", ">timeout, 6m 40s ago<", ">now<"]

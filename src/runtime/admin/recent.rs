@@ -122,7 +122,7 @@ mod tests {
     }
 
     fn told(marks: &[Mark], on_no_data: &OnNoData) -> Vec<(u64, u64)> {
-        let found = gaps(marks, Duration::from_secs(60), on_no_data);
+        let found = gaps(marks, Duration::from_mins(1), on_no_data);
         found.iter().map(|(from, to)| (from.as_secs(), to.as_secs())).collect()
     }
 
