@@ -321,6 +321,10 @@ impl Call<'_> {
                 Operation { action, object, identity, secret, endpoint, hint }.failed(&error).into()
             })
         };
+        if self.recorder.is_some_and(|recorder| recorder.permit().is_err()) {
+            // Nothing is sent: no slot, no deadline, and no call that metrics or traces could tell of.
+            return sent.await;
+        }
         self.gate.call(self.deadline, &format!("{}: ", self.queue), sent).await
     }
 

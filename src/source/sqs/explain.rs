@@ -174,10 +174,14 @@ mod tests {
     use super::*;
 
     fn source(fake: &Sqs) -> AwsSource {
+        counted(fake, &Telemetry::new())
+    }
+
+    fn counted(fake: &Sqs, telemetry: &Telemetry) -> AwsSource {
         let mut settings = AwsSettings::new("eu-west-1");
         settings.sqs_endpoint_url = Some(fake.server().url().parse().unwrap());
         settings.timeout = Duration::from_secs(10);
-        let metrics = Metrics::register(&Telemetry::new());
+        let metrics = Metrics::register(telemetry);
         let clock = Arc::new(SystemClock::new());
         let credentials = Some(credentials());
         AwsSource::build(&SourceName::new("aws"), &settings, clock, &metrics, credentials).unwrap()
@@ -232,8 +236,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_preview_sends_nothing_and_needs_no_credentials() {
-        let fake = Sqs::start();
-        let source = source(&fake);
+        let (fake, telemetry) = (Sqs::start(), Telemetry::new());
+        let source = counted(&fake, &telemetry);
         let calls = source.preview(&query(&["jobs", "mail"])).await.unwrap();
         assert_eq!(
             operations(&calls),
@@ -245,6 +249,11 @@ mod tests {
         assert!(calls.iter().all(|call| call.answer == Err("not sent".to_owned())));
         assert!(calls[0].target.starts_with("http://127.0.0.1:"), "{}", calls[0].target);
         assert_eq!(fake.server().hits(), 0);
+        let page = telemetry.encode();
+        let counted =
+            page.lines().filter(|line| line.starts_with("tidepole_upstream_calls_total{"));
+        let counted: Vec<_> = counted.filter(|line| !line.ends_with(" 0")).collect();
+        assert_eq!(counted, [""; 0], "what was not sent is no call");
         // The URL that was not looked up is not kept.
         fake.queue("jobs", Queue { visible: 3, ..Queue::default() });
         let explanation = source.explain(&query(&["jobs"])).await;
