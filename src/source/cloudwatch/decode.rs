@@ -117,8 +117,8 @@ impl Chosen {
     /// The sample, if anything was taken.
     ///
     /// # Errors
-    /// [`FetchError::NoData`] if nothing was, [`FetchError::Malformed`] if two series have the
-    /// same labels.
+    /// [`FetchError::NoData`] if nothing was, [`FetchError::Malformed`] if all that was there are no
+    /// finite numbers, or if two series have the same labels.
     pub(super) fn sample(self, at: Moment) -> Result<Sample, FetchError> {
         let mut oldest: Option<i64> = None;
         let mut series: Vec<Series> = Vec::with_capacity(self.choices.len());
@@ -140,6 +140,11 @@ impl Chosen {
             series.push(Series { labels: choice.labels.clone(), value: value.clone() });
         }
         let Some(oldest) = oldest else {
+            // Something was measured, and nobody can tell what: that is no silence, for which a
+            // definition may have a number.
+            if self.choices.iter().any(|choice| choice.not_finite > 0) {
+                return Err(FetchError::Malformed(Cause::new(self.nothing)));
+            }
             return Err(FetchError::NoData(Cause::new(self.nothing)));
         };
         let timestamp = moment(oldest);

@@ -134,9 +134,16 @@ fn no_datapoint_is_no_number() {
     let advice = "; the namespace, the name and the exact set of dimensions must be those of the metric, and a unit, if given, that of its datapoints";
     let none = shown(&metric(), vec![page(vec![result("m", "x", &[])])]);
     assert_eq!(none, format!("{text}{advice}"));
-    let outside = [(ago(1), 5.0), (ago(2), f64::INFINITY), (ago(9), 1.0)];
+    let outside = [(ago(1), 5.0), (ago(9), 1.0)];
     let none = shown(&metric(), vec![page(vec![result("m", "x", &outside)])]);
-    assert_eq!(none, format!("{text} (3 outside of that or not finite){advice}"));
+    assert_eq!(none, format!("{text} (2 outside of that or not finite){advice}"));
+    // Something was measured: no number that stands for silence may stand for it.
+    for wrong in [f64::INFINITY, f64::NAN] {
+        let outside = [(ago(1), 5.0), (ago(2), wrong), (ago(9), 1.0)];
+        let none = shown(&metric(), vec![page(vec![result("m", "x", &outside)])]);
+        let text = text.replace("no_data", "malformed");
+        assert_eq!(none, format!("{text} (3 outside of that or not finite){advice}"));
+    }
     // An expression may find nothing, a metric has a result always.
     let search = expression("SEARCH('{N,D} x', 'Sum', 60)");
     let none = shown(&search, vec![page(Vec::new())]);
