@@ -40,6 +40,14 @@ impl Bundle {
         certificates.iter().map(Certificate::pem).collect()
     }
 
+    /// What changes when it is written. Where the API server tells when anything but the status was,
+    /// it is that: several API servers that judge differently whether we are available write the
+    /// status all the time, and no rotation would ever settle. What is written and taken back within
+    /// the second of such a time was there for less than any API server takes to hear of it.
+    pub(super) fn mark(&self) -> String {
+        self.written.map_or_else(|| format!("version {}", self.version), |at| at.to_string())
+    }
+
     pub(super) fn carries(&self, certificate: &Certificate) -> bool {
         self.certificates.contains(certificate)
     }

@@ -88,7 +88,7 @@ pub(super) struct Keeper {
     /// What all bundles carry, and since when they surely do: since the first look after any of them
     /// was written. One that was there at two looks may have been missing in between.
     carried: Vec<(Certificate, Tick)>,
-    /// The versions of the bundles at the last look.
+    /// The bundles at the last look, by name and [`Bundle::mark`].
     versions: Vec<(String, String)>,
     /// What any bundle carries, and when that was last needed, or else first seen.
     noticed: Vec<(Certificate, Tick)>,
@@ -178,7 +178,7 @@ impl Keeper {
             .collect();
         self.noticed = noted(&self.noticed, any);
         let versions: Vec<(String, String)> =
-            bundles.iter().map(|bundle| (bundle.name.clone(), bundle.version.clone())).collect();
+            bundles.iter().map(|bundle| (bundle.name.clone(), bundle.mark())).collect();
         if versions != self.versions {
             self.carried.clear();
             self.versions = versions;
