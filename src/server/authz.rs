@@ -24,7 +24,7 @@ use moka::sync::Cache;
 use self::access_review::KubeAccessReviewer;
 use super::authn::{Caller, HASHER};
 use super::metrics::{Access, AccessMetrics, Decider, ReviewMetrics};
-use super::review::{Demand, Desk, Keep, ReviewError, Slot};
+use super::review::{Behalf, Demand, Desk, Keep, ReviewError, Slot};
 use crate::model::{ApiError, Attributes, Clock, Identity};
 use crate::task::TaskSet;
 use crate::telemetry::Telemetry;
@@ -205,7 +205,9 @@ impl Reviews {
     }
 
     fn demand(&self, question: &Arc<Question>) -> Demand<Verdict> {
-        question.answer.demand(&self.desk, Verdict::keep, || {
+        let is_nobody = question.caller.identity.is_anonymous();
+        let behalf = if is_nobody { Behalf::Nobody } else { Behalf::Somebody };
+        question.answer.demand(&self.desk, behalf, Verdict::keep, || {
             let review = self.reviewer.review(&question.caller.identity, &question.attributes);
             async move {
                 let verdict = review.await?;

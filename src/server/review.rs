@@ -63,6 +63,9 @@ pub(super) struct Desk {
     tasks: TaskSet,
     turns: Semaphore,
     room: Arc<Semaphore>,
+    /// Three quarters of the room: what nobody in particular asks for leaves the rest to the
+    /// aggregator, whose callers are somebody.
+    room_of_nobody: Arc<Semaphore>,
     /// Whether the last call failed: only changes are worth a line in the log.
     failing: AtomicBool,
 }
@@ -75,6 +78,7 @@ impl Desk {
             tasks: tasks.clone(),
             turns: Semaphore::new(CONCURRENT_REVIEWS),
             room: Arc::new(Semaphore::new(REVIEWS_UNDER_WAY)),
+            room_of_nobody: Arc::new(Semaphore::new(REVIEWS_UNDER_WAY * 3 / 4)),
             failing: AtomicBool::new(false),
         }
     }
@@ -108,6 +112,15 @@ impl Desk {
         }
         result
     }
+}
+
+/// On whose behalf is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Behalf {
+    /// Somebody whose credentials hold, or whose credentials are what is asked about.
+    Somebody,
+    /// Nobody in particular.
+    Nobody,
 }
 
 type Flight<V> = Shared<oneshot::Receiver<Result<V, ReviewError>>>;
@@ -144,6 +157,7 @@ impl<V: Clone + Send + Sync + 'static> Slot<V> {
     pub(super) fn demand<F>(
         self: &Arc<Self>,
         desk: &Arc<Desk>,
+        behalf: Behalf,
         keep: fn(&V) -> Keep,
         review: impl FnOnce() -> F,
     ) -> Demand<V>
@@ -157,7 +171,7 @@ impl<V: Clone + Send + Sync + 'static> Slot<V> {
             if kept.refresh_from.is_some_and(|from| from <= now) && state.flight.is_none() {
                 desk.metrics.cache(CacheEvent::Refresh);
                 // Nobody waits for this one.
-                drop(self.launch(&mut state, desk, now, keep, review()));
+                drop(self.launch(&mut state, (desk, behalf), now, keep, review()));
             }
             desk.metrics.cache(CacheEvent::Hit);
             return Demand::Now(value);
@@ -165,7 +179,7 @@ impl<V: Clone + Send + Sync + 'static> Slot<V> {
         desk.metrics.cache(CacheEvent::Miss);
         let flight = match &state.flight {
             Some(flight) => Some(flight.clone()),
-            None => self.launch(&mut state, desk, now, keep, review()),
+            None => self.launch(&mut state, (desk, behalf), now, keep, review()),
         };
         let Some(flight) = flight else {
             return Demand::Wait(std::future::ready(Err(ReviewError::Crowded)).boxed());
@@ -184,12 +198,15 @@ impl<V: Clone + Send + Sync + 'static> Slot<V> {
     fn launch(
         self: &Arc<Self>,
         state: &mut State<V>,
-        desk: &Arc<Desk>,
+        (desk, behalf): (&Arc<Desk>, Behalf),
         asked: Tick,
         keep: fn(&V) -> Keep,
         review: impl Future<Output = Result<V, ReviewError>> + Send + 'static,
     ) -> Option<Flight<V>> {
-        let place = Arc::clone(&desk.room).try_acquire_owned().ok()?;
+        let part = (behalf == Behalf::Nobody)
+            .then(|| Arc::clone(&desk.room_of_nobody).try_acquire_owned())
+            .transpose();
+        let place = (part.ok()?, Arc::clone(&desk.room).try_acquire_owned().ok()?);
         let (answer, flight) = oneshot::channel();
         let flight = flight.shared();
         state.flight = Some(flight.clone());

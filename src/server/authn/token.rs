@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 
 use super::caller::Caller;
 use crate::model::Identity;
-use crate::server::review::{Demand, Desk, Keep, ReviewError, Slot};
+use crate::server::review::{Behalf, Demand, Desk, Keep, ReviewError, Slot};
 
 /// How long an answer is kept, whichever way it went; the Go server's value.
 const KEEP: Duration = Duration::from_secs(10);
@@ -64,6 +64,7 @@ impl Tokens {
         let slot = self.cache.get_with(hash.finalize().into(), || Arc::new(Slot::new()));
         let demand = slot.demand(
             &self.desk,
+            Behalf::Somebody,
             |_| Keep { serve: KEEP, refresh: None },
             || {
                 let review = self.reviewer.review(token.to_owned());

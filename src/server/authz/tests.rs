@@ -215,5 +215,15 @@ async fn reviews_do_not_pile_up() {
     }
     assert_eq!((waiting, refused), (2048, 5000 - 2048));
     tokio::time::sleep(SECOND * 60).await;
+    // Nobody in particular leaves a quarter of the room to others.
+    let nobody = Caller::new(crate::model::Identity::anonymous());
+    for number in 0..5000 {
+        drop(desk.authz.decide(&nobody, metric(&format!("n{number}"))));
+    }
+    let Decision::Wait(decision) = desk.authz.decide(&somebody, metric("m")) else {
+        panic!("it was not reviewed yet")
+    };
+    assert!(decision.now_or_never().is_none(), "there is room for it");
+    tokio::time::sleep(SECOND * 60).await;
     assert_eq!(desk.ask(&somebody, &metric("m4999")).await, Ok(()));
 }
