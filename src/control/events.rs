@@ -147,6 +147,12 @@ impl Events {
         let outcome = match timeout(SAFE_CALL, self.send(&news)).await {
             Ok(Ok(outcome)) => outcome,
             Ok(Err(error)) if is_about_namespace(&error) => Outcome::Suppressed,
+            Ok(Err(kube::Error::Api(status))) if status.code == 404 => {
+                // Somebody has deleted the Event that this one repeats.
+                self.forget();
+                self.waiting.push_front(news);
+                Outcome::Failed
+            }
             Ok(Err(error)) => {
                 self.failed(&error, now);
                 Outcome::Failed
@@ -168,10 +174,15 @@ impl Events {
         let key = (news.about.clone(), news.reason, news.related.clone());
         let other = self.notes.get(&key).is_some_and(|note| *note != news.note);
         if other || self.notes.len() >= MAX_NOTES {
-            self.notes.clear();
-            self.recorder = Recorder::new(self.client.clone(), self.reporter.clone());
+            self.forget();
         }
         self.notes.insert(key, news.note.clone());
+    }
+
+    /// Takes another recorder, which counts anew.
+    fn forget(&mut self) {
+        self.notes.clear();
+        self.recorder = Recorder::new(self.client.clone(), self.reporter.clone());
     }
 
     async fn send(&self, news: &News) -> Result<Outcome, kube::Error> {
@@ -243,7 +254,9 @@ impl fmt::Debug for Events {
 fn is_about_namespace(error: &kube::Error) -> bool {
     let kube::Error::Api(status) = error else { return false };
     let causes = status.details.iter().flat_map(|details| &details.causes);
-    status.code == 404 || causes.into_iter().any(|cause| cause.reason == "NamespaceTerminating")
+    let kind = status.details.as_ref().map(|details| &*details.kind);
+    status.code == 404 && kind == Some("namespaces")
+        || causes.into_iter().any(|cause| cause.reason == "NamespaceTerminating")
 }
 
 fn reference(id: &DefinitionId, uid: &str) -> ObjectReference {

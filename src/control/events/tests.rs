@@ -55,6 +55,14 @@ fn a_namespace_that_goes_is_no_missing_permission() {
     };
     let cause = r#"{"reason": "NamespaceTerminating", "message": "m", "field": "f"}"#;
     assert!(is_about_namespace(&refused(cause, 403)));
-    assert!(is_about_namespace(&refused("", 404)));
     assert!(!is_about_namespace(&refused("", 403)));
+    let gone = |kind: &str| {
+        let status = format!(
+            r#"{{"status": "Failure", "message": "no", "reason": "NotFound", "code": 404,
+                "details": {{"name": "x", "kind": "{kind}"}}}}"#
+        );
+        kube::Error::Api(serde_json::from_str(&status).unwrap())
+    };
+    assert!(is_about_namespace(&gone("namespaces")));
+    assert!(!is_about_namespace(&gone("events")), "only the Event was deleted");
 }

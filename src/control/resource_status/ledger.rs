@@ -386,7 +386,8 @@ impl Ledger {
         if std::mem::replace(&mut self.used, used) != used {
             self.tracked.values_mut().for_each(|tracked| tracked.stand = None);
         }
-        if parts.events.hpas && now >= self.settled {
+        // While it is not known who reads, nobody has recovered and nobody has left.
+        if used && parts.events.hpas && now >= self.settled {
             news.extend(self.tell_hpas());
         }
         true

@@ -376,6 +376,36 @@ async fn a_refusal_waits_for_no_other_condition() {
     assert!(world.cluster.written() < 200, "most wait still");
 }
 
+/// One who edits refused resources all the time leaves others their turns.
+#[tokio::test(start_paused = true)]
+async fn refusals_leave_others_their_turns() {
+    let world = World::new();
+    let names: Vec<String> = (0..600).map(|i| format!("m{i}")).collect();
+    world.declare(DefinitionKind::ExternalMetric, &names, &OnNoData::Hold);
+    let mut replica = world.replica("a");
+    replica.work(secs(100)).await;
+    world.end("m599", Err(FetchError::Denied(Cause::new("access denied"))));
+    for round in 0..300 {
+        // Each pass, more of them than could be written until the next one.
+        for name in &names[..20] {
+            let id = id(DefinitionKind::ExternalMetric, name);
+            let problems = [Problem::new("x", format!("no, in version {round}"))
+                .of_kind(ProblemKind::NotAllowed)];
+            let verdict = Verdict::Refused { problems: problems.into(), last_good_stays: false };
+            let declared = Declared { verdict, ..declared(&id, round + 2) };
+            world.resources.lock().unwrap().insert(id, Arc::new(declared));
+        }
+        world.tell();
+        replica.work(Duration::from_millis(100)).await;
+    }
+    assert_eq!(world.cluster.condition("m599", "Fresh"), "False Denied");
+    let events = world.cluster.events();
+    assert!(
+        events.iter().any(|(_, reason, name)| reason == "Denied" && name == "m599"),
+        "{events:?}"
+    );
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_condition_is_told_at_once_and_values_are_not() {
     let world = World::new();
@@ -595,6 +625,20 @@ async fn hpas_have_events_when_somebody_wants_that() {
         replica.work(secs(3)).await;
     }
     assert!(told().len() <= 3);
+    // Whoever is not seen for a while has neither recovered nor left.
+    replica.work(secs(3600)).await;
+    told();
+    both("queue=b", "");
+    replica.work(secs(700)).await;
+    let begun = told();
+    world.parts.usage.forget_certainty();
+    replica.work(secs(20)).await;
+    both("queue=b", "");
+    replica.work(secs(700)).await;
+    assert_eq!((begun, told()), (vec![jobs.to_owned()], Vec::new()));
+    both("", "");
+    replica.work(secs(700)).await;
+    assert_eq!(told(), [again("jobs")]);
 }
 
 #[tokio::test(start_paused = true)]
