@@ -123,7 +123,9 @@ impl Admin {
     async fn row(&self, asked: &[(String, String)]) -> Option<Option<MetricRow>> {
         let turn = tokio::time::timeout(LOOK_WAIT, self.looks.acquire()).await.ok()?;
         let _turn = turn.expect("the semaphore is never closed");
-        Some(self.inventory.metrics().into_iter().find(|row| row.is_meant(asked)))
+        let (inventory, asked) = (Arc::clone(&self.inventory), asked.to_vec());
+        let look = move || inventory.metrics().into_iter().find(|row| row.is_meant(&asked));
+        tokio::task::spawn_blocking(look).await.ok()
     }
 
     fn probe(&self, probe: Probe, query: Option<&str>) -> Response {
@@ -139,6 +141,19 @@ impl Admin {
         }
     }
 
+    /// What more there is about a metric. Which HPAs read it takes a walk over them, in a turn and on a
+    /// thread of its own.
+    async fn detail(&self, row: &MetricRow) -> Option<Detail> {
+        let turn = tokio::time::timeout(LOOK_WAIT, self.looks.acquire()).await.ok()?;
+        let turn = turn.expect("the semaphore is never closed");
+        let (inventory, row) = (Arc::clone(&self.inventory), row.clone());
+        let look = tokio::task::spawn_blocking(move || inventory.detail(&row));
+        let told = look.await.ok()?;
+        // Asking a source for its requests is not looking.
+        drop(turn);
+        Some(told.await)
+    }
+
     /// Takes a turn at walking all HPAs. On a thread of its own: it may take some hundredths of a
     /// second, and probes do not wait for it.
     async fn hpas(&self, query: Option<&str>) -> Option<HpasView> {
@@ -150,11 +165,14 @@ impl Admin {
         tokio::task::spawn_blocking(look).await.ok()
     }
 
-    /// Takes a turn at walking all metrics, and looks at them through the request's filter.
+    /// Takes a turn at walking all metrics, and looks at them through the request's filter; on a thread
+    /// of its own, too.
     async fn view(&self, query: Option<&str>) -> Option<View> {
         let turn = tokio::time::timeout(LOOK_WAIT, self.looks.acquire()).await.ok()?;
         let _turn = turn.expect("the semaphore is never closed");
-        Some(View::of(&*self.inventory, query.unwrap_or_default()))
+        let (inventory, query) =
+            (Arc::clone(&self.inventory), query.unwrap_or_default().to_owned());
+        tokio::task::spawn_blocking(move || View::of(&*inventory, &query)).await.ok()
     }
 }
 
@@ -253,7 +271,7 @@ async fn metric_page(State(admin): State<Admin>, RawQuery(query): RawQuery) -> R
         *response.status_mut() = status::NOT_FOUND;
         return response;
     };
-    let detail = admin.inventory.detail(&row).await;
+    let Some(detail) = admin.detail(&row).await else { return busy() };
     let paused = asked.iter().any(|(key, value)| key == "refresh" && value == "off");
     html(detail::render(&row, &detail, admin.inventory.tick(), paused, ready))
 }
