@@ -1,4 +1,4 @@
-//! The admin listener: health, metrics and the status page, over plain HTTP for probes, scrapers
+//! The admin listener: health, metrics and the status pages, over plain HTTP for probes, scrapers
 //! and people.
 //!
 //! Responsible for: what `/livez`, `/readyz`, `/healthz`, `/metrics`, the pages `/`, `/browse`,

@@ -185,13 +185,16 @@ config: { defaults: { refresh: 30s, maxAge: 5m }, server: { limits: { connection
     ),
     case(
         "watched",
-        "{ serviceMonitor: { enabled: true, labels: { release: prometheus }, relabelings: \
+        "{ serviceMonitor: { enabled: true, labels: { release: prometheus }, authorization: \
+         { credentials: { name: scraper, key: token } }, relabelings: \
          [{ action: replace, targetLabel: team, replacement: platform }] }, prometheusRule: \
          { enabled: true, labels: { release: prometheus } } }",
         |it| {
             let monitor = it.one("ServiceMonitor", "");
             assert_eq!(monitor["metadata"]["labels"]["release"], "prometheus");
-            let port = &monitor["spec"]["endpoints"][0]["port"];
+            let endpoint = &monitor["spec"]["endpoints"][0];
+            assert_eq!(endpoint["authorization"]["credentials"]["name"], "scraper");
+            let port = &endpoint["port"];
             let ports = it.one("Service", "")["spec"]["ports"].as_array().cloned();
             let ports = ports.expect("a Service has ports");
             assert!(ports.iter().any(|one| one["name"] == *port), "{port} in {ports:?}");

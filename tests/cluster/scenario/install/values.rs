@@ -58,6 +58,7 @@ const NONSENSE: &[(&str, &[&str])] = &[
     ("topologySpreadConstraints: [{ maxSkew: 1 }]", &["missing", "topologyKey"]),
     ("extraVolumes: [{ name: config, emptyDir: {} }]", &["/extraVolumes/0/name"]),
     ("serviceMonitor: { interval: often }", &["/serviceMonitor/interval"]),
+    ("serviceMonitor: { authorization: token }", &["/serviceMonitor/authorization", "want object"]),
     ("networkPolicy: { adminFrom: everybody }", &["/networkPolicy/adminFrom", "want array"]),
     ("tolerations: { key: a }", &["/tolerations", "want array"]),
 ];
