@@ -102,6 +102,7 @@ fn server(config: &Config) -> Section {
     }
     rows.time("server.shutdownGrace", config.shutdown_grace);
     rows.add("server.limits.connections", server.limits.connections);
+    rows.add("server.limits.requests", server.limits.requests);
     rows.time("server.limits.recycleAfter", server.limits.recycle_after);
     rows.add("admin.listen", config.admin_listen);
     let token = config.admin_token.as_deref();
@@ -321,5 +322,6 @@ telemetry:
         assert_eq!(value("aws.externalIdFile"), "id");
         assert_eq!(value("telemetry.traces.headers.authorization"), "(hidden)");
         assert_eq!(value("apis.custom"), "false");
+        assert_eq!(value("server.limits.requests"), "1000");
     }
 }
