@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::fs;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -13,14 +13,8 @@ use crate::support::client::{Answer, Connection, Protocol};
 use crate::support::cluster_api::{ClusterApi, DEPLOYMENTS, PODS, pods, trust};
 use crate::support::server::{Setup, Tidepole};
 use crate::support::tls::Authority;
-use crate::support::upstream::{Reply, Request, Upstream};
+use crate::support::upstream::{Gate, Reply, Request, Upstream};
 use crate::support::wait::until;
-
-/// How long the upstream takes for every query.
-const LATENCY: Duration = Duration::from_secs(1);
-
-/// What a read takes less than when it waits for no answer of the upstream.
-const AT_ONCE: Duration = Duration::from_millis(900);
 
 const RULES: &str = r#"
 rules:
@@ -34,11 +28,14 @@ rules:
 struct Upstreams {
     server: Upstream,
     asked: Arc<Mutex<Vec<String>>>,
+    /// Holds back the answers to queries.
+    gate: Gate,
 }
 
-fn upstream(latency: Duration, every: &[(String, String)]) -> Upstreams {
+fn upstream(every: &[(String, String)]) -> Upstreams {
     let asked: Arc<Mutex<Vec<String>>> = Arc::default();
-    let (seen, every) = (Arc::clone(&asked), every.to_vec());
+    let gate = Gate::default();
+    let (seen, every, door) = (Arc::clone(&asked), every.to_vec(), gate.clone());
     let server = Upstream::start(move |request: &Request| {
         if request.path() == "/api/v1/series" {
             let data = json!([{"__name__": "requests", "namespace": "shop", "pod": "a"}]);
@@ -65,9 +62,9 @@ fn upstream(latency: Duration, every: &[(String, String)]) -> Upstreams {
         let series: Vec<Value> =
             names.iter().map(|pod| json!({"metric": {"pod": pod}, "value": [now, "5"]})).collect();
         let data = json!({"resultType": "vector", "result": series});
-        Reply::json(200, json!({"status": "success", "data": data}).to_string()).after(latency)
+        Reply::json(200, json!({"status": "success", "data": data}).to_string()).behind(&door)
     });
-    Upstreams { server, asked }
+    Upstreams { server, asked, gate }
 }
 
 impl Upstreams {
@@ -115,8 +112,8 @@ impl World {
 struct Controller(Connection);
 
 impl Controller {
-    /// Reads `requests` of the pods that a selector matches; the answer and how long it took.
-    async fn read(&mut self, namespace: &str, selector: &str) -> (Answer, Duration) {
+    /// Reads `requests` of the pods that a selector matches.
+    async fn read(&mut self, namespace: &str, selector: &str) -> Answer {
         const HPA: (&str, &str) =
             ("X-Remote-User", "system:serviceaccount:kube-system:horizontal-pod-autoscaler");
         let selector =
@@ -125,9 +122,7 @@ impl Controller {
             "/apis/custom.metrics.k8s.io/v1beta2/namespaces/{namespace}/pods/%2A/requests\
              ?labelSelector={selector}"
         );
-        let begin = Instant::now();
-        let answer = self.0.get(&path, &[HPA]).await.expect("the server answers");
-        (answer, begin.elapsed())
+        self.0.get(&path, &[HPA]).await.expect("the server answers")
     }
 }
 
@@ -149,7 +144,7 @@ async fn own(server: &Tidepole, name: &str) -> String {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn pods_metrics_are_there_before_their_first_read() {
-    let (world, upstream) = (world(), upstream(LATENCY, &[]));
+    let (world, upstream) = (world(), upstream(&[]));
     for (pod, app) in [("web-1", "web"), ("web-2", "web"), ("mail-1", "mail"), ("late-1", "late")] {
         world.cluster.objects().put(&PODS, "shop", pod, &[("app", app), ("tier", "front")]);
     }
@@ -157,14 +152,24 @@ async fn pods_metrics_are_there_before_their_first_read() {
     world.cluster.scales().put("shop", "web", "tier=front,app in (web)");
     world.cluster.hpas().put("shop", "web", &[pods("requests")]);
     world.cluster.hpas().put("shop", "unscaled", &[pods("requests")]);
-    let start = Instant::now();
+    upstream.gate.shut();
     let server = world.start(&upstream).await;
+    until(
+        "a query",
+        async || {
+            if upstream.asked().is_empty() { Err("none".to_owned()) } else { Ok(()) }
+        },
+    )
+    .await;
+    assert_eq!(server.admin("/readyz").await.status, 500, "ready before the first answer");
+    upstream.gate.open();
     server.ready().await;
-    assert!(start.elapsed() >= LATENCY, "ready before the first answer");
     let mut controller = world.controller(&server).await;
-    let (answer, took) = controller.read("shop", "app in (web),tier=front").await;
+    // A read that needs an answer of the upstream fails now.
+    upstream.gate.shut();
+    let answer = controller.read("shop", "app in (web),tier=front").await;
     assert_eq!(names(&answer), ["web-1", "web-2"], "{}", answer.text());
-    assert!(took < AT_ONCE, "the first read took {took:?}");
+    upstream.gate.open();
     let one = "sum(requests{namespace=\"shop\",pod=~\"web-1|web-2\"}) by (pod)";
     assert_eq!(upstream.asked().iter().collect::<BTreeSet<_>>(), [&one.to_owned()].into());
 
@@ -184,7 +189,7 @@ async fn pods_metrics_are_there_before_their_first_read() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_the_permission_to_read_scales_the_first_read_waits() {
-    let (world, upstream) = (world(), upstream(LATENCY, &[]));
+    let (world, upstream) = (world(), upstream(&[]));
     world.cluster.objects().put(&PODS, "shop", "web-1", &[("app", "web")]);
     world.cluster.scales().put("shop", "web", "app=web");
     world.cluster.scales().refuse(true);
@@ -192,9 +197,10 @@ async fn without_the_permission_to_read_scales_the_first_read_waits() {
     let server = world.start(&upstream).await;
     server.ready().await;
     let mut controller = world.controller(&server).await;
-    let (answer, took) = controller.read("shop", "app=web").await;
+    assert_eq!(upstream.asked(), [""; 0], "nobody knows yet which pods are meant");
+    let answer = controller.read("shop", "app=web").await;
     assert_eq!(names(&answer), ["web-1"], "{}", answer.text());
-    assert!(took >= LATENCY, "{took:?}");
+    assert_ne!(upstream.asked(), [""; 0]);
     assert_eq!(own(&server, "scale_failures_total").await, "1");
     assert_eq!(world.cluster.scales().asked(), 1, "it is not asked for again and again");
     server.stop().await;
@@ -220,7 +226,7 @@ async fn hpas_that_read_one_metric_share_its_queries() {
             }
         }
     }
-    let upstream = upstream(Duration::ZERO, &every);
+    let upstream = upstream(&every);
     let server = world.start(&upstream).await;
     server.ready().await;
     assert_eq!(world.cluster.scales().asked(), 200, "one call for each target");
@@ -228,7 +234,7 @@ async fn hpas_that_read_one_metric_share_its_queries() {
     let mut controller = world.controller(&server).await;
     for namespace in (0..NAMESPACES).map(|number| format!("team-{number}")) {
         for app in (0..WORKLOADS).map(|number| format!("app-{number}")) {
-            let (answer, _) = controller.read(&namespace, &format!("app={app}")).await;
+            let answer = controller.read(&namespace, &format!("app={app}")).await;
             assert_eq!(
                 names(&answer),
                 [format!("{app}-a"), format!("{app}-b")],

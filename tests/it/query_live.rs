@@ -8,7 +8,6 @@ use base64::prelude::BASE64_STANDARD;
 use serde_json::{Value, json};
 
 use crate::support::cluster_api::{ClusterApi, PODS, trust};
-use crate::support::ports;
 use crate::support::process::tidepole;
 use crate::support::server::{NAME, Setup, Tidepole, metric};
 use crate::support::tls::{Authority, Pair};
@@ -110,6 +109,7 @@ async fn world() -> World {
          metadata: { name: requests }\nspec: { resource: pods, prometheus: { query: requests } }\n";
     let server = Setup::new(&format!("  - {{ name: main, prometheus: {{ url: \"{url}\" }} }}"))
         .cluster(&cluster)
+        .defaults("{ refresh: 1s, firstReadTimeout: 15s }")
         .with("depth.yaml", &depth)
         .with("broken.yaml", &broken)
         .with("custom.yaml", custom)
@@ -218,9 +218,8 @@ async fn a_cluster_without_a_server_says_so() {
         let kubeconfig = kubeconfig(url, None, &[("me", json!({}))]);
         query(&setup, &kubeconfig, arguments).await
     };
-    // Nobody listens.
-    let nobody = format!("http://{}", ports::free());
-    ask(&nobody, &["depth"])
+    // Nobody listens: tcpmux is gone.
+    ask("http://127.0.0.1:1", &["depth"])
         .await
         .has(1, &["cannot be reached: Connection refused", "kubectl version"]);
     // A cluster without our APIServices.

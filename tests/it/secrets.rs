@@ -186,7 +186,7 @@ async fn nothing_said_in_confidence_comes_out() {
     kubeconfig["users"][0]["user"]["token"] = secret("kubeconfig").into();
     let setup = Setup::new("").kubeconfig(&kubeconfig.to_string());
     let sources = sources(&setup, &prometheus.url(), &aws.url());
-    let setup = setup.sources(&sources);
+    let setup = setup.sources(&sources).defaults("{ refresh: 1s, firstReadTimeout: 15s }");
     let definitions = definitions();
     for (name, spec) in &definitions {
         setup.define(&format!("{name}.yaml"), &metric(name, spec));
@@ -246,21 +246,7 @@ async fn nothing_said_in_confidence_comes_out() {
             search.answer(path, &answer);
         }
     }
-    for path in [
-        "/",
-        "/?state=failed",
-        "/hpas",
-        "/api/metrics",
-        "/api/hpas",
-        "/metrics",
-        "/readyz?verbose",
-        "/livez?verbose",
-        "/healthz",
-        "/config",
-        "/nothing",
-    ] {
-        search.answer(path, &process.door.get(path).await);
-    }
+    administer(&process, &definitions, &mut search).await;
     assert!(search.looked_at > 50_000, "the pages are small: {} bytes", search.looked_at);
     search.end();
 
@@ -283,6 +269,32 @@ async fn nothing_said_in_confidence_comes_out() {
     assert!(log.contains("\"level\":\"DEBUG\""), "the log is not as chatty as it can be");
     search.look("log", &log);
     search.end();
+}
+
+/// Looks at everything that the admin listener has, one page for each definition among it.
+async fn administer(process: &Process, definitions: &[(String, String)], search: &mut Search) {
+    for path in [
+        "/",
+        "/browse",
+        "/browse?state=failed",
+        "/hpas",
+        "/api/metrics",
+        "/api/hpas",
+        "/metrics",
+        "/readyz?verbose",
+        "/livez?verbose",
+        "/healthz",
+        "/config",
+        "/nothing",
+    ] {
+        search.answer(path, &process.door.get(path).await);
+    }
+    for (name, _) in definitions {
+        let path = format!("/metric?definition=ExternalMetric+default%2F{name}&scope=default");
+        let page = process.door.get(&path).await;
+        assert_eq!(page.status, 200, "{path}: {}", page.text());
+        search.answer(&path, &page);
+    }
 }
 
 async fn connect(process: &Process) -> Connection {

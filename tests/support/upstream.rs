@@ -31,7 +31,7 @@ mod sqs;
 mod sts;
 
 pub use cloudwatch::CloudWatch;
-pub use http1::{Reply, Request, Upstream};
+pub use http1::{Gate, Reply, Request, Upstream};
 pub use prometheus::Prometheus;
 pub use sigv4::KeyRing;
 pub use sqs::{Queue, Sqs};

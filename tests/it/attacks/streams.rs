@@ -32,6 +32,14 @@ async fn ping(stream: &mut TlsStream<TcpStream>) {
     }
 }
 
+async fn nobody_waits(house: &House) {
+    until("nobody waits any more", async || {
+        let seen = house.process.counted("tidepole_server_requests_waiting").await;
+        if seen == 0.0 { Ok(()) } else { Err(seen.to_string()) }
+    })
+    .await;
+}
+
 /// What the aggregator does when the HPAs' requests die: reads that wait are cancelled, as many as it
 /// may have open, again and again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -52,12 +60,9 @@ async fn ten_thousand_cancelled_streams() {
             let cancelled: Vec<u8> = ids.flat_map(reset).collect();
             stream.write_all(&cancelled).await.expect("the connection goes on");
             ping(&mut stream).await;
+            // Or the next ones would find their places taken.
+            nobody_waits(&house).await;
         }
-        until("nobody waits any more", async || {
-            let seen = house.process.counted("tidepole_server_requests_waiting").await;
-            if seen == 0.0 { Ok(()) } else { Err(seen.to_string()) }
-        })
-        .await;
         // The same connection, which is the aggregator's only one.
         let last = 2 * 20 * BATCH + 1;
         let read = open(last, &path_of("default", "steady"));
@@ -98,11 +103,7 @@ async fn rapid_reset() {
             };
             join_all((0..PEERS).map(|_| peer())).await;
         }
-        until("nobody waits any more", async || {
-            let seen = house.process.counted("tidepole_server_requests_waiting").await;
-            if seen == 0.0 { Ok(()) } else { Err(seen.to_string()) }
-        })
-        .await;
+        nobody_waits(&house).await;
     };
     house.under("240,000 streams that are reset at once", attack).await;
 }

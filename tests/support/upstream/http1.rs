@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpSocket;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -59,6 +60,8 @@ pub enum Reply {
     Answer { status: u16, headers: Vec<(String, String)>, body: Vec<u8> },
     /// Waits first.
     After(Duration, Box<Self>),
+    /// Waits first, until a gate is open.
+    Behind(Gate, Box<Self>),
     /// Never answers.
     Hang,
     /// Breaks the connection with a TCP reset.
@@ -101,6 +104,44 @@ impl Reply {
     #[must_use]
     pub fn after(self, delay: Duration) -> Self {
         Self::After(delay, Box::new(self))
+    }
+
+    /// The same, as soon as a gate is open.
+    #[must_use]
+    pub fn behind(self, gate: &Gate) -> Self {
+        if gate.is_open() { self } else { Self::Behind(gate.clone(), Box::new(self)) }
+    }
+}
+
+/// Holds answers back while it is shut, for a test that decides when they come. Open at first; clones
+/// are one gate.
+#[derive(Clone, Debug)]
+pub struct Gate(Arc<watch::Sender<bool>>);
+
+impl Default for Gate {
+    fn default() -> Self {
+        Self(Arc::new(watch::Sender::new(true)))
+    }
+}
+
+impl Gate {
+    /// Holds back the answers to requests that come from now on.
+    pub fn shut(&self) {
+        self.0.send_replace(false);
+    }
+
+    /// Lets everything go that is held back.
+    pub fn open(&self) {
+        self.0.send_replace(true);
+    }
+
+    fn is_open(&self) -> bool {
+        *self.0.borrow()
+    }
+
+    async fn passed(&self) {
+        // We hold the sender, so it cannot be gone.
+        let _ = self.0.subscribe().wait_for(|open| *open).await;
     }
 }
 
@@ -372,6 +413,13 @@ async fn answer(
             // A client that has gone ends the wait, as it would in a real server.
             tokio::select! {
                 () = tokio::time::sleep(delay) => {}
+                () = gone(stream, buffer) => return Err(End::Close),
+            }
+            Box::pin(answer(stream, buffer, *reply)).await
+        }
+        Reply::Behind(gate, reply) => {
+            tokio::select! {
+                () = gate.passed() => {}
                 () = gone(stream, buffer) => return Err(End::Close),
             }
             Box::pin(answer(stream, buffer, *reply)).await

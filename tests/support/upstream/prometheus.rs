@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::sigv4::KeyRing;
-use super::{Reply, Request, Upstream};
+use super::{Gate, Reply, Request, Upstream};
 
 /// What a query is answered with.
 enum Row {
@@ -26,6 +26,7 @@ struct Table {
     hits: BTreeMap<String, u64>,
     every: Option<Reply>,
     delay: Duration,
+    gate: Gate,
     prefix: String,
     signed: Option<Signed>,
 }
@@ -39,6 +40,7 @@ impl Table {
             hits: BTreeMap::new(),
             every: None,
             delay: Duration::ZERO,
+            gate: Gate::default(),
             prefix: String::new(),
             signed: None,
         }
@@ -133,6 +135,11 @@ impl Prometheus {
         self.lock().delay = delay;
     }
 
+    /// What holds back the answers to queries while it is shut.
+    pub fn gate(&self) -> Gate {
+        self.lock().gate.clone()
+    }
+
     /// Serves the API below a prefix, for instance `/prometheus`.
     pub fn prefix(&self, prefix: &str) {
         prefix.clone_into(&mut self.lock().prefix);
@@ -186,6 +193,7 @@ fn handler(table: &Arc<Mutex<Table>>) -> impl Fn(&Request) -> Reply + Send + Syn
             (None, Some(Row::Vector(series))) => Reply::json(200, vector(now, series)),
             (None, None) => Reply::json(200, vector(now, &[])),
         };
+        let reply = reply.behind(&table.gate);
         if table.delay.is_zero() { reply } else { reply.after(table.delay) }
     }
 }
