@@ -9,6 +9,7 @@
 
 mod budget;
 mod metrics;
+mod turns;
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
@@ -28,6 +29,7 @@ use budget::Budget;
 pub use budget::{BURST, REFILL};
 use metrics::EventMetrics;
 pub(in crate::control) use metrics::Outcome;
+use turns::Turns;
 
 /// Who publishes, as `kubectl describe` shows it under `From`.
 const CONTROLLER: &str = "tidepole";
@@ -93,6 +95,7 @@ pub(in crate::control) struct Events {
     /// The notes that the recorder repeats.
     notes: HashMap<Key, String>,
     waiting: VecDeque<News>,
+    turns: Turns,
     budget: Budget,
     rests_until: Tick,
     refused: bool,
@@ -108,6 +111,7 @@ impl Events {
             notes: HashMap::new(),
             client,
             waiting: VecDeque::new(),
+            turns: Turns::default(),
             budget: Budget::default(),
             rests_until: Tick(0),
             refused: false,
@@ -123,7 +127,7 @@ impl Events {
         }
         self.waiting.push_back(news);
         if self.waiting.len() > MAX_WAITING {
-            drop_one(&mut self.waiting);
+            turns::drop_one(&mut self.waiting);
             self.metrics.count(Outcome::Suppressed);
         }
     }
@@ -141,8 +145,7 @@ impl Events {
 
     /// Publishes the first that waits.
     pub(in crate::control) async fn publish(&mut self, now: Tick) {
-        let Some(news) = take_next(&mut self.waiting) else { return };
-        self.budget.published(now);
+        let Some(news) = self.turns.take_next(&mut self.waiting) else { return };
         self.note(&news);
         let outcome = match timeout(SAFE_CALL, self.send(&news)).await {
             Ok(Ok(outcome)) => outcome,
@@ -162,6 +165,10 @@ impl Events {
                 Outcome::Failed
             }
         };
+        // What was deleted meanwhile, a whole crowd of HPAs it may be, holds up nobody.
+        if outcome != Outcome::Suppressed {
+            self.budget.published(now);
+        }
         if outcome == Outcome::Published && std::mem::take(&mut self.refused) {
             tracing::info!("Events can be published again");
         }
@@ -227,19 +234,6 @@ impl Events {
             tracing::debug!(%error, "an Event was not published");
         }
     }
-}
-
-/// Takes the one that is published next: of a metric before those of HPAs, of which there may be a
-/// hundred for one.
-fn take_next(waiting: &mut VecDeque<News>) -> Option<News> {
-    let of_metric = waiting.iter().position(|news| matches!(news.about, About::Metric(..)));
-    waiting.remove(of_metric.unwrap_or(0))
-}
-
-/// Drops the oldest, of an HPA if there is one.
-fn drop_one(waiting: &mut VecDeque<News>) {
-    let of_hpa = waiting.iter().position(|news| matches!(news.about, About::Hpa(_)));
-    waiting.remove(of_hpa.unwrap_or(0));
 }
 
 impl fmt::Debug for Events {

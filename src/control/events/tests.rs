@@ -23,28 +23,6 @@ fn kinds_are_named_as_their_crds_name_them() {
 }
 
 #[test]
-fn metrics_come_before_hpas() {
-    let hpa = |name: &str| About::Hpa(Hpa { namespace: "shop".into(), name: name.into() });
-    let metric = |name: &str| {
-        let kind = DefinitionKind::ClusterExternalMetric;
-        let id = DefinitionId { kind, namespace: None, name: name.into() };
-        About::Metric(Arc::new(id), name.into())
-    };
-    let news =
-        |about| News { about, warning: true, reason: "Denied", note: String::new(), related: None };
-    let abouts = [hpa("a"), metric("b"), hpa("c"), metric("d"), hpa("e")];
-    let mut waiting: VecDeque<News> = abouts.clone().map(news).into();
-    drop_one(&mut waiting);
-    let order: Vec<About> =
-        std::iter::from_fn(|| take_next(&mut waiting)).map(|news| news.about).collect();
-    let [_, b, c, d, e] = abouts;
-    assert_eq!(order, [b.clone(), d, c, e]);
-    let mut metrics: VecDeque<News> = [b.clone(), b].map(news).into();
-    drop_one(&mut metrics);
-    assert_eq!(metrics.len(), 1);
-}
-
-#[test]
 fn a_namespace_that_goes_is_no_missing_permission() {
     let refused = |causes: &str, code: u16| {
         let status = format!(
