@@ -2,7 +2,7 @@
 //! narrow, with ten thousand metrics and with what users may write into names, labels and errors. The
 //! pictures are in `target/tmp/status-page`, for people to look at.
 //!
-//! Needs Chromium: `./tests/run it` runs it where there is one.
+//! Needs Chromium: `./tests/run more` runs it where there is one.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -303,7 +303,7 @@ const DARK: &str = "--blink-settings=preferredColorScheme=0";
 const LIGHT: &str = "--blink-settings=preferredColorScheme=1";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "needs chromium: ./tests/run it"]
+#[ignore = "needs chromium: ./tests/run more"]
 async fn the_pages_are_shown_by_a_browser() {
     let (tasks, _died) = TaskSet::new(Handle::current());
     let listener = tidepole::server::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();

@@ -110,8 +110,10 @@ fn hpa_on_latency_of_a_load_balancer() {
 
     // Of all that is asked: other scenarios have metrics of their own.
     let calls = world.cloudwatch.calls();
-    let stats =
-        calls.iter().flat_map(|call| &call.queries).filter_map(|query| query.metric_stat.as_ref());
+    let stats = calls
+        .iter()
+        .flat_map(|call| call.queries.iter())
+        .filter_map(|query| query.metric_stat.as_ref());
     let stat = stats.rev().find(|stat| stat.metric.metric_name == "TargetResponseTime");
     let stat = stat.expect("it was asked");
     assert_eq!((&*stat.stat, stat.period), ("p99", 1));

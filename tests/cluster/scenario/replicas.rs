@@ -266,7 +266,7 @@ fn check_addresses(count: u8) {
     for number in 1..=count {
         if let Err(error) = TcpListener::bind((address(number), 0)) {
             panic!(
-                "{}: {error}; this runs in a network namespace: `./tests/run cluster` makes one",
+                "{}: {error}; this runs in a network namespace: `./tests/run more` makes one",
                 address(number)
             );
         }
@@ -274,7 +274,7 @@ fn check_addresses(count: u8) {
 }
 
 #[test]
-#[ignore = "needs a network namespace; tests/run runs it where they are allowed"]
+#[ignore = "needs a network namespace: ./tests/run more"]
 fn replicas_are_replaced_and_killed_under_load() {
     check_addresses(5);
     let cluster = Cluster::start();
