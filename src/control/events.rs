@@ -146,12 +146,12 @@ impl Events {
     /// Publishes the first that waits.
     pub(in crate::control) async fn publish(&mut self, now: Tick) {
         let Some(news) = self.turns.take_next(&mut self.waiting) else { return };
-        self.note(&news);
+        let repeats = self.note(&news);
         let outcome = match timeout(SAFE_CALL, self.send(&news)).await {
             Ok(Ok(outcome)) => outcome,
             Ok(Err(error)) if is_about_namespace(&error) => Outcome::Suppressed,
-            Ok(Err(kube::Error::Api(status))) if status.code == 404 => {
-                // Somebody has deleted the Event that this one repeats.
+            Ok(Err(kube::Error::Api(status))) if status.code == 404 && repeats => {
+                // Somebody has deleted the Event that this one repeats: it is made anew.
                 self.forget();
                 self.waiting.push_front(news);
                 Outcome::Failed
@@ -176,14 +176,17 @@ impl Events {
     }
 
     /// `kube`'s recorder tells what happens again in the words of the first time, whatever is the case
-    /// now. For other words another recorder is taken, which counts anew.
-    fn note(&mut self, news: &News) {
+    /// now. For other words another recorder is taken, which counts anew. True when the recorder may
+    /// repeat an Event that is there.
+    fn note(&mut self, news: &News) -> bool {
         let key = (news.about.clone(), news.reason, news.related.clone());
-        let other = self.notes.get(&key).is_some_and(|note| *note != news.note);
-        if other || self.notes.len() >= MAX_NOTES {
+        let before = self.notes.get(&key);
+        let repeats = before.is_some_and(|note| *note == news.note);
+        if before.is_some() && !repeats || self.notes.len() >= MAX_NOTES {
             self.forget();
         }
         self.notes.insert(key, news.note.clone());
+        repeats
     }
 
     /// Takes another recorder, which counts anew.

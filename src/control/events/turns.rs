@@ -1,7 +1,6 @@
 //! Which of the Events that wait is published next, and which is dropped: without calls.
 
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::sync::Arc;
 
 use super::{About, News};
 
@@ -11,7 +10,7 @@ const MAX_NAMESPACES: usize = 1024;
 /// When each namespace had its last turn.
 #[derive(Debug, Default)]
 pub(super) struct Turns {
-    last: HashMap<Option<Arc<str>>, u64>,
+    last: HashMap<Box<str>, u64>,
     turn: u64,
 }
 
@@ -21,17 +20,17 @@ impl Turns {
     /// in one holds up nobody in another.
     pub(super) fn take_next(&mut self, waiting: &mut VecDeque<News>) -> Option<News> {
         let order = |(index, news): &(usize, &News)| {
-            let last = self.last.get(&namespace(news)).copied().unwrap_or_default();
+            let last = self.last.get(namespace(news)).copied().unwrap_or_default();
             (is_of_hpa(news), !news.warning, last, *index)
         };
         let (index, _) = waiting.iter().enumerate().min_by_key(order)?;
         let news = waiting.remove(index)?;
         if self.last.len() >= MAX_NAMESPACES {
             let left: HashSet<_> = waiting.iter().map(namespace).collect();
-            self.last.retain(|namespace, _| left.contains(namespace));
+            self.last.retain(|namespace, _| left.contains(&**namespace));
         }
         self.turn += 1;
-        self.last.insert(namespace(&news), self.turn);
+        self.last.insert(namespace(&news).into(), self.turn);
         Some(news)
     }
 }
@@ -39,7 +38,7 @@ impl Turns {
 /// Drops one where there are too many: of HPAs if there are any, of the namespace that has the most,
 /// what is merely so before a warning, and of these the oldest.
 pub(super) fn drop_one(waiting: &mut VecDeque<News>) {
-    let mut sizes: HashMap<(bool, Option<Arc<str>>), usize> = HashMap::new();
+    let mut sizes: HashMap<(bool, &str), usize> = HashMap::new();
     for news in &*waiting {
         *sizes.entry((is_of_hpa(news), namespace(news))).or_default() += 1;
     }
@@ -47,7 +46,8 @@ pub(super) fn drop_one(waiting: &mut VecDeque<News>) {
         let size = sizes.get(&(is_of_hpa(news), namespace(news))).copied().unwrap_or_default();
         (!is_of_hpa(news), std::cmp::Reverse(size), news.warning, *index)
     };
-    if let Some((index, _)) = waiting.iter().enumerate().min_by_key(order) {
+    let first = waiting.iter().enumerate().min_by_key(order).map(|(index, _)| index);
+    if let Some(index) = first {
         waiting.remove(index);
     }
 }
@@ -56,16 +56,18 @@ fn is_of_hpa(news: &News) -> bool {
     matches!(news.about, About::Hpa(_))
 }
 
-/// Where it is published; none for what belongs to no namespace.
-fn namespace(news: &News) -> Option<Arc<str>> {
+/// Whose turn it takes: that of no name for what belongs to no namespace.
+fn namespace(news: &News) -> &str {
     match &news.about {
-        About::Metric(id, _) => id.namespace.as_deref().map(Arc::from),
-        About::Hpa(hpa) => Some(Arc::clone(&hpa.namespace)),
+        About::Metric(id, _) => id.namespace.as_deref().unwrap_or_default(),
+        About::Hpa(hpa) => &hpa.namespace,
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::control::events::Hpa;
     use crate::model::{DefinitionId, DefinitionKind};
