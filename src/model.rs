@@ -45,7 +45,7 @@ pub use clock::{Clock, ManualClock, SystemClock, Tick};
 pub use cost::{BillingUnit, CostSettings, Estimate, EstimateLine, Rate, SourceEstimate, Toll};
 pub use decimal::Decimal;
 pub use entry::{DefinitionId, DefinitionKey, DefinitionKind, Entry, Origin, Scope};
-pub use error::{ApiError, Cause, FetchError};
+pub use error::{ApiError, Cause, FetchError, root_cause};
 pub use explanation::{Exchange, Explanation};
 pub use identity::Identity;
 pub use labels::Labels;

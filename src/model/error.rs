@@ -10,6 +10,16 @@ use crate::model::ResourceAttributes;
 /// server at 32 KiB and printed on one line by `kubectl describe`, so a cause is a sentence.
 pub const MAX_CAUSE_BYTES: usize = 400;
 
+/// The text of the innermost cause: what the layers above say of it is often only that there is one.
+#[must_use]
+pub fn root_cause(error: &dyn std::error::Error) -> String {
+    let mut innermost = error;
+    while let Some(source) = innermost.source() {
+        innermost = source;
+    }
+    innermost.to_string()
+}
+
 /// Why an upstream read gave no sample: a bounded sentence for clients and, apart from it, the
 /// full text for the log. Neither may contain a secret.
 #[derive(Clone, Debug, PartialEq, Eq)]

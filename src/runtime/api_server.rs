@@ -15,6 +15,7 @@ use kube::client::Body;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 
+use crate::model::root_cause;
 use crate::runtime::kubernetes::{CONNECT_TIMEOUT, unreadable};
 
 /// How long an answer may take: longer than the first read of a metric waits for its source, and
@@ -133,7 +134,7 @@ impl ApiServer {
             let response = response.map_err(|error| no_answer(&self.url, program, error))?;
             let status = response.status().as_u16();
             let body = Limited::new(response.into_body(), MAX_ANSWER).collect().await;
-            let body = body.map_err(|error| broken(root(&*error)))?;
+            let body = body.map_err(|error| broken(root_cause(&*error)))?;
             Ok(Reply { status, body: body.to_bytes().into() })
         };
         tokio::time::timeout(ANSWER_TIMEOUT, asked)
@@ -201,20 +202,11 @@ fn no_answer(url: &str, program: Option<&str>, error: kube::Error) -> NoAnswer {
             let by = program.map(|program| format!("{program}: ")).unwrap_or_default();
             NoAnswer::Credentials { server, cause: format!("{by}{}", chain(&error)) }
         }
-        other => NoAnswer::Unreachable { server, cause: root(&other) },
+        other => NoAnswer::Unreachable { server, cause: root_cause(&other) },
     }
-}
-
-/// The innermost cause: what the layers above say of it is that there is one.
-fn root(error: &dyn Error) -> String {
-    let mut innermost = error;
-    while let Some(source) = innermost.source() {
-        innermost = source;
-    }
-    innermost.to_string()
 }
 
 fn chain(error: &dyn Error) -> String {
-    let (outer, inner) = (error.to_string(), root(error));
+    let (outer, inner) = (error.to_string(), root_cause(error));
     if outer.contains(&inner) { outer } else { format!("{outer}: {inner}") }
 }

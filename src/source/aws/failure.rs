@@ -15,7 +15,7 @@ use aws_sdk_sqs::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_sts::operation::assume_role_with_web_identity::AssumeRoleWithWebIdentityError;
 use http_body_util::LengthLimitError;
 
-use crate::model::{Cause, FetchError};
+use crate::model::{Cause, FetchError, root_cause};
 use crate::source::aws::identity::{Identity, Unobtainable, Who};
 use crate::source::secrets::Secrets;
 
@@ -372,15 +372,6 @@ fn find<'a, T: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a 
         next = error.source();
     }
     None
-}
-
-/// The text of the last cause.
-fn root_cause(error: &(dyn Error + 'static)) -> String {
-    let mut last = error;
-    while let Some(cause) = last.source() {
-        last = cause;
-    }
-    last.to_string()
 }
 
 #[cfg(test)]

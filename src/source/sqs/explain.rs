@@ -1,7 +1,6 @@
 //! Taking notes of what goes to SQS and comes back, in the service's own words: the JSON on the
 //! wire, without the signature.
 
-use std::error::Error;
 use std::sync::{Arc, OnceLock};
 
 use aws_sdk_sqs::client::customize::CustomizableOperation;
@@ -13,7 +12,7 @@ use aws_sdk_sqs::error::BoxError;
 use serde_json::Value;
 use url::Url;
 
-use crate::model::{FetchError, QueueRef, Sample, SqsQuery};
+use crate::model::{FetchError, QueueRef, Sample, SqsQuery, root_cause};
 use crate::source::aws::failure::said;
 use crate::source::aws::identity::Identity;
 use crate::source::recorder::Recorder;
@@ -123,7 +122,7 @@ impl Intercept for Capture {
                 })
                 .ok_or_else(|| format!("HTTP {} without JSON in it", response.status().as_u16())),
             None => Err(match context.output_or_error() {
-                Some(Err(error)) => format!("no answer: {}", said(&last_cause(error), &secrets)),
+                Some(Err(error)) => format!("no answer: {}", said(&root_cause(error), &secrets)),
                 _ => "no answer".to_owned(),
             }),
         };
@@ -146,14 +145,6 @@ fn unquoted(error: Value, secrets: &Secrets) -> Value {
 
 fn json(body: Option<&[u8]>) -> Option<Value> {
     serde_json::from_slice(body?).ok()
-}
-
-fn last_cause(error: &dyn Error) -> String {
-    let mut last = error;
-    while let Some(cause) = last.source() {
-        last = cause;
-    }
-    last.to_string()
 }
 
 #[cfg(test)]
